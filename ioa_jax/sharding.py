@@ -1,0 +1,107 @@
+"""Logical axes to mesh axes: one table, and the constraints made from it.
+
+Mesh axes: `data` (rows of a batch), `fsdp` (rows too, and parameters split), and
+`tensor` (heads, feed-forward, vocabulary). Model code names logical axes only.
+"""
+
+from __future__ import annotations
+
+import re
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import numpy as np
+
+MESH_AXES = ('data', 'fsdp', 'tensor')
+
+RULES: dict[str | None, str | tuple[str, ...] | None] = {
+  'batch': ('data', 'fsdp'),
+  'length': None,
+  'embed': None,  # Of activations; parameters split it as 'width'.
+  'width': 'fsdp',
+  'heads': 'tensor',
+  'mlp': 'tensor',
+  'vocab': 'tensor',
+  'layers': None,
+  None: None,
+}
+
+# The last part of a parameter's path decides; the first match counts.
+_PARAM_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+  (r'embedding$', ('vocab', 'width')),
+  (r'lm_head/kernel$', ('width', 'vocab')),
+  (r'[qkv]_proj/kernel$', ('layers', 'width', 'heads')),
+  (r'[qkv]_proj/bias$', ('layers', 'heads')),
+  (r'o_proj/kernel$', ('layers', 'heads', 'width')),
+  (r'(gate|up)_proj/kernel$', ('layers', 'width', 'mlp')),
+  (r'down_proj/kernel$', ('layers', 'mlp', 'width')),
+  (r'layers/\w+_norm/scale$', ('layers', None)),
+  (r'final_norm/scale$', (None,)),
+)
+
+
+def make_mesh(
+  data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None
+) -> Mesh:
+  """A mesh over `devices` (all by default); `data=-1` takes what is left.
+
+  Raises:
+    ValueError: if the axes do not multiply to the number of devices.
+  """
+  devices = np.asarray(jax.devices() if devices is None else devices)
+  if data == -1 and devices.size % (fsdp * tensor) == 0:
+    data = devices.size // (fsdp * tensor)
+  if data * fsdp * tensor != devices.size:
+    raise ValueError(
+      f'mesh data={data} x fsdp={fsdp} x tensor={tensor} does not cover '
+      f'{devices.size} devices; their product must be the number of devices.'
+    )
+  return Mesh(devices.reshape(data, fsdp, tensor), MESH_AXES)
+
+
+def spec(axes: tuple[str | None, ...]) -> PartitionSpec:
+  return PartitionSpec(*(RULES[a] for a in axes))
+
+
+def constrain(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+  """Pins an activation's layout under the mesh in scope; else leaves it.
+
+  The mesh comes from `jax.set_mesh`, so code that runs without one (a notebook,
+  a unit test) is the same code. Constraints apply on CPU as well.
+  """
+  if jax.sharding.get_abstract_mesh().empty:
+    return x
+  return jax.lax.with_sharding_constraint(x, spec(axes))
+
+
+def _path(key_path) -> str:
+  return '/'.join(str(getattr(k, 'key', k)) for k in key_path)
+
+
+def param_axes(params) -> dict:
+  """The logical axes of every parameter, a tree like `params`.
+
+  Raises:
+    ValueError: for a parameter that no rule names: a silent replica of a large
+      tensor is the kind of mistake that shows only as out-of-memory.
+  """
+
+  def axes(key_path, x):
+    path = _path(key_path)
+    for pattern, names in _PARAM_AXES:
+      if re.search(pattern, path):
+        if len(names) != x.ndim:
+          raise ValueError(f'{path}: rank {x.ndim}, the table has {names}.')
+        return names
+    raise ValueError(f'{path}: no sharding rule; add one to _PARAM_AXES.')
+
+  return jax.tree_util.tree_map_with_path(axes, params)
+
+
+def param_shardings(mesh: Mesh, params):
+  """NamedSharding for every parameter (or its shape) by the table."""
+  return jax.tree.map(
+    lambda axes: NamedSharding(mesh, spec(axes)),
+    param_axes(params),
+    is_leaf=lambda x: isinstance(x, tuple),
+  )

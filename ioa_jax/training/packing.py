@@ -1,0 +1,79 @@
+"""Token sequences to fixed rows: several per row, none seeing another.
+
+Shapes: R rows, L row length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """Tokens to read and tokens to learn; `completion` ends with the stop token."""
+
+  prompt: Sequence[int]
+  completion: Sequence[int]
+
+
+FIELDS = ('token', 'target', 'weight', 'segment', 'position')
+
+
+def empty_rows(num_rows: int, length: int) -> dict[str, np.ndarray]:
+  """Rows of padding: weight 0 and segment 0 everywhere."""
+  rows = {
+    name: np.zeros((num_rows, length), np.int32)
+    for name in FIELDS if name != 'weight'
+  }  # fmt: skip
+  return rows | {'weight': np.zeros((num_rows, length), np.float32)}
+
+
+def pack(examples: Sequence[Example], length: int) -> dict[str, np.ndarray]:
+  """Packs examples into as few rows as first-fit finds, in a fixed order.
+
+  Token i of a row is trained to predict `target[i]`; `weight` is 1 where that
+  target belongs to a completion, so prompts are read and not learned.
+
+  Returns:
+    `token`, `target`, `segment` (from 1; 0 is padding), `position` (from 0 in
+    each segment), int32 of shape (R, L), and `weight`, float32 (R, L).
+
+  Raises:
+    ValueError: for an example that does not fit in one row; it would be cut in
+      the middle of its answer.
+  """
+  free: list[int] = []
+  members: list[list[Example]] = []
+  open_rows: list[int] = []
+  for i, example in enumerate(examples):
+    size = len(example.prompt) + len(example.completion) - 1
+    if size > length:
+      raise ValueError(
+        f'example {i} has {size} tokens, rows hold {length}; raise '
+        'train.row_length or drop it.'
+      )
+    row = next((r for r in open_rows if free[r] >= size), None)
+    if row is None:
+      row = len(free)
+      free.append(length)
+      members.append([])
+      # A window keeps packing linear; long-closed rows rarely fit anything.
+      open_rows = [*open_rows[-15:], row]
+    members[row].append(example)
+    free[row] -= size
+  rows = empty_rows(len(members), length)
+  for r, packed in enumerate(members):
+    start = 0
+    for segment, example in enumerate(packed, 1):
+      tokens = [*example.prompt, *example.completion]
+      at = slice(start, start + len(tokens) - 1)
+      rows['token'][r, at] = tokens[:-1]
+      rows['target'][r, at] = tokens[1:]
+      rows['segment'][r, at] = segment
+      rows['position'][r, at] = np.arange(len(tokens) - 1)
+      rows['weight'][r, start + len(example.prompt) - 1 : at.stop] = 1.0
+      start = at.stop
+  return rows
