@@ -32,9 +32,9 @@ class _Record:
         f'{cls.__name__}: missing fields {sorted(missing)}, unknown fields '
         f'{sorted(extra)}; the file was written by another version.'
       )
-    return cls(**{
-      k: tuple(v) if isinstance(v, list) else v for k, v in value.items()
-    })
+    return cls(
+      **{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+    )
 
   @classmethod
   def from_json(cls, line: str) -> Self:

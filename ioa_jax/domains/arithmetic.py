@@ -1,11 +1,11 @@
-"""The built-in domain: arithmetic in text, thirteen modules deep enough to order.
+"""The built-in domain: arithmetic in text, twelve modules deep enough to order.
 
-Grammar. A problem is text such as `98*76`. Two prompts ask for it: `98*76=`
-wants the value at once (*direct*), `98*76:` wants it *step by step*. A solution
+Grammar. A problem is text such as `98*16`. Two prompts ask for it: `98*16=`
+wants the value at once (*direct*), `98*16:` wants it *step by step*. A solution
 is one level deep: each prerequisite is a single call `lhs=rhs`, calls are joined
 by `;`, and the answer is what follows the last `=`:
 
-    98*76:98*7=686;98*6=588;6860+588=7448
+    98*16:98*6=588;980+588=1568
 
 A module without steps ("leaf") is always asked directly. Division answers are
 `quotientRremainder`. The larger of two numbers is `37|52=52`.
@@ -95,13 +95,13 @@ def _sample_table(rng, size):
   return (
     _between(rng, 2, 9, size),
     _between(rng, 2, 9, size),
-    _between(rng, 0, 19, size),
+    _between(rng, 0, 9, size),
   )
 
 
 def _sample_division(rng, size):
   b = int(rng.integers(2, 10))
-  return _between(rng, 0, 12 * b - 1, size), b
+  return _between(rng, 0, 10 * b - 1, size), b
 
 
 def _sample_two_by_one(rng, size):
@@ -116,9 +116,13 @@ def _sample_long_division(rng, size):
 
 def _sample_linear(rng, size):
   a = int(rng.integers(2, 10))
-  x = _between(rng, 0, 12, size)
-  b = _between(rng, 10, 99, size)
+  x = _between(rng, 0, 9, size)
+  b = _between(rng, 10, 99 - a * x, size)
   return a, b, a * x + b
+
+
+def _sample_two_by_teen(rng, size):
+  return _between(rng, 11, 99, size), int(rng.integers(12, 20))
 
 
 def _sample_sum_of_products(rng, size):
@@ -130,13 +134,6 @@ def _sample_sum_of_products(rng, size):
   )
 
 
-def _sample_sum_division(rng, size):
-  c = int(rng.integers(4, 10))
-  total = _between(rng, 20, 12 * c - 1, size)
-  a = int(rng.integers(10, total - 9))
-  return a, total - a, c
-
-
 def _long_division_steps(a, b):
   calls, remainder = [], 0
   for digit in str(a):
@@ -146,14 +143,9 @@ def _long_division_steps(a, b):
   return (*calls, f'={_divide(a, b)}')
 
 
-def _two_by_two_steps(a, b):
-  tens, ones = divmod(b, 10)
-  high, low = a * tens, a * ones
-  return (
-    f'{a}*{tens}={high}',
-    f'{a}*{ones}={low}',
-    f'{high * 10}+{low}={a * b}',
-  )
+def _two_by_teen_steps(a, b):
+  low = a * (b - 10)
+  return f'{a}*{b - 10}={low}', f'{a * 10}+{low}={a * b}'
 
 
 def _linear_steps(a, b, c):
@@ -209,16 +201,10 @@ _SKILLS: dict[str, _Skill] = {
       answer=lambda a, b: f'{a - b}',
     ),
     _skill(
-      'addition/four_digit', 'sums of three- and four-digit numbers',
+      'addition/three_digit', 'sums of numbers below a thousand',
       ('addition/two_digit',), 2,
-      sample=_sample_two(100, 9999), text='{}+{}'.format,
+      sample=_sample_two(10, 999), text='{}+{}'.format,
       answer=lambda a, b: f'{a + b}', canonical=_sorted,
-    ),
-    _skill(
-      'subtraction/three_digit', 'three-digit differences',
-      ('subtraction/two_digit',), 2,
-      sample=_sample_descending(100, 999), text='{}-{}'.format,
-      answer=lambda a, b: f'{a - b}',
     ),
     _skill(
       'multiplication/table', 'one-digit products plus a small number',
@@ -238,11 +224,10 @@ _SKILLS: dict[str, _Skill] = {
       sample=_sample_division, text='{}/{}'.format, answer=_divide,
     ),
     _skill(
-      'multiplication/two_by_two', 'two-digit times two-digit',
-      ('multiplication/two_by_one', 'addition/four_digit'), 3,
-      sample=_sample_two(11, 99), text='{}*{}'.format,
-      answer=lambda a, b: f'{a * b}', steps=_two_by_two_steps,
-      canonical=_sorted,
+      'multiplication/two_by_teen', 'two-digit times twelve to nineteen',
+      ('multiplication/two_by_one', 'addition/three_digit'), 3,
+      sample=_sample_two_by_teen, text='{}*{}'.format,
+      answer=lambda a, b: f'{a * b}', steps=_two_by_teen_steps,
     ),
     _skill(
       'division/long', 'three-digit by one-digit, digit by digit',
@@ -252,13 +237,13 @@ _SKILLS: dict[str, _Skill] = {
     ),
     _skill(
       'equations/linear', 'solve ax+b=c for a whole number x',
-      ('subtraction/three_digit', 'division/remainder'), 3,
+      ('subtraction/two_digit', 'division/remainder'), 3,
       sample=_sample_linear, text='{}x+{}={}'.format,
       answer=lambda a, b, c: f'{(c - b) // a}', steps=_linear_steps,
     ),
     _skill(
       'mixed/sum_of_products', 'a*b+c*d',
-      ('multiplication/two_by_one', 'addition/four_digit'), 3,
+      ('multiplication/two_by_one', 'addition/three_digit'), 3,
       sample=_sample_sum_of_products, text='{}*{}+{}*{}'.format,
       answer=lambda a, b, c, d: f'{a * b + c * d}',
       steps=lambda a, b, c, d: (
@@ -266,16 +251,6 @@ _SKILLS: dict[str, _Skill] = {
         f'{a * b}+{c * d}={a * b + c * d}',
       ),
       canonical=_products_canonical,
-    ),
-    _skill(
-      'mixed/sum_division', '(a+b)/c with remainder',
-      ('addition/two_digit', 'division/remainder'), 3,
-      sample=_sample_sum_division, text='({}+{})/{}'.format,
-      answer=lambda a, b, c: _divide(a + b, c),
-      steps=lambda a, b, c: (
-        f'{a}+{b}={a + b}', f'{a + b}/{c}={_divide(a + b, c)}',
-      ),
-      canonical=lambda o: (min(o[:2]), max(o[:2]), o[2]),
     ),
   )
 }  # fmt: skip

@@ -139,9 +139,7 @@ def _rope_frequencies(config: DecoderConfig) -> jax.Array:
     - scaling.low_freq_factor
   ) / (scaling.high_freq_factor - scaling.low_freq_factor)
   blended = (1 - smooth) * frequency / scaling.factor + smooth * frequency
-  scaled = jnp.where(
-    wavelength > low, frequency / scaling.factor, frequency
-  )
+  scaled = jnp.where(wavelength > low, frequency / scaling.factor, frequency)
   between = (wavelength <= low) & (wavelength >= high)
   return jnp.where(between, blended, scaled)
 
@@ -294,7 +292,9 @@ def _merge(config, params) -> Decoder:
   return nnx.merge(graph, state)
 
 
-def attention_mask(q_segment_BxL, q_position_BxL, k_segment_BxS, k_position_BxS):
+def attention_mask(
+  q_segment_BxL, q_position_BxL, k_segment_BxS, k_position_BxS
+):
   """True where a query may look: same segment, not later. (B, L, S)."""
   same = q_segment_BxL[:, :, None] == k_segment_BxS[:, None, :]
   return same & (q_position_BxL[:, :, None] >= k_position_BxS[:, None, :])
@@ -341,7 +341,9 @@ def forward_cached(
   slot: jax.Array,
 ) -> tuple[jax.Array, Cache]:
   """Like `forward`, reading and extending `cache` from column `slot` on."""
-  write = functools.partial(jax.lax.dynamic_update_slice, start_indices=(0, slot))
+  write = functools.partial(
+    jax.lax.dynamic_update_slice, start_indices=(0, slot)
+  )
   segment_BxS = write(cache.segment_BxS, segment_BxL)
   position_BxS = write(cache.position_BxS, position_BxL)
   mask = attention_mask(segment_BxL, position_BxL, segment_BxS, position_BxS)

@@ -1,0 +1,26 @@
+"""Probe outcomes to numbers with their uncertainty."""
+
+from __future__ import annotations
+
+import math
+
+_Z95 = 1.959963984540054
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+  """The 95 % Wilson score interval of a proportion.
+
+  Unlike the normal interval it stays in [0, 1] and has width at 0 of n and n of
+  n, which is where a gate decides. Wilson (1927), JASA 22:209.
+
+  Raises:
+    ValueError: without any probe: an interval of nothing is not [0, 1].
+  """
+  if n < 1 or not 0 <= correct <= n:
+    raise ValueError(f'wilson: {correct} correct of {n} probes.')
+  p = correct / n
+  centre = p + _Z95**2 / (2 * n)
+  half = _Z95 * math.sqrt(p * (1 - p) / n + _Z95**2 / (4 * n * n))
+  scale = 1 + _Z95**2 / n
+  low, high = (centre - half) / scale, (centre + half) / scale
+  return max(0.0, low), min(1.0, high)

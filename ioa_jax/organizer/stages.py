@@ -1,0 +1,113 @@
+"""Targets to stages a learner can climb: METHOD §3, Eqs. 7 and 8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+
+import networkx as nx
+
+
+@dataclasses.dataclass(frozen=True)
+class ZpdCheck:
+  """Eq. 8 for one pair of neighbouring stages.
+
+  Attributes:
+    before, after: mean student scores of the two stages.
+    limit: what the drop (readiness) or rise (literal) may be at most.
+    holds: whether it is within the limit.
+  """
+
+  before: float
+  after: float
+  limit: float
+  holds: bool
+
+
+def generations(targets: Sequence[str], graph: nx.DiGraph) -> list[list[str]]:
+  """Eq. 7: a module enters the first stage after all its prerequisites.
+
+  Only prerequisites that are targets count; others are already known.
+  Order within a stage is the order of `targets`.
+  """
+  subgraph = graph.subgraph(targets)
+  return [
+    [name for name in targets if name in set(generation)]
+    for generation in nx.topological_generations(subgraph)
+  ]
+
+
+def zpd_check(
+  before: float, after: float, *, tau_zpd: float, zpd: str
+) -> ZpdCheck:
+  """Eq. 8 as 'readiness' (default) or as 'literal'ly printed.
+
+  Readiness limits how much harder the next stage may be:
+  `before - after <= tau_zpd * before`. The printed sign limits how much easier.
+  A learner that scores 0 on a stage has nothing left to lose on the next, and
+  both sides are 0.
+  """
+  limit = tau_zpd * before
+  change = before - after if zpd == 'readiness' else after - before
+  return ZpdCheck(before, after, limit, change <= limit + 1e-9)
+
+
+def build_stages(
+  targets: Sequence[str],
+  graph: nx.DiGraph,
+  student_score: Mapping[str, float],
+  *,
+  tau_zpd: float,
+  zpd: str,
+) -> list[list[str]]:
+  """Prerequisite stages, split by difficulty until Eq. 8 holds or cannot.
+
+  A stage whose mean is too far below the stage before it is split at its
+  largest fall of the student's score, easier half first; halves are checked
+  again. A single module that breaks the limit stays (its lessons begin with
+  bridging items), and `check_stages` reports the pair.
+  """
+  stages = generations(targets, graph)
+  index = 1
+  while index < len(stages):
+    check = zpd_check(
+      _mean(stages[index - 1], student_score),
+      _mean(stages[index], student_score),
+      tau_zpd=tau_zpd,
+      zpd=zpd,
+    )
+    if not check.holds and len(stages[index]) > 1:
+      halves = _split(stages[index], student_score)
+      if halves:
+        stages[index : index + 1] = halves
+        continue  # The easier half against the same stage before it.
+    index += 1
+  return stages
+
+
+def check_stages(
+  stages: Sequence[Sequence[str]],
+  student_score: Mapping[str, float],
+  *,
+  tau_zpd: float,
+  zpd: str,
+) -> list[ZpdCheck]:
+  """Eq. 8 for every neighbouring pair, after all splitting."""
+  means = [_mean(s, student_score) for s in stages]
+  return [
+    zpd_check(a, b, tau_zpd=tau_zpd, zpd=zpd) for a, b in zip(means, means[1:])
+  ]
+
+
+def _mean(stage, score):
+  return sum(score[k] for k in stage) / len(stage)
+
+
+def _split(stage, score):
+  """Two parts at the largest fall in score, or None if all score the same."""
+  ranked = sorted(stage, key=lambda k: (-score[k], stage.index(k)))
+  falls = [score[a] - score[b] for a, b in zip(ranked, ranked[1:])]
+  if max(falls) <= 0:
+    return None
+  cut = falls.index(max(falls)) + 1
+  return [ranked[:cut], ranked[cut:]]

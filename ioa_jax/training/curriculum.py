@@ -1,0 +1,197 @@
+"""The device-resident curriculum: lessons as rows, and the draw of a batch.
+
+Rows are packed per module into slabs of fixed capacity, so what is taught next is
+an index and new lessons fill free rows without changing a shape. A batch is drawn
+on the device: module shares by need, then rows of a module by a counter-based
+permutation, so every row is seen once before any is seen twice.
+
+Shapes: R rows of all slabs, L row length, K knowledge modules, B batch rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from ioa_jax.training import gate as gate_lib
+from ioa_jax.training import packing
+import numpy as np
+
+
+@flax.struct.dataclass
+class Curriculum:
+  """Packed lessons, grouped by module.
+
+  Attributes:
+    rows: `packing.FIELDS`, each (R, L).
+    offset_K, capacity_K: where each module's slab begins and how long it is.
+    count_K: rows of the slab that hold lessons.
+  """
+
+  rows: dict[str, jax.Array]
+  offset_K: jax.Array
+  capacity_K: jax.Array
+  count_K: jax.Array
+
+
+@flax.struct.dataclass
+class Mix:
+  """How a batch is composed; data, so a change does not recompile.
+
+  Attributes:
+    replay_share: share of rows from modules that are not in the stage.
+    rehearse_K: modules replayed from the first stage on (already known).
+    need_floor: weight of a module without any gap, against 1 for a full one.
+    adaptive: weight by the gap of the latest probing round; else uniformly.
+  """
+
+  replay_share: jax.Array
+  rehearse_K: jax.Array
+  need_floor: jax.Array
+  adaptive: jax.Array
+
+
+def allocate(capacities: Sequence[int], length: int) -> Curriculum:
+  """An empty curriculum with `capacities[k]` rows for module k."""
+  capacity_K = np.asarray(capacities, np.int32)
+  offset_K = np.concatenate([[0], np.cumsum(capacity_K)[:-1]]).astype(np.int32)
+  return Curriculum(
+    rows=packing.empty_rows(int(capacity_K.sum()), length),
+    offset_K=offset_K,
+    capacity_K=capacity_K,
+    count_K=np.zeros_like(capacity_K),
+  )
+
+
+def add_rows(
+  curriculum: Curriculum, new_rows: Mapping[int, dict[str, np.ndarray]]
+) -> Curriculum:
+  """Fills free rows of the slabs; on the host, between windows of steps.
+
+  Args:
+    new_rows: module index to packed rows.
+
+  Raises:
+    ValueError: if a slab is full; nothing is dropped silently.
+  """
+  rows = {k: np.array(v) for k, v in curriculum.rows.items()}
+  count_K = np.array(curriculum.count_K)
+  for k, packed in new_rows.items():
+    n = len(packed['token'])
+    if count_K[k] + n > curriculum.capacity_K[k]:
+      raise ValueError(
+        f'module {k}: {n} new rows, {curriculum.capacity_K[k] - count_K[k]} '
+        'free; raise train.remedial_reserve.'
+      )
+    start = int(curriculum.offset_K[k] + count_K[k])
+    for name, value in packed.items():
+      rows[name][start : start + n] = value
+    count_K[k] += n
+  return curriculum.replace(rows=rows, count_K=count_K)
+
+
+def module_weights(
+  mix: Mix, gate: gate_lib.GateState, plan: gate_lib.GatePlan, count_K
+) -> jax.Array:
+  """The share of a batch that each module gets, (K,), summing to 1.
+
+  Stage modules share `1 - replay_share`, earlier and rehearsed ones the rest,
+  each by need: the gap between student and teacher at the latest probing.
+  """
+  has_rows_K = count_K > 0
+  in_stage_K = gate_lib.in_stage(gate, plan) & has_rows_K
+  s = plan.max_steps_S.shape[0]
+  before_S = jnp.arange(s) < gate.stage
+  earlier_K = jnp.any(plan.stage_modules_SxK & before_S[:, None], axis=0)
+  replay_K = (earlier_K | mix.rehearse_K) & ~in_stage_K & has_rows_K
+  gap_K = jnp.clip(1.0 - gate_lib.ratio(gate, plan), 0.0, 1.0)
+  need_K = jnp.where(
+    mix.adaptive, mix.need_floor + (1 - mix.need_floor) * gap_K, 1.0
+  )
+
+  def share(members_K):
+    weight_K = need_K * members_K
+    return weight_K / jnp.maximum(jnp.sum(weight_K), 1e-9)
+
+  replay = jnp.where(
+    jnp.any(replay_K),
+    jnp.where(jnp.any(in_stage_K), mix.replay_share, 1.0),
+    0.0,
+  )
+  return (1 - replay) * share(in_stage_K) + replay * share(replay_K)
+
+
+def permute(index, size, seed):
+  """A bijection of [0, size) chosen by `seed`, evaluated at `index`.
+
+  A four-round Feistel network over the next even power of two, walked until it
+  lands inside: constant memory, any size, no table.
+
+  Args:
+    index, size, seed: uint32 scalars, index < size.
+  """
+  bits = 32 - jax.lax.clz(jnp.maximum(size, 2) - 1)
+  half = (bits + 1) // 2
+  mask = (jnp.uint32(1) << half) - jnp.uint32(1)
+
+  def mix(x, round):
+    x = (x ^ seed) * jnp.uint32(0x9E3779B1) + jnp.uint32(round)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x85EBCA6B)
+    return x ^ (x >> 13)
+
+  def encrypt(x):
+    left, right = x >> half, x & mask
+    for round in range(4):
+      left, right = right, left ^ (mix(right, round) & mask)
+    return (left << half) | right
+
+  first = encrypt(jnp.uint32(index))
+  return jax.lax.while_loop(lambda x: x >= size, encrypt, first)
+
+
+def draw(
+  curriculum: Curriculum,
+  weight_K: jax.Array,
+  cursor_K: jax.Array,
+  key: jax.Array,
+  seed: jax.Array,
+  *,
+  batch_rows: int,
+) -> tuple[dict[str, jax.Array], jax.Array, jax.Array]:
+  """Draws a batch by module shares.
+
+  Shares are met exactly up to rounding (systematic sampling), not in
+  expectation: small batches would otherwise starve small shares.
+
+  Args:
+    weight_K: shares, summing to 1 (all 0 draws nothing but padding).
+    cursor_K: rows drawn so far of each module, uint32: the data position.
+    key: decides the rounding of this step.
+    seed: uint32, decides every permutation of the run.
+
+  Returns:
+    The batch, the advanced cursors, and rows drawn per module (K,).
+  """
+  k = weight_K.shape[0]
+  edges_K = jnp.cumsum(weight_K)
+  point_B = (jnp.arange(batch_rows) + jax.random.uniform(key)) / batch_rows
+  # Scaled by the last edge: float sums end near 1, not at it.
+  module_B = jnp.searchsorted(edges_K, point_B * edges_K[-1], side='right')
+  module_B = jnp.minimum(module_B, k - 1)
+  # `module_B` is sorted, so a row's rank within its module is a difference.
+  rank_B = jnp.arange(batch_rows) - jnp.searchsorted(module_B, module_B)
+  count_B = jnp.maximum(curriculum.count_K[module_B], 1).astype(jnp.uint32)
+  position_B = cursor_K[module_B] + rank_B.astype(jnp.uint32)
+  epoch_B = position_B // count_B
+  seed_B = seed ^ (
+    epoch_B * jnp.uint32(0xC2B2AE35) + module_B.astype(jnp.uint32) * 0x27D4EB2F
+  )
+  row_B = jax.vmap(permute)(position_B % count_B, count_B, seed_B)
+  row_B = curriculum.offset_K[module_B] + row_B.astype(jnp.int32)
+  batch = {name: value[row_B] for name, value in curriculum.rows.items()}
+  empty_B = (curriculum.count_K[module_B] == 0) | (edges_K[-1] <= 0)
+  batch['weight'] = jnp.where(empty_B[:, None], 0.0, batch['weight'])
+  drawn_K = jnp.zeros(k, jnp.uint32).at[module_B].add(1)
+  return batch, cursor_K + drawn_K, drawn_K

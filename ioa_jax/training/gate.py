@@ -1,0 +1,185 @@
+"""The mastery gate: Eq. 9 as arithmetic on the device.
+
+Nothing here branches in Python on a traced value, so a stage change, a remedial
+round and a stall are all the same compiled program.
+
+Shapes: K knowledge modules, S stages.
+"""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+# Outcomes of a stage.
+PENDING, MASTERED, UNMASTERED = 0, 1, 2
+# What one probing round decided.
+NO_PROBE, STAY, ADVANCE, REMEDIATE, STALL = 0, 1, 2, 3, 4
+DECISIONS = ('none', 'stay', 'advance', 'remediate', 'stall')
+OUTCOMES = ('pending', 'mastered', 'unmastered')
+
+
+@flax.struct.dataclass
+class GatePlan:
+  """What the gate needs to know about the curriculum; constant data.
+
+  Attributes:
+    stage_modules_SxK: which modules a stage teaches.
+    max_steps_S: steps before a stage asks for remedial data.
+    hold_S: the stage is not left by mastery (consolidation).
+    teacher_score_K: P_T(k) on the gate probes, in [0, 1].
+    tau_mastery: threshold on P_S / P_T.
+    min_probes: fewer answered probes than this are no evidence.
+    remedial_steps_S: steps that each remedial round adds to a stage.
+    max_rounds: remedial rounds per stage.
+    stop_on_stall: end the run when a stage stalls, instead of moving on.
+  """
+
+  stage_modules_SxK: jax.Array
+  max_steps_S: jax.Array
+  hold_S: jax.Array
+  teacher_score_K: jax.Array
+  tau_mastery: jax.Array
+  min_probes: jax.Array
+  remedial_steps_S: jax.Array
+  max_rounds: jax.Array
+  stop_on_stall: jax.Array
+
+
+@flax.struct.dataclass
+class GateState:
+  """Where the learner stands.
+
+  Attributes:
+    stage: index; equal to S when all stages are done.
+    steps_in_stage, round: since the stage began.
+    needs_data: waiting for the host, either for remedial lessons or for the
+      first lessons of a stage; no step moves the student meanwhile.
+    stopped: a stall ended the run.
+    correct_K, probed_K: the latest probing round of each module.
+    outcome_S, steps_S, rounds_S: the record.
+  """
+
+  stage: jax.Array
+  steps_in_stage: jax.Array
+  round: jax.Array
+  needs_data: jax.Array
+  stopped: jax.Array
+  correct_K: jax.Array
+  probed_K: jax.Array
+  outcome_S: jax.Array
+  steps_S: jax.Array
+  rounds_S: jax.Array
+
+
+def init(
+  num_stages: int, correct_K: jax.Array, probed_K: jax.Array
+) -> GateState:
+  """The state before the first step; scores are the diagnosis's."""
+  zero, no = jnp.int32(0), jnp.bool_(False)
+  zeros_S = jnp.zeros(num_stages, jnp.int32)
+  return GateState(
+    stage=zero, steps_in_stage=zero, round=zero, needs_data=no, stopped=no,
+    correct_K=jnp.asarray(correct_K, jnp.int32),
+    probed_K=jnp.asarray(probed_K, jnp.int32),
+    outcome_S=zeros_S, steps_S=zeros_S, rounds_S=zeros_S,
+  )  # fmt: skip
+
+
+def ratio(gate: GateState, plan: GatePlan) -> jax.Array:
+  """P_S(k) / P_T(k), shape (K,); 0 where there is no evidence of either."""
+  evidence_K = (gate.probed_K > 0) & (plan.teacher_score_K > 0)
+  score_K = gate.correct_K / jnp.maximum(gate.probed_K, 1)
+  ratio_K = score_K / jnp.where(evidence_K, plan.teacher_score_K, 1.0)
+  return jnp.where(evidence_K, ratio_K, 0.0)
+
+
+def mastered(gate: GateState, plan: GatePlan) -> jax.Array:
+  """Eq. 9 per module, (K,). Missing evidence is never a pass."""
+  enough_K = gate.probed_K >= jnp.maximum(plan.min_probes, 1)
+  return enough_K & (ratio(gate, plan) >= plan.tau_mastery - 1e-6)
+
+
+def in_stage(gate: GateState, plan: GatePlan) -> jax.Array:
+  """Modules of the current stage, (K,); none after the last."""
+  last = plan.max_steps_S.shape[0] - 1
+  running = gate.stage <= last
+  return plan.stage_modules_SxK[jnp.minimum(gate.stage, last)] & running
+
+
+def active(gate: GateState, plan: GatePlan) -> jax.Array:
+  """Whether a training step may run."""
+  more = gate.stage < plan.max_steps_S.shape[0]
+  return more & ~gate.needs_data & ~gate.stopped
+
+
+def count_step(gate: GateState) -> GateState:
+  """Charges one training step to the current stage."""
+  return gate.replace(
+    steps_in_stage=gate.steps_in_stage + 1,
+    steps_S=gate.steps_S.at[gate.stage].add(1, mode='drop'),
+  )
+
+
+def decide(
+  gate: GateState, plan: GatePlan, correct_K: jax.Array, probed_K: jax.Array
+) -> tuple[GateState, jax.Array]:
+  """Takes one probing round and advances, stays, asks for data, or gives up.
+
+  Args:
+    correct_K, probed_K: this round's counts; modules with `probed_K == 0` were
+      not asked and keep their latest counts.
+
+  Returns:
+    The new state and the decision (STAY, ADVANCE, REMEDIATE or STALL).
+  """
+  asked_K = probed_K > 0
+  gate = gate.replace(
+    correct_K=jnp.where(asked_K, correct_K, gate.correct_K),
+    probed_K=jnp.where(asked_K, probed_K, gate.probed_K),
+  )
+  in_stage_K = in_stage(gate, plan)
+  # A module that was not asked this round has no evidence in this round.
+  passed_K = mastered(gate, plan) & asked_K
+  passed = jnp.all(passed_K | ~in_stage_K) & jnp.any(in_stage_K)
+  s = gate.stage
+  limit = plan.max_steps_S[s] + gate.round * plan.remedial_steps_S[s]
+  exhausted = (gate.steps_in_stage >= limit) & ~passed
+  leave = passed & ~plan.hold_S[s]
+  remediate = exhausted & (gate.round < plan.max_rounds) & ~plan.hold_S[s]
+  stall = exhausted & ~remediate & ~plan.hold_S[s]
+  outcome = jnp.where(
+    passed, MASTERED, jnp.where(stall | plan.hold_S[s], UNMASTERED, PENDING)
+  )
+  moves = leave | (stall & ~plan.stop_on_stall)
+  zero = jnp.int32(0)
+  gate = gate.replace(
+    stage=jnp.where(moves, s + 1, s),
+    steps_in_stage=jnp.where(moves, zero, gate.steps_in_stage),
+    round=jnp.where(moves, zero, gate.round),
+    needs_data=remediate,
+    stopped=gate.stopped | (stall & plan.stop_on_stall),
+    outcome_S=gate.outcome_S.at[s].set(outcome, mode='drop'),
+  )
+  decision = jnp.where(
+    leave, ADVANCE,
+    jnp.where(remediate, REMEDIATE, jnp.where(stall, STALL, STAY)),
+  )  # fmt: skip
+  return gate, decision
+
+
+def require_lessons(gate: GateState, plan: GatePlan, count_K: jax.Array):
+  """Waits if the current stage has a module without any lesson yet."""
+  missing = jnp.any(in_stage(gate, plan) & (count_K == 0))
+  return gate.replace(needs_data=gate.needs_data | missing)
+
+
+def grant(gate: GateState, remedial: jax.Array) -> GateState:
+  """The host has delivered and training goes on; counts a remedial round."""
+  one = remedial.astype(jnp.int32)
+  return gate.replace(
+    needs_data=jnp.bool_(False),
+    round=gate.round + one,
+    rounds_S=gate.rounds_S.at[gate.stage].add(one, mode='drop'),
+  )

@@ -1,0 +1,99 @@
+"""The host's side of training: run a window, look once, act on flags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import signal
+import threading
+from typing import Any
+
+import jax
+from ioa_jax.training import gate as gate_lib
+from ioa_jax.training import step as step_lib
+import numpy as np
+
+Metrics = dict[str, np.ndarray]
+
+
+class NonFiniteLoss(RuntimeError):
+  """A loss or gradient was not finite; the step that met it changed nothing."""
+
+
+class StopRequest:
+  """Turns SIGTERM and SIGINT into a flag, so that a window ends and is saved.
+
+  Used as a context; outside the main thread it never asks to stop.
+  """
+
+  def __init__(self):
+    self.signal_name: str | None = None
+    self._previous: dict[int, Any] = {}
+
+  def __enter__(self):
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGTERM, signal.SIGINT):
+        self._previous[number] = signal.signal(number, self._on_signal)
+    return self
+
+  def _on_signal(self, number, _):
+    self.signal_name = signal.Signals(number).name
+    # A second signal of the same kind acts as it would without us.
+    signal.signal(number, self._previous[number])
+
+  def __exit__(self, *_):
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
+
+
+_grant = jax.jit(
+  lambda state, remedial: state.replace(
+    gate=gate_lib.grant(state.gate, remedial)
+  ),
+  donate_argnums=0,
+)
+
+
+def run(
+  window: step_lib.Window,
+  state: step_lib.TrainState,
+  inputs: step_lib.Inputs,
+  *,
+  supply: Callable[
+    [step_lib.TrainState, step_lib.Inputs, bool], step_lib.Inputs
+  ],
+  observe: Callable[[step_lib.TrainState, Metrics], None],
+  save: Callable[[step_lib.TrainState, step_lib.Inputs], None],
+  stop: StopRequest,
+) -> tuple[step_lib.TrainState, step_lib.Inputs]:
+  """Trains until every stage has ended, the steps are spent, or `stop`.
+
+  Args:
+    supply: asked when the gate waits, with (state, inputs, remedial); returns
+      inputs with more lessons. `remedial` is False for a stage's first lessons.
+    observe: given each window's metrics, (T, ...) arrays on the host.
+    save: called after each window; decides itself whether a save is due.
+
+  Raises:
+    NonFiniteLoss: after saving the last good state, with where it happened.
+  """
+  while True:
+    if bool(state.gate.needs_data) and not stop.signal_name:
+      # A stage whose modules have no rows has just begun.
+      in_stage_K = np.asarray(gate_lib.in_stage(state.gate, inputs.plan))
+      count_K = np.asarray(inputs.curriculum.count_K)
+      remedial = not (in_stage_K & (count_K == 0)).any()
+      inputs = supply(state, inputs, remedial)
+      state = _grant(state, np.bool_(remedial))
+      save(state, inputs)
+    if stop.signal_name or not bool(step_lib.is_active(state, inputs)):
+      save(state, inputs)
+      return state, inputs
+    state, metrics = window(state, inputs)
+    observe(state, jax.device_get(metrics))
+    save(state, inputs)
+    if not bool(state.finite):
+      raise NonFiniteLoss(
+        f'step {int(state.step)}: loss or gradient is not finite, in stage '
+        f'{int(state.gate.stage)}. Weights before that step are kept. Lower '
+        'optimizer.learning_rate or optimizer.clip_norm.'
+      )

@@ -1,0 +1,241 @@
+"""The one train step: draw, learn, probe, decide. Traced once for a whole run.
+
+Everything that changes during a run is in `TrainState` or is data. The host calls
+`make_window`'s program, which runs several steps without it.
+
+Shapes: K knowledge modules, T steps of a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from ioa_jax.models import decoder
+from ioa_jax.training import curriculum as curriculum_lib
+from ioa_jax.training import gate as gate_lib
+from ioa_jax.training import losses
+from ioa_jax.training import probing
+import optax
+
+# Purposes of the root key; each draw folds in its purpose and its step.
+DATA = 0
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that changes, one donated pytree.
+
+  Attributes:
+    step: optimizer steps taken.
+    params, opt_state: float32 master weights and moments.
+    average: exponential moving average of `params`; what the gate reads and
+      what is exported.
+    gate: see `gate.GateState`.
+    cursor_K: rows drawn of each module, the data position.
+    finite: False after a step with a non-finite loss or gradient; that step
+      changed nothing and no later one runs.
+  """
+
+  step: jax.Array
+  params: decoder.Params
+  opt_state: Any
+  average: decoder.Params
+  gate: gate_lib.GateState
+  cursor_K: jax.Array
+  finite: jax.Array
+
+
+@flax.struct.dataclass
+class Inputs:
+  """What a step reads; constant between two visits of the host."""
+
+  curriculum: curriculum_lib.Curriculum
+  mix: curriculum_lib.Mix
+  plan: gate_lib.GatePlan
+  bank: probing.ProbeBank
+  seed: jax.Array
+  total_steps: jax.Array
+  probe_every_steps: jax.Array
+  average_decay: jax.Array
+
+
+def init(params, tx, gate) -> TrainState:
+  k = gate.correct_K.shape[0]
+  return TrainState(
+    step=jnp.int32(0),
+    params=params,
+    opt_state=tx.init(params),
+    average=jax.tree.map(jnp.array, params),
+    gate=gate,
+    cursor_K=jnp.zeros(k, jnp.uint32),
+    finite=jnp.bool_(True),
+  )
+
+
+def is_active(state: TrainState, inputs: Inputs) -> jax.Array:
+  """Whether another step would train."""
+  return (
+    gate_lib.active(state.gate, inputs.plan)
+    & (state.step < inputs.total_steps)
+    & state.finite
+  )
+
+
+def _learn(config, tx, state, inputs, batch):
+  """One optimizer step; a batch without live tokens moves nothing."""
+
+  def loss_fn(params):
+    hidden = decoder.forward(
+      config, params, batch['token'], batch['segment'], batch['position']
+    )
+    logits = decoder.unembed(config, params, hidden)
+    loss_sum, count = losses.cross_entropy(
+      logits, batch['target'], batch['weight']
+    )
+    return loss_sum / jnp.maximum(count, 1.0), (loss_sum, count)
+
+  (_, (loss_sum, count)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+    state.params
+  )
+  grad_norm = optax.global_norm(grads)
+  finite = jnp.isfinite(loss_sum) & jnp.isfinite(grad_norm)
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  # The average starts as the first parameters; a fixed decay would keep them
+  # for 1 / (1 - decay) steps, so it grows from 0.
+  decay = jnp.minimum(
+    inputs.average_decay, (1.0 + state.step) / (10.0 + state.step)
+  )
+  average = jax.tree.map(
+    lambda a, p: decay * a + (1 - decay) * p, state.average, params
+  )
+  # Momentum and weight decay move parameters even with zero gradients, so a
+  # batch that teaches nothing must not reach the optimizer's result.
+  moves = finite & (count > 0)
+  keep = lambda new, old: jax.tree.map(
+    lambda n, o: jnp.where(moves, n, o), new, old
+  )
+  state = state.replace(
+    step=state.step + 1,
+    params=keep(params, state.params),
+    opt_state=keep(opt_state, state.opt_state),
+    average=keep(average, state.average),
+    gate=gate_lib.count_step(state.gate),
+    finite=finite,
+  )
+  tokens = jnp.sum(batch['segment'] > 0)
+  return state, {
+    'loss_sum': loss_sum,
+    'loss_count': count,
+    'grad_norm': grad_norm,
+    'tokens': tokens,
+  }
+
+
+def _probe(config, state, inputs):
+  """Probes the stage and decides; after leaving a stage probes everything."""
+  ask_K = gate_lib.in_stage(state.gate, inputs.plan)
+  correct_K, probed_K = probing.probe_modules(
+    config, state.average, inputs.bank, ask_K
+  )
+  gate, decision = gate_lib.decide(state.gate, inputs.plan, correct_K, probed_K)
+  left = gate.stage != state.gate.stage
+  # What earlier stages have kept, for the forgetting matrix and for replay.
+  others_K = left & ~ask_K
+  more_correct_K, more_probed_K = probing.probe_modules(
+    config, state.average, inputs.bank, others_K
+  )
+  correct_K += more_correct_K
+  probed_K += more_probed_K
+  gate = gate.replace(
+    correct_K=jnp.where(probed_K > 0, correct_K, gate.correct_K),
+    probed_K=jnp.where(probed_K > 0, probed_K, gate.probed_K),
+  )
+  gate = gate_lib.require_lessons(gate, inputs.plan, inputs.curriculum.count_K)
+  return state.replace(gate=gate), {
+    'decision': decision,
+    'correct_K': correct_K,
+    'probed_K': probed_K,
+  }
+
+
+def train_step(config, tx, batch_rows, state, inputs):
+  """Returns the next state and this step's metrics."""
+  k = state.cursor_K.shape[0]
+  stage = state.gate.stage
+  no_probe = {
+    'decision': jnp.int32(gate_lib.NO_PROBE),
+    'correct_K': jnp.zeros(k, jnp.int32),
+    'probed_K': jnp.zeros(k, jnp.int32),
+  }
+
+  def train(state):
+    weight_K = curriculum_lib.module_weights(
+      inputs.mix, state.gate, inputs.plan, inputs.curriculum.count_K
+    )
+    key = jax.random.fold_in(
+      jax.random.fold_in(jax.random.key(inputs.seed), DATA), state.step
+    )
+    batch, cursor_K, drawn_K = curriculum_lib.draw(
+      inputs.curriculum, weight_K, state.cursor_K, key, inputs.seed,
+      batch_rows=batch_rows,
+    )  # fmt: skip
+    state, metrics = _learn(config, tx, state, inputs, batch)
+    state = state.replace(cursor_K=cursor_K)
+    due = state.gate.steps_in_stage % inputs.probe_every_steps == 0
+    state, probe_metrics = jax.lax.cond(
+      due & state.finite,
+      lambda s: _probe(config, s, inputs),
+      lambda s: (s, no_probe),
+      state,
+    )
+    return state, metrics | probe_metrics | {'drawn_K': drawn_K}
+
+  def rest(state):
+    zero = jnp.float32(0.0)
+    return state, {
+      'loss_sum': zero, 'loss_count': zero, 'grad_norm': zero,
+      'tokens': jnp.int32(0), 'drawn_K': jnp.zeros(k, jnp.uint32),
+      **no_probe,
+    }  # fmt: skip
+
+  ran = is_active(state, inputs)
+  state, metrics = jax.lax.cond(ran, train, rest, state)
+  return state, metrics | {'ran': ran, 'stage': stage, 'step': state.step}
+
+
+class Window:
+  """The compiled program: T steps, one visit of the host.
+
+  `num_traces` counts how often Python was traced; a run needs exactly one.
+  """
+
+  def __init__(
+    self,
+    config: decoder.DecoderConfig,
+    tx: optax.GradientTransformation,
+    *,
+    batch_rows: int,
+    num_steps: int,
+  ):
+    self.num_traces = 0
+
+    def window(state, inputs):
+      self.num_traces += 1
+
+      def body(state, _):
+        return train_step(config, tx, batch_rows, state, inputs)
+
+      return jax.lax.scan(body, state, length=num_steps)
+
+    self._run: Callable = jax.jit(window, donate_argnums=0)
+
+  def __call__(
+    self, state: TrainState, inputs: Inputs
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Consumes `state`; metrics have a leading axis T."""
+    return self._run(state, inputs)
