@@ -75,7 +75,10 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
 
 
 def _path(key_path) -> str:
-  return '/'.join(str(getattr(k, 'key', k)) for k in key_path)
+  return '/'.join(
+    str(getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k))))
+    for k in key_path
+  )
 
 
 def param_axes(params) -> dict:
@@ -105,3 +108,24 @@ def param_shardings(mesh: Mesh, params):
     param_axes(params),
     is_leaf=lambda x: isinstance(x, tuple),
   )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def state_shardings(mesh: Mesh, state):
+  """Shardings of a train state: whatever mirrors a parameter lies like it.
+
+  Moments and averages end in the path of their parameter, so the same table
+  places them; counters and the gate are replicated.
+  """
+
+  def one(key_path, x):
+    path = _path(key_path)
+    for pattern, names in _PARAM_AXES:
+      if re.search(pattern, path) and len(names) == np.ndim(x):
+        return NamedSharding(mesh, spec(names))
+    return replicated(mesh)
+
+  return jax.tree_util.tree_map_with_path(one, state)
