@@ -1,4 +1,4 @@
-"""Several CPU devices and strict numerics for every test."""
+"""Several CPU devices for every test."""
 
 import os
 
@@ -7,7 +7,3 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.setdefault(
   'XLA_FLAGS', '--xla_force_host_platform_device_count=4'
 )
-
-import jax  # noqa: E402
-
-jax.config.update('jax_numpy_rank_promotion', 'raise')

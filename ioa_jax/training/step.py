@@ -103,7 +103,7 @@ def _learn(config, tx, state, inputs, batch):
   (_, (loss_sum, count)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
     state.params
   )
-  grad_norm = optax.global_norm(grads)
+  grad_norm = optax.tree.norm(grads)
   finite = jnp.isfinite(loss_sum) & jnp.isfinite(grad_norm)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
