@@ -34,7 +34,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer('width', None, '')
 flags.DEFINE_integer('layers', None, '')
-flags.DEFINE_float('direct', 0.2, '')
+flags.DEFINE_float('direct', 0.1, '')
 flags.DEFINE_float('lr', None, '')
 flags.DEFINE_string('init', None, '')
 flags.DEFINE_string('modules', 'easy', '')
@@ -164,17 +164,7 @@ def main(_):
   modules = allm if (teacher or FLAGS.modules == 'all') else easy
   wts = None
   if teacher:
-    wts = np.array(
-      [
-        1
-        if m in easy
-        else (
-          4 if m in ('division/remainder', 'multiplication/two_by_one') else 2
-        )
-        for m in modules
-      ],
-      float,
-    )
+    wts = np.array([1.5 if m == 'comparison/larger' else 1.0 if m in easy else 3.0 if m == 'multiplication/table' else 2.0 for m in modules])
     wts /= wts.sum()
   rng = np.random.default_rng(FLAGS.seed)
   ema = params
