@@ -13,23 +13,20 @@ import time
 from typing import Any
 
 import jax
+import ml_collections
+
 from ioa_jax import config as config_lib
 from ioa_jax import progress as progress_lib
-from ioa_jax import rundir
-from ioa_jax import sharding
+from ioa_jax import rundir, teaching
 from ioa_jax.classroom import NAMES, Classroom
 from ioa_jax.domains import arithmetic as domain
 from ioa_jax.domains import tokenizer as tokenizer_lib
-from ioa_jax.evaluation import intervals
-from ioa_jax.evaluation import scoring
+from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.identifier import diagnosis as diagnosis_lib
-from ioa_jax.models import huggingface
-from ioa_jax.models import loading
+from ioa_jax.models import huggingface, loading
 from ioa_jax.organizer import curriculum as organizer
 from ioa_jax.report import page
 from ioa_jax.training import gate as gate_lib
-from ioa_jax import teaching
-import ml_collections
 
 ASSETS = pathlib.Path(__file__).parent / 'assets' / 'arithmetic'
 Record = dict[str, Any]

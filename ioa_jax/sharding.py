@@ -1,6 +1,6 @@
 """Logical axes to mesh axes: one table, and the constraints made from it.
 
-Mesh axes: `data` (rows of a batch), `fsdp` (rows too, and parameters split), and
+Mesh axes: `data` (rows of a batch), `fsdp` (rows too, and parameters split) and
 `tensor` (heads, feed-forward, vocabulary). Model code names logical axes only.
 """
 

@@ -6,12 +6,13 @@ import re
 
 import hypothesis
 from hypothesis import strategies as st
+import numpy as np
+import pytest
+
 from ioa_jax.adapter import arithmetic_lessons as adapter
 from ioa_jax.domains import arithmetic
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.identifier import gaps
-import numpy as np
-import pytest
 
 NAMES = [m.name for m in arithmetic.MODULES]
 
@@ -21,7 +22,9 @@ def value_of(problem_text):
   if '|' in problem_text:
     return str(max(map(int, problem_text.split('|'))))
   if 'x' in problem_text:
-    a, b, c = map(int, re.fullmatch(r'(\d+)x\+(\d+)=(\d+)', problem_text).groups())
+    a, b, c = map(
+      int, re.fullmatch(r'(\d+)x\+(\d+)=(\d+)', problem_text).groups()
+    )
     (x,) = [x for x in range(1000) if a * x + b == c]
     return str(x)
   if '/' in problem_text:
@@ -105,7 +108,9 @@ def test_gate_held_out_and_training_are_disjoint():
 
 def test_a_training_problem_can_be_shown_to_contain_a_probe():
   probe = next(
-    p for p in arithmetic.probes('gate') if p.module == 'multiplication/two_by_one'
+    p
+    for p in arithmetic.probes('gate')
+    if p.module == 'multiplication/two_by_one'
   )
   a, b = sorted(map(int, probe.prompt[:-1].split('*')), reverse=True)
   leaking = arithmetic.Problem('mixed/sum_of_products', (a, b, 11, 3))

@@ -1,22 +1,20 @@
 """The device-resident curriculum: slabs, shares, and the counter-based draw."""
 
-from ioa_jax.training import curriculum as curriculum_lib
-from ioa_jax.training import gate as gate_lib
-from ioa_jax.training import packing
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ioa_jax.training import curriculum as curriculum_lib
+from ioa_jax.training import gate as gate_lib
+from ioa_jax.training import packing
 from tests.test_gate import K, make_plan, start
 
 L = 8
 
 
 def rows(value, n):
-  packed = packing.pack(
-    [packing.Example([value] * 3, [value] * 4)] * n, L
-  )
+  packed = packing.pack([packing.Example([value] * 3, [value] * 4)] * n, L)
   assert len(packed['token']) == n
   return packed
 

@@ -4,11 +4,12 @@ import dataclasses
 
 import hypothesis
 from hypothesis import strategies as st
-from ioa_jax.training import gate as gate_lib
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from ioa_jax.training import gate as gate_lib
 
 S, K, P = 3, 4, 8
 
@@ -205,9 +206,7 @@ def test_a_held_stage_is_recorded_and_not_left():
 
 def test_a_stage_without_lessons_waits_and_costs_no_round():
   plan = make_plan([{0}, {1}], [5, 5])
-  gate = gate_lib.require_lessons(
-    start(plan), plan, jnp.asarray([0, 3, 0, 0])
-  )
+  gate = gate_lib.require_lessons(start(plan), plan, jnp.asarray([0, 3, 0, 0]))
   assert not bool(gate_lib.active(gate, plan))
   gate = gate_lib.grant(gate, jnp.bool_(False))
   assert bool(gate_lib.active(gate, plan))

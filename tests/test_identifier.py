@@ -2,12 +2,12 @@
 
 import hypothesis
 from hypothesis import strategies as st
-from ioa_jax.evaluation import intervals
-from ioa_jax.evaluation import scoring
+import pytest
+
+from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.identifier import diagnosis as diagnosis_lib
 from ioa_jax.identifier import gaps
 from ioa_jax.records import KnowledgeModule, Probe, Score
-import pytest
 
 
 def module(name, *prerequisites):
@@ -19,7 +19,9 @@ CHAIN = (module('a'), module('b', 'a'), module('c', 'b'), module('d'))
 
 def test_gap_is_relative_to_the_teacher():
   assert gaps.gap(Score(8, 10), Score(2, 10)) == pytest.approx(0.75)
-  assert gaps.gap(Score(8, 10), Score(10, 10)) == 0.0  # Better than its teacher.
+  assert (
+    gaps.gap(Score(8, 10), Score(10, 10)) == 0.0
+  )  # Better than its teacher.
 
 
 def test_no_evidence_is_no_gap_and_no_pass():

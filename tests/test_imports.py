@@ -3,8 +3,9 @@
 import ast
 import pathlib
 
-import ioa_jax
 import pytest
+
+import ioa_jax
 
 PACKAGE = pathlib.Path(ioa_jax.__file__).parent
 ROOMS = (
@@ -54,7 +55,9 @@ def test_imports_only_earlier_rooms(path):
 
 def test_the_walk_sees_an_upward_import(tmp_path):
   file = tmp_path / 'x.py'
-  file.write_text('from ioa_jax.report import page\nimport ioa_jax.training.gate')
+  file.write_text(
+    'from ioa_jax.report import page\nimport ioa_jax.training.gate'
+  )
   assert set(_imports(file)) == {'report', 'training'}
 
 

@@ -2,11 +2,12 @@
 
 import hypothesis
 from hypothesis import strategies as st
+import pytest
+
 from ioa_jax.identifier import gaps
 from ioa_jax.organizer import curriculum as curriculum_lib
 from ioa_jax.organizer import stages as stages_lib
 from ioa_jax.records import KnowledgeModule
-import pytest
 
 TIMES = dict(
   ordered=True, tau_zpd=0.15, zpd='readiness', total_steps=1000,

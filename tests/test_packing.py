@@ -2,12 +2,12 @@
 
 import hypothesis
 from hypothesis import strategies as st
-from ioa_jax.training import losses
-from ioa_jax.training import packing
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from ioa_jax.training import losses, packing
 
 L = 16
 
@@ -77,9 +77,9 @@ def test_cross_entropy_is_a_weighted_sum_and_a_count():
 
 def test_cross_entropy_is_finite_in_bfloat16_with_large_logits():
   logits = jnp.asarray([[[300.0, -300.0]]], jnp.bfloat16)
-  total, _ = losses.cross_entropy(
-    logits, jnp.asarray([[1]]), jnp.ones((1, 1))
-  )
+  total, _ = losses.cross_entropy(logits, jnp.asarray([[1]]), jnp.ones((1, 1)))
   assert total.dtype == jnp.float32 and float(total) == 600.0
-  grad = jax.grad(lambda x: losses.cross_entropy(x, jnp.asarray([[1]]), jnp.ones((1, 1)))[0])(logits)
+  grad = jax.grad(
+    lambda x: losses.cross_entropy(x, jnp.asarray([[1]]), jnp.ones((1, 1)))[0]
+  )(logits)
   assert np.isfinite(np.asarray(grad, np.float32)).all()

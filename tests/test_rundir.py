@@ -5,10 +5,11 @@ import os
 import subprocess
 import sys
 
-from ioa_jax import config as config_lib
-from ioa_jax import rundir
 import ml_collections
 import pytest
+
+from ioa_jax import config as config_lib
+from ioa_jax import rundir
 
 
 def make(**changes):
@@ -116,7 +117,9 @@ def test_values_out_of_range_name_their_field(field, value):
     node[name] = ml_collections.ConfigDict()
     node = node[name]
   node[leaf] = value
-  with pytest.raises(config_lib.ConfigError, match=f'config.{field} is .*wanted'):
+  with pytest.raises(
+    config_lib.ConfigError, match=f'config.{field} is .*wanted'
+  ):
     config_lib.validate(config)
 
 

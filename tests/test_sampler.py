@@ -1,11 +1,12 @@
 """The compiled sampler against the full forward pass and by its properties."""
 
-from ioa_jax.models import decoder
-from ioa_jax.sampling import sampler as sampler_lib
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from ioa_jax.models import decoder
+from ioa_jax.sampling import sampler as sampler_lib
 
 CONFIG = decoder.DecoderConfig(
   vocab_size=23, width=32, num_layers=2, num_heads=4, num_kv_heads=2,
@@ -31,9 +32,7 @@ def make(batch_size, max_new_tokens=12):
 
 def prompts(n):
   rng = np.random.default_rng(0)
-  return [
-    list(rng.integers(2, 23, rng.integers(1, 14))) for _ in range(n)
-  ]
+  return [list(rng.integers(2, 23, rng.integers(1, 14))) for _ in range(n)]
 
 
 def sample(sampler, params, prompts, sampling, seeds=None):
@@ -70,7 +69,9 @@ def greedy_without_cache(params, prompt, max_new_tokens):
 @pytest.mark.parametrize('batch_size', [1, 3, 8])
 def test_greedy_equals_the_full_forward_pass(params, batch_size):
   asked = prompts(8)
-  got = sample(make(batch_size), params, asked, sampler_lib.Sampling(max_tokens=12))
+  got = sample(
+    make(batch_size), params, asked, sampler_lib.Sampling(max_tokens=12)
+  )
   for prompt, generation in zip(asked, got):
     tokens, stopped, log_prob = greedy_without_cache(params, prompt, 12)
     assert list(generation.tokens) == tokens
@@ -114,7 +115,12 @@ def test_top_one_is_greedy(params):
 def test_filter_keeps_the_smallest_set_that_reaches_top_p():
   # Probabilities .5, .3, .15, .05: top-p .6 needs two, .8 too, .81 three.
   logits = jnp.log(jnp.asarray([[0.15, 0.5, 0.05, 0.3]]))
-  for top_p, kept in ((0.4, [1]), (0.6, [1, 3]), (0.79, [1, 3]), (0.81, [0, 1, 3])):
+  for top_p, kept in (
+    (0.4, [1]),
+    (0.6, [1, 3]),
+    (0.79, [1, 3]),
+    (0.81, [0, 1, 3]),
+  ):
     got = sampler_lib.filter_logits(
       logits, jnp.asarray([0]), jnp.asarray([top_p])
     )
@@ -155,7 +161,8 @@ def test_length_limits_hold_per_request(params):
 
 
 @pytest.mark.parametrize(
-  'bad', [dict(temperature=-1), dict(top_p=0), dict(max_tokens=0), dict(top_k=-1)]
+  'bad',
+  [dict(temperature=-1), dict(top_p=0), dict(max_tokens=0), dict(top_k=-1)],
 )
 def test_bad_settings_are_refused(bad):
   with pytest.raises(ValueError, match='sampling: '):

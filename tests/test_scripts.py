@@ -30,7 +30,10 @@ def run(*arguments, script='distill.py'):
     (['--config.gate.tau_mastery=1.5'], 'tau_mastery is 1.5, wanted in (0, 1]'),
     (['--config.gate.min_probes=0'], 'min_probes is 0, wanted >= 1'),
     (['--config.gate.tau_mastery=high'], 'high'),
-    (['--config.teacher.model=/nonexistent'], '/nonexistent/config.json: no such'),
+    (
+      ['--config.teacher.model=/nonexistent'],
+      '/nonexistent/config.json: no such',
+    ),
     (['--config.mesh.fsdp=7'], 'mesh data'),
   ],
   ids=lambda v: v[0] if isinstance(v, list) else '',

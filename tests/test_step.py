@@ -3,22 +3,19 @@
 import dataclasses
 import functools
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
 from ioa_jax import sharding
 from ioa_jax.models import decoder
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import gate as gate_lib
-from ioa_jax.training import loop
+from ioa_jax.training import loop, optimizer, packing, probing, setup
 from ioa_jax.training import metrics as metrics_lib
-from ioa_jax.training import optimizer
-from ioa_jax.training import packing
-from ioa_jax.training import probing
-from ioa_jax.training import setup
 from ioa_jax.training import step as step_lib
-import jax
-import jax.numpy as jnp
-import numpy as np
-import pytest
 
 CONFIG = decoder.DecoderConfig(
   vocab_size=16, width=32, num_layers=2, num_heads=4, num_kv_heads=2,
@@ -216,9 +213,7 @@ def test_interrupted_at_any_window_ends_bit_identical():
     with jax.set_mesh(mesh):
       for _ in range(interrupt):
         if bool(state.gate.needs_data):
-          state = state.replace(
-            gate=loop._grant(state.gate, np.bool_(True))
-          )
+          state = state.replace(gate=loop._grant(state.gate, np.bool_(True)))
         state, _ = run_window(state, inputs)
     # Through the host and back, as a checkpoint does, into a new program.
     kept = jax.device_get(state)
@@ -341,7 +336,9 @@ def test_the_average_follows_the_parameters():
 
 
 def test_state_shardings_place_moments_like_their_parameters():
-  _, state, _, mesh, _ = make(devices=4, axes={'data': 1, 'fsdp': 2, 'tensor': 2})
+  _, state, _, mesh, _ = make(
+    devices=4, axes={'data': 1, 'fsdp': 2, 'tensor': 2}
+  )
   moments = state.opt_state[1][0].mu['layers']['q_proj']['kernel'].sharding
   assert moments == state.params['layers']['q_proj']['kernel'].sharding
   assert not moments.is_fully_replicated

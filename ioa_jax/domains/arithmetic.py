@@ -14,16 +14,16 @@ Text is written for people here, most significant digit first; `tokenizer.py`
 reverses digits on the way to the model.
 
 Probes. Each module reserves GATE_PROBES + HELD_OUT_PROBES problems. No training
-text contains a reserved problem, neither as its problem nor as a call inside its
-steps: `training_problem` draws again until that holds.
+text contains a reserved problem, neither as its problem nor as a call inside
+its steps: `training_problem` draws again until that holds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
 
 import numpy as np
 

@@ -1,7 +1,7 @@
 """The decoder that carries every student and teacher: Llama 3.x and Qwen2.5.
 
-RMSNorm, rotary positions, grouped-query attention, SwiGLU. Layers are stacked on
-a leading axis and scanned, so compile time does not grow with depth.
+RMSNorm, rotary positions, grouped-query attention, SwiGLU. Layers are stacked
+on a leading axis and scanned, so compile time does not grow with depth.
 
 The module is split once, here. Everywhere else parameters are a nested dict of
 arrays and `forward` is a pure function of them.
@@ -21,6 +21,7 @@ from flax import nnx
 import flax.struct
 import jax
 import jax.numpy as jnp
+
 from ioa_jax import sharding
 
 Params = dict[str, Any]
@@ -47,8 +48,8 @@ class DecoderConfig:
   """Sizes and constants of one decoder; hashable, so it can be static.
 
   `qkv_bias` is Qwen2.5's. `dtype` is the compute dtype; parameters keep the
-  dtype they are given. `remat` is one of REMAT_POLICIES. `scan_unroll` layers are
-  laid out in one iteration of the scan: 1 compiles fastest, `num_layers` runs
+  dtype they are given. `remat` is one of REMAT_POLICIES. `scan_unroll` layers
+  are laid out in one iteration of the scan: 1 compiles fastest, `num_layers` runs
   fastest on CPU, where a loop copies what it saves for the backward pass.
   """
 

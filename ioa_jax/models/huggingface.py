@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ioa_jax.models import decoder
 import numpy as np
 import safetensors
 import safetensors.numpy
+
+from ioa_jax.models import decoder
 
 _ARCHITECTURES = {
   'llama': 'LlamaForCausalLM',

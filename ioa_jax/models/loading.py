@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import dataclasses
 import pathlib
 
-from ioa_jax.models import decoder
-from ioa_jax.models import huggingface
 import tokenizers
+
+from ioa_jax.models import decoder, huggingface
 
 
 @dataclasses.dataclass(frozen=True)

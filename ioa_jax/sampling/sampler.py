@@ -1,10 +1,11 @@
 """Prefill and decode in one compiled program, for teachers and students alike.
 
 Everything about a request is data: temperature, top-k, top-p, stop tokens and
-seed are traced arrays, so no setting recompiles. A request's text depends on its
-own seed and not on its row or its neighbours.
+seed are traced arrays, so no setting recompiles. A request's text depends on
+its own seed and not on its row or its neighbours.
 
-Shapes: B rows, P prompt slots, T new tokens at most, S stop tokens, V vocabulary.
+Shapes: B rows, P prompt slots, T new tokens at most, S stop tokens,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import functools
 import flax.struct
 import jax
 import jax.numpy as jnp
-from ioa_jax.models import decoder
 import numpy as np
+
+from ioa_jax.models import decoder
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The one train step: draw, learn, probe, decide. Traced once for a whole run.
 
-Everything that changes during a run is in `TrainState` or is data. The host calls
-`make_window`'s program, which runs several steps without it.
+Everything that changes during a run is in `TrainState` or is data. The host
+calls a `Window`, which runs several steps without it.
 
 Shapes: K knowledge modules, T steps of a window.
 """
@@ -14,12 +14,12 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import optax
+
 from ioa_jax.models import decoder
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import gate as gate_lib
-from ioa_jax.training import losses
-from ioa_jax.training import probing
-import optax
+from ioa_jax.training import losses, probing
 
 # Purposes of the root key; each draw folds in its purpose and its step.
 DATA = 0
