@@ -49,7 +49,7 @@ class DecoderConfig:
 
   `qkv_bias` is Qwen2.5's. `dtype` is the compute dtype; parameters keep the
   dtype they are given. `remat` is one of REMAT_POLICIES. `scan_unroll` layers
-  are laid out in one iteration of the scan: 1 compiles fastest, `num_layers` runs
+  are laid out in one iteration of the scan: 1 compiles fastest, all of them run
   fastest on CPU, where a loop copies what it saves for the backward pass.
   """
 
