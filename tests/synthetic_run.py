@@ -216,7 +216,7 @@ def _train(rng, diagnosis):
         decision = 'stay'
       asked = list(modules)
       if decision in ('advance', 'stall'):
-        for k in set(TARGETS) - set(modules):
+        for k in (k for k in TARGETS if k not in modules):
           if any(k in m for _, m in STAGES[:index]):
             score[k] = max(0, score[k] - int(rng.integers(0, 6)))
         asked = NAMES

@@ -158,7 +158,9 @@ def threshold(run: Run, name: str) -> float | None:
   return tau * teacher if teacher else None
 
 
-def weakest(run: Run, event: Mapping[str, Any], modules) -> str:
+def weakest(
+  run: Run, event: Mapping[str, Any], modules: Sequence[str]
+) -> tuple[str, float] | None:
   """The module that a gate decision hung on, with its score."""
   scores = {
     k: mean(v)
@@ -166,10 +168,10 @@ def weakest(run: Run, event: Mapping[str, Any], modules) -> str:
     if v['n'] and (k in modules or not modules)
   }
   if not scores:
-    return ''
+    return None
   # The gate looks at score / teacher, so the lowest score need not be it.
   name = min(scores, key=lambda k: scores[k] / (threshold(run, k) or 1.0))
-  return f'{name} {scores[name]:.0%}'
+  return name, scores[name]
 
 
 def forgetting(run: Run) -> list[dict[str, Any]]:

@@ -41,7 +41,9 @@ def layered(modules: Modules, edges: Sequence[Edge]) -> Markup:
   ]
   return svg.tag(
     'svg', *parts, class_='graph-wide', viewBox=f'0 0 {width} {height:.0f}',
-    role='img', aria_label=_in_words(edges), style=f'max-width:{width}px',
+    role='img', aria_label=_in_words(edges),
+    # Scaled down a little at most: below that its place scrolls.
+    style=f'max-width:{width}px;min-width:{0.85 * width:.0f}px',
   )  # fmt: skip
 
 

@@ -151,7 +151,7 @@ def _curriculum(run: read.Run) -> dict[str, Any]:
     for event in story.gates:
       weakest = facts.weakest(run, event, story.modules)
       title = f'step {event["step"]}: {event["decision"]}'
-      title += f' (weakest: {weakest})' if weakest else ''
+      title += ' (weakest: {} {:.0%})'.format(*weakest) if weakest else ''
       gates.append((event['step'], event['decision'], title, weakest, event))
     supplies = [
       (e['step'], e['kind'], f'step {e["step"]}: {e["lessons"]} {e["kind"]} '

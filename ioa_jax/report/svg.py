@@ -103,10 +103,10 @@ def label(x: float, y: float, text: str, class_='label', anchor=None) -> Markup:
 
 
 def ticks(high: float, count: int) -> list[float]:
-  """0 and round numbers up to `high`, about `count` of them."""
+  """0 and round whole numbers up to `high`, about `count` of them."""
   if high <= 0:
     return [0.0]
-  raw = high / count
+  raw = max(high / count, 1.0)
   unit = 10 ** math.floor(math.log10(raw))
-  step = next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= raw)
+  step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= raw)
   return [i * step for i in range(int(high / step + 1e-9) + 1)]
