@@ -13,6 +13,8 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.domain = 'arithmetic'
+  # 'ioa', or one of the ways to compare with in baselines/methods.py.
+  config.method = 'ioa'
 
   config.teacher = ml_collections.ConfigDict()
   # A model directory, or 'builtin' for the one that ships with the domain.
@@ -71,6 +73,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.optimizer.b1 = 0.9
   config.optimizer.b2 = 0.95
   config.optimizer.clip_norm = 1.0
+
+  # Devices along each mesh axis; -1 takes what is left.
+  config.mesh = ml_collections.ConfigDict()
+  config.mesh.data = -1
+  config.mesh.fsdp = 1
+  config.mesh.tensor = 1
 
   config.run = ml_collections.ConfigDict()
   config.run.checkpoint_every_steps = 500

@@ -7,6 +7,7 @@ import hashlib
 import json
 from typing import Any
 
+from ioa_jax.baselines.methods import METHODS
 import ml_collections
 
 
@@ -16,6 +17,7 @@ class ConfigError(ValueError):
 
 # field: (test, what is wanted).
 _RANGES = {
+  'method': (lambda v: v in METHODS, f'one of {sorted(METHODS)}'),
   'tau_gap': (lambda v: 0 <= v < 1, 'in [0, 1)'),
   'target_share': (lambda v: 0 < v <= 1, 'in (0, 1]'),
   'alpha': (lambda v: 0 <= v <= 1, 'in [0, 1]'),

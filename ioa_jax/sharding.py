@@ -96,7 +96,10 @@ def _num_shards(mesh, name: str | tuple[str, ...] | None) -> int:
 
 
 def _path(key_path) -> str:
-  return '/'.join(str(getattr(k, 'key', k)) for k in key_path)
+  return '/'.join(
+    str(getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k))))
+    for k in key_path
+  )
 
 
 def param_axes(params) -> dict:
@@ -125,15 +128,40 @@ def param_shardings(mesh: Mesh, params):
   Raises:
     ValueError: if an axis of the mesh does not divide a parameter.
   """
+  return jax.tree_util.tree_map_with_path(
+    lambda key_path, x, axes: _named(mesh, _path(key_path), x, axes),
+    params,
+    param_axes(params),
+  )
 
-  def sharding(key_path, x, axes):
-    for dim, name in enumerate(spec(axes)):
-      if x.shape[dim] % _num_shards(mesh, name):
-        raise ValueError(
-          f'{_path(key_path)}: dimension {dim} of {x.shape} does not divide '
-          f'over mesh axis {name!r} of {_num_shards(mesh, name)} devices; '
-          'choose a mesh whose axes divide it.'
-        )
-    return NamedSharding(mesh, spec(axes))
 
-  return jax.tree_util.tree_map_with_path(sharding, params, param_axes(params))
+def _named(mesh, path, x, axes) -> NamedSharding:
+  for dim, name in enumerate(spec(axes)):
+    if np.shape(x)[dim] % _num_shards(mesh, name):
+      raise ValueError(
+        f'{path}: dimension {dim} of {np.shape(x)} does not divide over mesh '
+        f'axis {name!r} of {_num_shards(mesh, name)} devices; choose a mesh '
+        'whose axes divide it.'
+      )
+  return NamedSharding(mesh, spec(axes))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def state_shardings(mesh: Mesh, state):
+  """Shardings of a train state: whatever mirrors a parameter lies like it.
+
+  Moments and averages end in the path of their parameter, so the same table
+  places them; counters and the gate are replicated.
+  """
+
+  def one(key_path, x):
+    path = _path(key_path)
+    for pattern, names in _PARAM_AXES:
+      if re.search(pattern, path) and len(names) == np.ndim(x):
+        return _named(mesh, path, x, names)
+    return replicated(mesh)
+
+  return jax.tree_util.tree_map_with_path(one, state)

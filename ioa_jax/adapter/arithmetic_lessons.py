@@ -24,6 +24,7 @@ import numpy as np
 # bridging items climb without leaving a level out.
 _SIZES = {
   'stage': (0.25, 0.5, 1.0, 1.0),
+  'rehearsal': (1.0,),
   'remedial': (0.5, 1.0),
   'bridging': (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0),
 }

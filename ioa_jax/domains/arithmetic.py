@@ -433,8 +433,11 @@ _MAX_DIGITS = 12  # Model text is hostile: no arithmetic on huge numbers.
 def steps_hold(completion: str) -> bool:
   """Whether every call of a step-by-step completion is true arithmetic.
 
-  Only the grammar's own forms are evaluated; anything else is false.
+  Only the grammar's own forms are evaluated; anything else is false, and so is
+  an answer without any call.
   """
+  if not calls(completion):
+    return False
   for call in completion.split(';'):
     match = _CALL.fullmatch(call)
     if not match or len(call) > 4 * _MAX_DIGITS:

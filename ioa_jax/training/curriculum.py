@@ -44,13 +44,16 @@ class Mix:
     replay_share: share of rows from modules that are not in the stage.
     rehearse_K: modules replayed from the first stage on (already known).
     need_floor: weight of a module without any gap, against 1 for a full one.
-    adaptive: weight by the gap of the latest probing round; else uniformly.
+    adaptive: weight by the gap of the latest probing round, which becomes
+      `need_floor + (1 - need_floor) * gap`; else by `fixed_need_K`.
+    fixed_need_K: weights that do not change, if not `adaptive`.
   """
 
   replay_share: jax.Array
   rehearse_K: jax.Array
   need_floor: jax.Array
   adaptive: jax.Array
+  fixed_need_K: jax.Array
 
 
 def allocate(capacities: Sequence[int], length: int) -> Curriculum:
@@ -108,7 +111,9 @@ def module_weights(
   replay_K = (earlier_K | mix.rehearse_K) & ~in_stage_K & has_rows_K
   gap_K = jnp.clip(1.0 - gate_lib.ratio(gate, plan), 0.0, 1.0)
   need_K = jnp.where(
-    mix.adaptive, mix.need_floor + (1 - mix.need_floor) * gap_K, 1.0
+    mix.adaptive,
+    mix.need_floor + (1 - mix.need_floor) * gap_K,
+    mix.fixed_need_K,
   )
 
   def share(members_K):

@@ -77,14 +77,21 @@ def init(
   num_stages: int, correct_K: jax.Array, probed_K: jax.Array
 ) -> GateState:
   """The state before the first step; scores are the diagnosis's."""
-  zero, no = jnp.int32(0), jnp.bool_(False)
-  zeros_S = jnp.zeros(num_stages, jnp.int32)
+  # Every leaf is its own buffer: a donated state cannot hold one twice.
+  zero = lambda *shape: jnp.zeros(shape, jnp.int32)
+  no = lambda: jnp.zeros((), bool)
   return GateState(
-    stage=zero, steps_in_stage=zero, round=zero, needs_data=no, stopped=no,
-    correct_K=jnp.asarray(correct_K, jnp.int32),
-    probed_K=jnp.asarray(probed_K, jnp.int32),
-    outcome_S=zeros_S, steps_S=zeros_S, rounds_S=zeros_S,
-  )  # fmt: skip
+    stage=zero(),
+    steps_in_stage=zero(),
+    round=zero(),
+    needs_data=no(),
+    stopped=no(),
+    correct_K=jnp.array(correct_K, jnp.int32),
+    probed_K=jnp.array(probed_K, jnp.int32),
+    outcome_S=zero(num_stages),
+    steps_S=zero(num_stages),
+    rounds_S=zero(num_stages),
+  )
 
 
 def ratio(gate: GateState, plan: GatePlan) -> jax.Array:

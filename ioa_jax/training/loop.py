@@ -45,12 +45,8 @@ class StopRequest:
       signal.signal(number, handler)
 
 
-_grant = jax.jit(
-  lambda state, remedial: state.replace(
-    gate=gate_lib.grant(state.gate, remedial)
-  ),
-  donate_argnums=0,
-)
+# Only the gate passes through, so no weight is copied or laid out anew.
+_grant = jax.jit(gate_lib.grant)
 
 
 def run(
@@ -83,7 +79,7 @@ def run(
       count_K = np.asarray(inputs.curriculum.count_K)
       remedial = not (in_stage_K & (count_K == 0)).any()
       inputs = supply(state, inputs, remedial)
-      state = _grant(state, np.bool_(remedial))
+      state = state.replace(gate=_grant(state.gate, np.bool_(remedial)))
       save(state, inputs)
     if stop.signal_name or not bool(step_lib.is_active(state, inputs)):
       save(state, inputs)

@@ -64,7 +64,9 @@ class Inputs:
 
 
 def init(params, tx, gate) -> TrainState:
+  """The state before the first step; copies `params`, since it is donated."""
   k = gate.correct_K.shape[0]
+  params = jax.tree.map(jnp.array, params)
   return TrainState(
     step=jnp.int32(0),
     params=params,
@@ -166,7 +168,7 @@ def _probe(config, state, inputs):
 def train_step(config, tx, batch_rows, state, inputs):
   """Returns the next state and this step's metrics."""
   k = state.cursor_K.shape[0]
-  stage = state.gate.stage
+  stage, round = state.gate.stage, state.gate.round
   no_probe = {
     'decision': jnp.int32(gate_lib.NO_PROBE),
     'correct_K': jnp.zeros(k, jnp.int32),
@@ -205,13 +207,18 @@ def train_step(config, tx, batch_rows, state, inputs):
 
   ran = is_active(state, inputs)
   state, metrics = jax.lax.cond(ran, train, rest, state)
-  return state, metrics | {'ran': ran, 'stage': stage, 'step': state.step}
+  return state, metrics | {
+    'ran': ran,
+    'stage': stage,
+    'round': round,
+    'step': state.step,
+  }
 
 
 class Window:
   """The compiled program: T steps, one visit of the host.
 
-  `num_traces` counts how often Python was traced; a run needs exactly one.
+  A run needs exactly one trace and one executable; `compilations` tells.
   """
 
   def __init__(
@@ -221,21 +228,34 @@ class Window:
     *,
     batch_rows: int,
     num_steps: int,
+    state_shardings: Any = None,
+    metric_sharding: Any = None,
   ):
-    self.num_traces = 0
+    self._num_traces = 0
 
     def window(state, inputs):
-      self.num_traces += 1
+      self._num_traces += 1
 
       def body(state, _):
         return train_step(config, tx, batch_rows, state, inputs)
 
       return jax.lax.scan(body, state, length=num_steps)
 
-    self._run: Callable = jax.jit(window, donate_argnums=0)
+    # Declared output shardings: the next call's input is then laid out as the
+    # first one's was, and nothing is compiled twice.
+    self._run: Callable = jax.jit(
+      window,
+      donate_argnums=0,
+      out_shardings=(state_shardings, metric_sharding),
+    )
 
   def __call__(
     self, state: TrainState, inputs: Inputs
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Consumes `state`; metrics have a leading axis T."""
     return self._run(state, inputs)
+
+  @property
+  def compilations(self) -> int:
+    """Traces or executables so far, whichever is more."""
+    return max(self._num_traces, self._run._cache_size())

@@ -1,0 +1,71 @@
+"""What all scripts share: flags, configs, and errors as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import re
+import sys
+
+from absl import app
+from absl import flags
+from absl import logging
+from ioa_jax import config as config_lib
+from ml_collections import config_flags
+
+
+def DEFINE_config() -> None:  # Named like absl's own DEFINE functions.
+  config_flags.DEFINE_config_file(
+    'config', None, 'A Python file with get_config().', lock_config=True
+  )
+  flags.mark_flag_as_required('config')
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+  """Runs `main`; a mistake of the caller ends in one line and exit code 2."""
+  logging.set_verbosity(logging.WARNING)
+  app.run(_guarded(main), flags_parser=_parse)
+
+
+def _guarded(main):
+  def call(argv):
+    try:
+      main(argv)
+    except ValueError as e:
+      _fail(str(e))
+
+  return call
+
+
+def _fail(message: str) -> None:
+  print('error: ' + ' '.join(message.split()), file=sys.stderr)
+  sys.exit(2)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except AttributeError as e:  # ml_collections: an unknown field.
+    _fail(_unknown_field(str(e), argv))
+  except (flags.Error, ValueError, TypeError, OSError) as e:
+    _fail(str(e))
+  raise AssertionError('unreachable')
+
+
+def _unknown_field(message: str, argv: Sequence[str]) -> str:
+  """Names the override that no config field has, and the nearest that exists."""
+  file = next(
+    (m[1] for a in argv if (m := re.match(r'--?config=(.+)', a))), None
+  )
+  fields = [
+    m[1] for a in argv if (m := re.match(r'--?config\.([\w.]+)', a))
+  ]
+  if file and fields:
+    config = config_flags._LoadConfigModule('config', file).get_config()
+    known = config_lib.flatten(config)
+    for field in fields:
+      if field not in known:
+        return (
+          f'--config.{field}: {file} has no such field; the nearest is '
+          f'--config.{config_lib.nearest(field, config)}.'
+        )
+  return message

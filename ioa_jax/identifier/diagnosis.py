@@ -1,0 +1,81 @@
+"""What the student does not know, as the record `diagnosis.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ioa_jax.evaluation import intervals
+from ioa_jax.identifier import gaps
+from ioa_jax.records import KnowledgeModule, Score
+
+_WRONG_SHOWN = 3
+
+
+def diagnose(
+  modules: Sequence[KnowledgeModule],
+  teacher: Mapping[str, Score],
+  student: Mapping[str, Score],
+  wrong_answers: Mapping[str, list[dict[str, str]]],
+  *,
+  domain: str,
+  tau_gap: float,
+  alpha: float,
+  target_share: float,
+) -> dict[str, Any]:
+  """Gaps, severity and targets from measured scores (METHOD §2).
+
+  The dependency strengths are not estimated here: the graph is the domain's
+  own, and its edges carry no number.
+  """
+  graph = gaps.prerequisite_graph(modules)
+  measured = {m.name: gaps.gap(teacher[m.name], student[m.name]) for m in modules}
+  teachable = {k: v for k, v in measured.items() if v is not None}
+  severities = gaps.severity(teachable, {e: None for e in graph.edges}, alpha)
+  deficient, targets = gaps.select_targets(
+    teachable, severities, modules, tau_gap=tau_gap, target_share=target_share
+  )
+
+  def status(name):
+    if name not in teachable:
+      return 'unteachable'
+    if name in targets:
+      return 'target'
+    return 'deficient' if name in deficient else 'known'
+
+  return {
+    'domain': domain,
+    'modules': {
+      m.name: {
+        'description': m.description,
+        'prerequisites': list(m.prerequisites),
+        'level': m.level,
+        'teacher': teacher[m.name].to_dict(),
+        'student': student[m.name].to_dict(),
+        'teacher_ci95': _interval(teacher[m.name]),
+        'student_ci95': _interval(student[m.name]),
+        'gap': measured[m.name],
+        'severity': severities.get(m.name),
+        'status': status(m.name),
+      }
+      for m in modules
+    },
+    'dependency': {
+      'source': 'given',
+      'note': "The domain's own prerequisite graph. Strengths (Eq. 3) are not "
+      'estimated, so severity is the gap alone.',
+      'edges': [
+        {'from': a, 'to': b, 'strength': None} for a, b in graph.edges
+      ],
+    },
+    'thresholds': {
+      'tau_gap': tau_gap, 'alpha': alpha, 'target_share': target_share
+    },
+    'wrong_answers': {
+      k: list(v[:_WRONG_SHOWN]) for k, v in wrong_answers.items()
+    },
+  }  # fmt: skip
+
+
+def _interval(score: Score) -> list[float] | None:
+  return list(intervals.wilson(score.correct, score.n)) if score.n else None

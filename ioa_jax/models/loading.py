@@ -1,0 +1,53 @@
+"""A model with its tokenizer: what a teacher and a student both are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+
+from ioa_jax.models import decoder
+from ioa_jax.models import huggingface
+import tokenizers
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """Weights, sizes and tokenizer from one directory."""
+
+  name: str
+  directory: pathlib.Path
+  config: decoder.DecoderConfig
+  params: decoder.Params
+  tokenizer: tokenizers.Tokenizer
+
+  @property
+  def num_params(self) -> int:
+    return decoder.num_params(self.config)
+
+  def encode(self, text: str) -> list[int]:
+    return self.tokenizer.encode(text).ids
+
+  def decode(self, tokens: Sequence[int]) -> str:
+    return self.tokenizer.decode(list(tokens))
+
+
+def load(directory: pathlib.Path, name: str) -> Model:
+  """Reads a Hugging Face model directory.
+
+  Raises:
+    ModelError: naming the file that is missing or damaged.
+  """
+  config = huggingface.read_config(directory)
+  path = directory / 'tokenizer.json'
+  if not path.exists():
+    raise huggingface.ModelError(
+      f'{path}: no such file; a model directory holds config.json, '
+      'tokenizer.json and *.safetensors.'
+    )
+  try:
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+  except Exception as e:  # The library raises bare Exception.
+    raise huggingface.ModelError(f'{path}: not a tokenizer ({e}).') from None
+  params = huggingface.load_params(directory, config)
+  return Model(name, directory, config, params, tokenizer)

@@ -1,0 +1,104 @@
+"""Targets to a timed curriculum: the record `curriculum.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+from ioa_jax.identifier import gaps
+from ioa_jax.organizer import stages as stages_lib
+from ioa_jax.records import KnowledgeModule
+
+
+class NothingToTeach(ValueError):
+  """No module is deficient: the student already knows what the teacher does."""
+
+
+def organise(
+  diagnosis: dict[str, Any],
+  modules: Sequence[KnowledgeModule],
+  *,
+  ordered: bool,
+  tau_zpd: float,
+  zpd: str,
+  total_steps: int,
+  consolidation_share: float,
+  probe_every_steps: int,
+  max_rounds: int,
+  remedial_share: float,
+) -> dict[str, Any]:
+  """Stages with their step budgets (METHOD §3).
+
+  Steps are shared among stages by the gaps they hold, since a stage with more
+  to learn needs longer. What stages save by passing early goes to the last
+  one, which consolidates all targets together.
+
+  Args:
+    ordered: False gives one stage of everything, held to the end.
+    remedial_share: steps of a remedial round, as a share of the stage's own.
+  """
+  named = diagnosis['modules']
+  targets = [m.name for m in modules if named[m.name]['status'] == 'target']
+  known = [m.name for m in modules if named[m.name]['status'] == 'known']
+  if not targets:
+    raise NothingToTeach(
+      'no module has a gap above identifier.tau_gap; the student already knows '
+      'what this domain teaches. Lower --config.identifier.tau_gap or choose '
+      'another domain.'
+    )
+  if not ordered:
+    everything = [m.name for m in modules if m.name in targets or m.name in known]
+    only = _stage(everything, 'consolidate', named, total_steps, 0)
+    return _curriculum([only], [], [], tau_zpd, zpd, total_steps)
+  student = {k: _mean(v['student']) for k, v in named.items()}
+  ordered_stages = stages_lib.build_stages(
+    targets, gaps.prerequisite_graph(modules), student,
+    tau_zpd=tau_zpd, zpd=zpd,
+  )  # fmt: skip
+  checks = stages_lib.check_stages(
+    ordered_stages, student, tau_zpd=tau_zpd, zpd=zpd
+  )
+  need = [sum(named[k]['gap'] for k in s) for s in ordered_stages]
+  teach_steps = total_steps * (1 - consolidation_share)
+  timed = []
+  for names, gap in zip(ordered_stages, need):
+    budget = teach_steps * gap / sum(need)
+    own = budget / (1 + max_rounds * remedial_share)
+    # Whole probing intervals: a budget that ends between two probes would run
+    # on to the next one anyway.
+    own = max(1, round(own / probe_every_steps)) * probe_every_steps
+    extra = round(own * remedial_share / probe_every_steps) * probe_every_steps
+    timed.append(
+      _stage(names, 'teach', named, own, max(extra, probe_every_steps))
+    )
+  timed.append(_stage(targets, 'consolidate', named, total_steps, 0))
+  return _curriculum(timed, known, checks, tau_zpd, zpd, total_steps)
+
+
+def _curriculum(stages, rehearsed, checks, tau_zpd, zpd, total_steps):
+  return {
+    'stages': stages,
+    'zpd': {
+      'mode': zpd,
+      'tau': tau_zpd,
+      'checks': [dataclasses.asdict(c) for c in checks],
+    },
+    'rehearsed': rehearsed,
+    'total_steps': total_steps,
+  }
+
+
+def _stage(names, kind, named, max_steps, remedial_steps):
+  scores = [_mean(named[k]['student']) for k in names]
+  return {
+    'modules': list(names),
+    'kind': kind,
+    'readiness': sum(scores) / len(scores),
+    'max_steps': max_steps,
+    'remedial_steps': remedial_steps,
+  }
+
+
+def _mean(score):
+  return score['correct'] / score['n']

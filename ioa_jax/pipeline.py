@@ -1,0 +1,232 @@
+"""Algorithm 1: diagnose, organise, teach stage by stage, evaluate, report.
+
+The only module that knows the whole loop. Each artefact of the run directory is
+written when it is known, so the same command continues where a run was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+import time
+from typing import Any
+
+import jax
+from ioa_jax import config as config_lib
+from ioa_jax import progress as progress_lib
+from ioa_jax import rundir
+from ioa_jax import sharding
+from ioa_jax.classroom import NAMES, Classroom
+from ioa_jax.domains import arithmetic as domain
+from ioa_jax.domains import tokenizer as tokenizer_lib
+from ioa_jax.evaluation import intervals
+from ioa_jax.evaluation import scoring
+from ioa_jax.identifier import diagnosis as diagnosis_lib
+from ioa_jax.models import huggingface
+from ioa_jax.models import loading
+from ioa_jax.organizer import curriculum as organizer
+from ioa_jax.report import page
+from ioa_jax.training import gate as gate_lib
+from ioa_jax import teaching
+import ml_collections
+
+ASSETS = pathlib.Path(__file__).parent / 'assets' / 'arithmetic'
+Record = dict[str, Any]
+
+
+def run(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  display: progress_lib.Display,
+) -> Record | None:
+  """Runs or continues a distillation; returns `results.json`'s content.
+
+  None means that a signal stopped it: everything is saved, and the same call
+  continues.
+
+  Raises:
+    ValueError: for a bad configuration, model, directory or checkpoint, as one
+      line; a bad configuration or model leaves the directory untouched.
+  """
+  config_lib.validate(config)
+  teacher = _load(config.teacher.model, 'teacher')
+  student = _load(config.student.model, 'student')
+  directory = rundir.RunDirectory(workdir, config)
+  if results := directory.read_json('results.json'):
+    display.say(f'{workdir}: finished before; see its report.html.')
+    return results
+
+  room = Classroom(config, directory, teacher, student, display)
+  diagnosis = directory.once('diagnosis.json', lambda: diagnose(room))
+  curriculum = directory.once(
+    'curriculum.json', lambda: organise(room, diagnosis)
+  )
+  taught = teach(room, diagnosis, curriculum)
+  if taught is None:
+    return None
+  results = evaluate(room, diagnosis, curriculum, taught)
+  directory.write_json('results.json', results)
+  page.write(directory.path)
+  return results
+
+
+def _load(model: str, role: str) -> loading.Model:
+  if model == 'builtin':
+    return loading.load(ASSETS / role, f'builtin-{role}')
+  return loading.load(pathlib.Path(model), pathlib.Path(model).name)
+
+
+def diagnose(room: Classroom) -> Record:
+  """P_T and P_S on the gate probes; gaps, severity and targets."""
+  start = time.monotonic()
+  probes = domain.probes('gate', room.answer_format)
+  teacher, _ = room.ask_teacher(probes, 'probing the teacher')
+  student, wrong = room.ask_student(
+    room.student.params, probes, 'probing the student'
+  )
+  found = diagnosis_lib.diagnose(
+    domain.MODULES, teacher, student, wrong,
+    domain=room.config.domain, **room.config.identifier,
+  )  # fmt: skip
+  return found | {'seconds': time.monotonic() - start}
+
+
+def organise(room: Classroom, diagnosis: Record) -> Record:
+  """Stages in the zone of proximal development, with their step budgets."""
+  c = room.config
+  return organizer.organise(
+    diagnosis, domain.MODULES,
+    ordered=room.method.ordered,
+    total_steps=c.train.total_steps,
+    probe_every_steps=c.gate.probe_every_steps,
+    max_rounds=c.gate.max_rounds if room.method.gated else 0,
+    remedial_share=c.gate.remedial_share,
+    **c.organizer,
+  )  # fmt: skip
+
+
+def teach(
+  room: Classroom, diagnosis: Record, curriculum: Record
+) -> teaching.Taught | None:
+  """Lessons and training behind the gate, until the steps are spent."""
+  phase = teaching.Teaching(room, diagnosis, curriculum)
+  phase.resume()
+  return phase.run()
+
+
+def evaluate(
+  room: Classroom,
+  diagnosis: Record,
+  curriculum: Record,
+  taught: teaching.Taught,
+) -> Record:
+  """Held-out scores of teacher, student before and after; the run's account."""
+  start = time.monotonic()
+  probes = domain.probes('held_out', room.answer_format)
+  # The teacher is held to its best format, whatever the student was taught.
+  teacher, _ = room.ask_teacher(
+    domain.probes('held_out', 'steps'), 'evaluating the teacher'
+  )
+  before, _ = room.ask_student(
+    room.student.params, probes, 'evaluating the base student'
+  )
+  params = jax.device_get(taught.state.average)
+  after, _ = room.ask_student(params, probes, 'evaluating the student')
+  _export(room, params)
+  account = taught.account
+  seconds = {
+    'diagnose': diagnosis['seconds'],
+    'synthesise': account.synthesise_seconds,
+    'train': account.train_seconds,
+    'evaluate': time.monotonic() - start,
+  }
+  teacher_score = scoring.mean_score(teacher)
+  after_score = scoring.mean_score(after)
+  return {
+    'method': room.config.method,
+    'teacher': {
+      'name': room.teacher.name,
+      'params': room.teacher_model.num_params,
+      'score': teacher_score,
+    },
+    'student': {
+      'name': room.student.name,
+      'params': room.student.num_params,
+      'score_before': scoring.mean_score(before),
+      'score_after': after_score,
+    },
+    'retention': after_score / teacher_score,
+    'modules': {
+      name: {
+        'teacher': teacher[name].mean,
+        'before': before[name].mean,
+        'after': after[name].mean,
+        'ci95': list(intervals.wilson(after[name].correct, after[name].n)),
+        'n': after[name].n,
+      }
+      for name in NAMES
+    },
+    'stages': _stages(curriculum, taught.state.gate),
+    'forgetting': _forgetting(room),
+    'tokens': {
+      'student_train': account.tokens,
+      'teacher_generated': room.ledger.totals()['completion_tokens'],
+      'teacher_cached': room.cached,
+    },
+    'lessons': account.lessons,
+    'compilations': taught.compilations,
+    'seconds': seconds | {'total': sum(seconds.values())},
+    'config_sha256': config_lib.sha256(room.config),
+    'seed': room.config.seed,
+  }
+
+
+def _stages(curriculum: Record, gate: gate_lib.GateState) -> list[Record]:
+  """The recorded outcome of every stage."""
+  outcome_S, steps_S, rounds_S = jax.device_get(
+    (gate.outcome_S, gate.steps_S, gate.rounds_S)
+  )
+  return [
+    {
+      'modules': stage['modules'],
+      'kind': stage['kind'],
+      'steps': int(steps_S[s]),
+      'remedial_rounds': int(rounds_S[s]),
+      # The steps can end before a stage does, or before it begins.
+      'outcome': (
+        gate_lib.OUTCOMES[outcome_S[s]]
+        if outcome_S[s] != gate_lib.PENDING
+        else 'unmastered' if steps_S[s] else 'not_reached'
+      ),
+    }
+    for s, stage in enumerate(curriculum['stages'])
+  ]  # fmt: skip
+
+
+def _forgetting(room: Classroom) -> list[Record]:
+  """Every module's gate score whenever all were probed: at each stage's end."""
+  rows = []
+  for line in room.directory.read_lines('metrics.jsonl'):
+    event = json.loads(line)
+    if event['event'] == 'probe' and len(event['scores']) == len(NAMES):
+      rows.append({
+        'after_stage': event['stage'],
+        'step': event['step'],
+        'scores': {
+          k: s['correct'] / s['n'] for k, s in event['scores'].items()
+        },
+      })  # fmt: skip
+  # A stage of all modules is probed whole every time; its end is what counts.
+  return list({row['after_stage']: row for row in rows}.values())
+
+
+def _export(room: Classroom, params) -> None:
+  """The student as a Hugging Face directory."""
+  target = room.directory.path / 'student'
+  huggingface.save(
+    target, room.student.config, params, dtype='float32',
+    eos_token_id=tokenizer_lib.EOS_ID, pad_token_id=tokenizer_lib.PAD_ID,
+  )  # fmt: skip
+  for name in ('tokenizer.json', 'tokenizer_config.json'):
+    shutil.copyfile(room.student.directory / name, target / name)

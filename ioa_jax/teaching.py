@@ -1,0 +1,265 @@
+"""The teaching phase: the compiled loop with lessons, records and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+import time
+from typing import Any
+
+import jax
+from ioa_jax import sharding
+from ioa_jax.classroom import NAMES, Classroom
+from ioa_jax.domains import arithmetic as domain
+from ioa_jax.records import Lesson
+from ioa_jax.training import checkpoint
+from ioa_jax.training import curriculum as curriculum_lib
+from ioa_jax.training import gate as gate_lib
+from ioa_jax.training import loop
+from ioa_jax.training import metrics as metrics_lib
+from ioa_jax.training import optimizer
+from ioa_jax.training import probing
+from ioa_jax.training import setup
+from ioa_jax.training import step as step_lib
+import numpy as np
+
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass
+class Account:
+  """What a checkpoint must know besides arrays; restored with it."""
+
+  lessons: int = 0
+  tokens: int = 0
+  train_seconds: float = 0.0
+  synthesise_seconds: float = 0.0
+  teacher_cached: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Taught:
+  """The outcome: the final state and what it took."""
+
+  state: step_lib.TrainState
+  account: Account
+  compilations: int
+
+
+class Teaching:
+  """One teaching phase, held open over its windows."""
+
+  def __init__(self, room: Classroom, diagnosis: Record, curriculum: Record):
+    c = room.config
+    self._room = room
+    self._curriculum = curriculum
+    self._account = Account()
+    self._last_save = 0
+    self._mesh = sharding.make_mesh(**c.mesh)
+    tx, self._learning_rate = optimizer.make(
+      total_steps=c.train.total_steps, **c.optimizer
+    )
+    gate_probes = domain.probes('gate', room.answer_format)
+    bank = probing.build(
+      [
+        [room.example(p.prompt, p.reference) for p in gate_probes
+         if p.module == name]
+        for name in NAMES
+      ],
+      c.train.row_length,
+    )  # fmt: skip
+    teacher = [diagnosis['modules'][name]['teacher'] for name in NAMES]
+    self._plan = setup.make_plan(
+      curriculum, NAMES,
+      np.asarray([t['correct'] / t['n'] for t in teacher]),
+      gated=room.method.gated,
+      tau_mastery=c.gate.tau_mastery, min_probes=c.gate.min_probes,
+      max_rounds=c.gate.max_rounds, on_stall=c.gate.on_stall,
+    )  # fmt: skip
+    mix = setup.make_mix(
+      diagnosis, curriculum['rehearsed'], NAMES,
+      weighting=room.method.weighting,
+      replay_share=c.train.replay_share, need_floor=c.train.need_floor,
+    )  # fmt: skip
+    # A lesson never takes more than a row, so this many rows always suffice.
+    capacity = c.adapter.seeds_per_module * (
+      c.adapter.items_per_seed
+      + c.gate.max_rounds * c.adapter.remedial_items_per_seed
+    )
+    self.inputs = setup.make_inputs(
+      curriculum_lib.allocate([capacity] * len(NAMES), c.train.row_length),
+      mix, self._plan, bank, self._mesh,
+      seed=c.seed, total_steps=c.train.total_steps,
+      probe_every_steps=c.gate.probe_every_steps,
+      average_decay=c.train.average_decay,
+    )  # fmt: skip
+    self.state = setup.make_state(
+      room.student.params, tx, diagnosis, NAMES, len(curriculum['stages']),
+      self._mesh,
+    )  # fmt: skip
+    self._window = step_lib.Window(
+      room.student.config, tx,
+      batch_rows=c.train.batch_rows, num_steps=c.train.steps_per_window,
+      state_shardings=sharding.state_shardings(self._mesh, self.state),
+      metric_sharding=sharding.replicated(self._mesh),
+    )  # fmt: skip
+    self._checkpoints = checkpoint.Checkpoints(
+      room.directory.path / 'checkpoints', keep=c.run.keep_checkpoints
+    )
+
+  def resume(self) -> None:
+    """Continues from the newest checkpoint, or prepares the first step."""
+    room = self._room
+    restored = self._checkpoints.restore(self.state, self.inputs)
+    if restored:
+      self.state, self.inputs, account = restored
+      self._account = Account(**account)
+      room.cached = self._account.teacher_cached
+      self._last_save = int(self.state.step)
+      room.display.say(f'Continuing from step {self._last_save}.')
+    # What was written after that step is written again, the same.
+    step = self._last_save
+    room.directory.keep_lines(
+      'lessons.jsonl', lambda i, _: i < self._account.lessons
+    )
+    room.directory.keep_lines(
+      'metrics.jsonl', lambda _, line: restored and _step_of(line) <= step
+    )
+    if not restored:
+      self._first_lessons()
+
+  def _first_lessons(self):
+    """Lessons of the first stage, and of what must not be forgotten."""
+    first = self._curriculum['stages'][0]['modules']
+    rehearsed = self._curriculum['rehearsed']
+    self._add([(k, 'rehearsal') for k in rehearsed], 0, 0, 0)
+    self._add([(k, self._stage_kind(0)) for k in first], 0, 0, 0)
+
+  def _stage_kind(self, stage: int) -> str:
+    """'bridging' where the step up from the stage before is too high."""
+    checks = self._curriculum['zpd']['checks']
+    if 0 < stage <= len(checks) and not checks[stage - 1]['holds']:
+      return 'bridging'
+    return 'stage'
+
+  def _add(self, wanted: Sequence[tuple[str, str]], stage, round, step):
+    if not wanted:
+      return
+    start = time.monotonic()
+    lessons = self._room.supply(wanted, stage, round, step)
+    self._account.lessons += len(lessons)
+    self.inputs = setup.add_lessons(
+      self.inputs, self._room.examples(lessons), NAMES,
+      self._room.config.train.row_length, self._mesh,
+    )  # fmt: skip
+    self._account.synthesise_seconds += time.monotonic() - start
+
+  def supply(self, state, inputs, remedial: bool) -> step_lib.Inputs:
+    """What the gate asked for: a stage's first lessons, or remedial ones."""
+    self.inputs = inputs
+    stage, round = int(state.gate.stage), int(state.gate.round)
+    in_stage_K = np.asarray(gate_lib.in_stage(state.gate, self._plan))
+    if remedial:
+      weak_K = in_stage_K & ~np.asarray(
+        gate_lib.mastered(state.gate, self._plan)
+      )
+      wanted = [(NAMES[k], 'remedial') for k in np.flatnonzero(weak_K)]
+      round += 1
+    else:
+      empty_K = in_stage_K & (np.asarray(inputs.curriculum.count_K) == 0)
+      kind = self._stage_kind(stage)
+      wanted = [(NAMES[k], kind) for k in np.flatnonzero(empty_K)]
+    self._add(wanted, stage, round, int(state.step))
+    self._show(state)
+    return self.inputs
+
+  def observe(self, state: step_lib.TrainState, metrics: loop.Metrics) -> None:
+    """Records a window's events and shows them."""
+    room = self._room
+    events = metrics_lib.window_events(
+      metrics, NAMES,
+      tokens_before=self._account.tokens,
+      learning_rate=self._learning_rate,
+      every=room.config.gate.probe_every_steps,
+    )  # fmt: skip
+    self._account.tokens += int(metrics['tokens'].sum())
+    room.log(events)
+    losses = [e['train/loss'] for e in events if e['event'] == 'train']
+    self._show(state, losses[-1] if losses else None)
+    for event in events:
+      if event['event'] == 'probe' and event['decision'] != 'stay':
+        room.display.say(_sentence(event, self._curriculum['stages']))
+
+  def _show(self, state, loss=None):
+    stage = int(state.gate.stage)
+    stages = self._curriculum['stages']
+    names = tuple(stages[stage]['modules']) if stage < len(stages) else ()
+    ratio_K = np.asarray(gate_lib.ratio(state.gate, self._plan))
+    self._room.display.update(
+      phase='teaching',
+      done=int(state.step), total=self._room.config.train.total_steps,
+      stage=stage, num_stages=len(stages), stage_modules=names,
+      round=int(state.gate.round),
+      mastery={n: float(ratio_K[NAMES.index(n)]) for n in names},
+      **({} if loss is None else {'loss': loss}),
+    )  # fmt: skip
+
+  def save(self, state, inputs, *, force: bool = False) -> None:
+    every = self._room.config.run.checkpoint_every_steps
+    step = int(state.step)
+    if step == self._last_save or not (force or step - self._last_save >= every):
+      return
+    self._account.teacher_cached = self._room.cached
+    self._checkpoints.save(state, inputs, dataclasses.asdict(self._account))
+    self._last_save = step
+
+  def run(self) -> Taught | None:
+    """Teaches to the end; None if a signal stopped it, with all saved."""
+    start, before = time.monotonic(), self._account.synthesise_seconds
+    spent = self._account.train_seconds
+
+    def save(state, inputs):
+      synthesised = self._account.synthesise_seconds - before
+      self._account.train_seconds = (
+        spent + time.monotonic() - start - synthesised
+      )
+      self.save(state, inputs)
+
+    with loop.StopRequest() as stop, jax.set_mesh(self._mesh):
+      self.state, self.inputs = loop.run(
+        self._window, self.state, self.inputs,
+        supply=self.supply, observe=self.observe, save=save, stop=stop,
+      )  # fmt: skip
+    self.save(self.state, self.inputs, force=True)
+    self._checkpoints.close()
+    self._tensorboard()
+    if stop.signal_name:
+      self._room.display.say(
+        f'Stopped by {stop.signal_name} at step {int(self.state.step)}; saved. '
+        'The same command continues.'
+      )
+      return None
+    return Taught(self.state, self._account, self._window.compilations)
+
+  def _tensorboard(self):
+    """Events for TensorBoard, made from metrics.jsonl, so both always agree."""
+    lines = self._room.directory.read_lines('metrics.jsonl')
+    metrics_lib.write_tensorboard(
+      self._room.directory.path / 'tensorboard', map(json.loads, lines)
+    )
+
+
+def _step_of(line: str) -> int:
+  return json.loads(line)['step']
+
+
+def _sentence(event: Mapping[str, Any], stages: Sequence[Record]) -> str:
+  """One decision of the gate in words."""
+  names = ', '.join(stages[event['stage']]['modules'])
+  what = {
+    'advance': 'mastered',
+    'remediate': 'not mastered yet; asking for remedial lessons',
+    'stall': 'left unmastered after its last round',
+  }[event['decision']]
+  return f'step {event["step"]}: stage {event["stage"] + 1} ({names}) {what}.'

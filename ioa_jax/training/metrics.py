@@ -1,0 +1,90 @@
+"""Windows of step metrics to events: JSON lines and TensorBoard.
+
+One writer for all numbers of a run. A train event sums the steps between two
+probing rounds, sums and counts apart; a probe event is one decision of the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+import pathlib
+import shutil
+from typing import Any
+
+from ioa_jax.training import gate as gate_lib
+import numpy as np
+
+
+def window_events(
+  metrics: dict[str, np.ndarray],
+  module_names: Sequence[str],
+  *,
+  tokens_before: int,
+  learning_rate,
+  every: int,
+) -> list[dict[str, Any]]:
+  """The events of one window, in the order of steps.
+
+  Args:
+    metrics: (T, ...) arrays of `step.train_step`; idle steps are left out.
+    tokens_before: live tokens trained on before this window.
+    learning_rate: the schedule, step to rate.
+    every: steps per train event.
+  """
+  events: list[dict[str, Any]] = []
+  tokens, run = tokens_before, []
+  for t in np.flatnonzero(metrics['ran']):
+    run.append(t)
+    tokens += int(metrics['tokens'][t])
+    step = int(metrics['step'][t])
+    if step % every == 0 or t == np.flatnonzero(metrics['ran'])[-1]:
+      count = float(metrics['loss_count'][run].sum())
+      events.append({
+        'event': 'train',
+        'step': step,
+        'stage': int(metrics['stage'][t]),
+        'train/loss': float(metrics['loss_sum'][run].sum()) / max(count, 1.0),
+        'train/grad_norm': float(metrics['grad_norm'][run].mean()),
+        'train/learning_rate': float(learning_rate(step - 1)),
+        'train/tokens': tokens,
+      })  # fmt: skip
+      run = []
+    if metrics['decision'][t] != gate_lib.NO_PROBE:
+      events.append({
+        'event': 'probe',
+        'step': step,
+        'stage': int(metrics['stage'][t]),
+        'round': int(metrics['round'][t]),
+        'decision': gate_lib.DECISIONS[int(metrics['decision'][t])],
+        'scores': {
+          name: {
+            'correct': int(metrics['correct_K'][t, k]),
+            'n': int(metrics['probed_K'][t, k]),
+          }
+          for k, name in enumerate(module_names)
+          if metrics['probed_K'][t, k]
+        },
+      })  # fmt: skip
+  return events
+
+
+def write_tensorboard(
+  directory: pathlib.Path, events: Iterable[dict[str, Any]]
+) -> None:
+  """Writes every number of `events` as TensorBoard scalars, replacing old ones."""
+  # Imported here: it costs a second and most scripts need none of it.
+  import tensorboardX
+
+  shutil.rmtree(directory, ignore_errors=True)
+  with tensorboardX.SummaryWriter(str(directory)) as writer:
+    for event in events:
+      step = event['step']
+      for name, value in event.items():
+        if '/' in name:
+          writer.add_scalar(name, value, step)
+      if event['event'] == 'probe':
+        writer.add_scalar('gate/stage', event['stage'], step)
+        for module, score in event['scores'].items():
+          writer.add_scalar(
+            f'mastery/{module}', score['correct'] / score['n'], step
+          )

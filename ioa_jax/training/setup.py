@@ -1,0 +1,147 @@
+"""Records to device: curriculum and diagnosis become a train state and inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ioa_jax import sharding
+from ioa_jax.models import decoder
+from ioa_jax.training import curriculum as curriculum_lib
+from ioa_jax.training import gate as gate_lib
+from ioa_jax.training import packing
+from ioa_jax.training import probing
+from ioa_jax.training import step as step_lib
+import numpy as np
+import optax
+
+# A stage without a gate cannot be passed: no ratio reaches this.
+_UNREACHABLE = 1e9
+_FOREVER = np.iinfo(np.int32).max
+
+
+def make_plan(
+  curriculum: Mapping[str, Any],
+  names: Sequence[str],
+  teacher_score_K: np.ndarray,
+  *,
+  gated: bool,
+  tau_mastery: float,
+  min_probes: int,
+  max_rounds: int,
+  on_stall: str,
+) -> gate_lib.GatePlan:
+  """The gate's constants; `names` gives the order of the K axis."""
+  stages = curriculum['stages']
+  hold_S = np.asarray([s['kind'] == 'consolidate' for s in stages])
+  max_steps_S = np.asarray([s['max_steps'] for s in stages], np.int32)
+  return gate_lib.GatePlan(
+    stage_modules_SxK=np.asarray(
+      [[name in s['modules'] for name in names] for s in stages]
+    ),
+    max_steps_S=np.where(hold_S, _FOREVER, max_steps_S).astype(np.int32),
+    hold_S=hold_S,
+    teacher_score_K=np.asarray(teacher_score_K, np.float32),
+    tau_mastery=np.float32(tau_mastery if gated else _UNREACHABLE),
+    min_probes=np.int32(min_probes),
+    remedial_steps_S=np.asarray(
+      [s['remedial_steps'] for s in stages], np.int32
+    ),
+    max_rounds=np.int32(max_rounds if gated else 0),
+    stop_on_stall=np.bool_(gated and on_stall == 'stop'),
+  )
+
+
+def make_mix(
+  diagnosis: Mapping[str, Any],
+  rehearsed: Sequence[str],
+  names: Sequence[str],
+  *,
+  weighting: str,
+  replay_share: float,
+  need_floor: float,
+) -> curriculum_lib.Mix:
+  """How batches are composed; see `baselines.methods` for the weightings."""
+  gap_K = np.asarray(
+    [diagnosis['modules'][name]['gap'] or 0.0 for name in names], np.float32
+  )
+  fixed_need_K = (
+    need_floor + (1 - need_floor) * gap_K
+    if weighting == 'gap' else np.ones_like(gap_K)
+  )  # fmt: skip
+  return curriculum_lib.Mix(
+    replay_share=np.float32(replay_share),
+    rehearse_K=np.asarray([name in rehearsed for name in names]),
+    need_floor=np.float32(need_floor),
+    adaptive=np.bool_(weighting == 'need'),
+    fixed_need_K=fixed_need_K.astype(np.float32),
+  )
+
+
+def make_state(
+  params: decoder.Params,
+  tx: optax.GradientTransformation,
+  diagnosis: Mapping[str, Any],
+  names: Sequence[str],
+  num_stages: int,
+  mesh: jax.sharding.Mesh,
+) -> step_lib.TrainState:
+  """The state before the first step, laid out on `mesh`."""
+  student = [diagnosis['modules'][name]['student'] for name in names]
+  gate = gate_lib.init(
+    num_stages,
+    jnp.asarray([s['correct'] for s in student]),
+    jnp.asarray([s['n'] for s in student]),
+  )
+  state = step_lib.init(params, tx, gate)
+  return jax.device_put(state, sharding.state_shardings(mesh, state))
+
+
+def make_inputs(
+  curriculum: curriculum_lib.Curriculum,
+  mix: curriculum_lib.Mix,
+  plan: gate_lib.GatePlan,
+  bank: probing.ProbeBank,
+  mesh: jax.sharding.Mesh,
+  *,
+  seed: int,
+  total_steps: int,
+  probe_every_steps: int,
+  average_decay: float,
+) -> step_lib.Inputs:
+  inputs = step_lib.Inputs(
+    curriculum=curriculum,
+    mix=mix,
+    plan=plan,
+    bank=bank,
+    seed=np.uint32(seed),
+    total_steps=np.int32(total_steps),
+    probe_every_steps=np.int32(probe_every_steps),
+    average_decay=np.float32(average_decay),
+  )
+  return place(inputs, mesh)
+
+
+def place(tree, mesh: jax.sharding.Mesh):
+  """Replicates a pytree; the same placement each time, so nothing retraces."""
+  return jax.device_put(tree, sharding.replicated(mesh))
+
+
+def add_lessons(
+  inputs: step_lib.Inputs,
+  examples: Mapping[str, Sequence[packing.Example]],
+  names: Sequence[str],
+  row_length: int,
+  mesh: jax.sharding.Mesh,
+) -> step_lib.Inputs:
+  """Packs lessons of each module into its slab and puts them on the device."""
+  curriculum = curriculum_lib.add_rows(
+    jax.device_get(inputs.curriculum),
+    {
+      names.index(name): packing.pack(lessons, row_length)
+      for name, lessons in examples.items()
+    },
+  )
+  return inputs.replace(curriculum=place(curriculum, mesh))

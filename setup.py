@@ -1,0 +1,67 @@
+"""Packaging. Tool settings are in pyproject.toml."""
+
+import pathlib
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+
+CORE = [
+  # 0.10 is what Python 3.11 gets; 0.11.1 dropped an API that flax <= 0.12.8
+  # uses, and 0.12 (Python 3.12+) goes with flax >= 0.12.12.
+  'jax>=0.10.2,<0.13,!=0.11.*',
+  'flax>=0.12.8,<0.13',
+  # `optax.transforms` as used here is stable since 0.2.4.
+  'optax>=0.2.6,<0.3',
+  # CheckpointManager with `args`; 0.12 writes what older ones cannot read.
+  'orbax-checkpoint>=0.12,<0.13',
+  # 5 nests RoPE parameters in config.json; 4 is read, 5 is written.
+  'transformers>=5.0,<6',
+  'datasets>=4.0,<6',
+  # 4.9.9 reads without TensorFlow (`tfds.data_source`).
+  'tensorflow-datasets>=4.9.9,<5',
+  'absl-py>=2.1,<3',
+  'ml-collections>=1.1,<2',
+  # What the nine above bring along and this package imports itself.
+  'numpy>=2.0,<3',
+  'safetensors>=0.5,<1',
+  'tokenizers>=0.22,<1',
+  'rich>=13.7,<16',
+  # Prerequisite graphs: generations, ancestors, cycles.
+  'networkx>=3.2,<4',
+  # The report's HTML, with every model text escaped.
+  'jinja2>=3.1,<4',
+  # TensorBoard events without TensorFlow; `clu` is no longer maintained.
+  'tensorboardX>=2.6.2,<3',
+]  # fmt: skip
+
+EXTRAS = {
+  'test': [
+    'pytest>=8.2,<10',
+    'hypothesis>=6.100,<7',
+    'ruff>=0.12,<1',
+    # The independent oracle of parity tests. Pinned: an open range pulls
+    # gigabytes of CUDA.
+    'torch==2.13.0',
+    # Reads the TensorBoard events back.
+    'tensorboard>=2.17,<3',
+  ],
+  'tpu': ['jax[tpu]>=0.10.2,<0.13,!=0.11.*'],
+  'cuda12': ['jax[cuda12]>=0.10.2,<0.13,!=0.11.*'],
+}
+
+setuptools.setup(
+  name='ioa_jax',
+  version='0.1.0',
+  description='Pedagogically ordered distillation of language models in JAX',
+  long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  python_requires='>=3.11',
+  packages=setuptools.find_packages(include=['ioa_jax', 'ioa_jax.*']),
+  package_data={
+    'ioa_jax': ['assets/**/*', 'report/*.html'],
+  },
+  install_requires=CORE,
+  extras_require=EXTRAS,
+)
