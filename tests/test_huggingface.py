@@ -181,6 +181,10 @@ def test_a_smaller_export_leaves_no_old_shard(tmp_path):
   assert [p.name for p in tmp_path.glob('*.safetensors*')] == [weights.SINGLE]
 
 
+def first_shard(d):
+  return next(d.glob('model-00001-of-*.safetensors'))
+
+
 def break_shard(d):
   next(d.glob('model-00002*')).unlink()
 
@@ -194,7 +198,7 @@ def break_vocabulary(d):
 
 
 def break_dtype(d):
-  path = d / 'model-00001-of-00009.safetensors'
+  path = first_shard(d)
   tensors = safetensors.numpy.load_file(path)
   name = 'model.embed_tokens.weight'
   tensors[name] = tensors[name].astype(np.int8)
@@ -202,7 +206,7 @@ def break_dtype(d):
 
 
 def break_truncate(d):
-  path = d / 'model-00001-of-00009.safetensors'
+  path = first_shard(d)
   path.write_bytes(path.read_bytes()[:-10])
 
 
@@ -221,7 +225,7 @@ def break_index(d):
 
 
 def break_extra(d):
-  path = d / 'model-00001-of-00009.safetensors'
+  path = first_shard(d)
   tensors = safetensors.numpy.load_file(path)
   tensors['model.layers.0.self_attn.q_norm.weight'] = np.ones(16, np.float32)
   safetensors.numpy.save_file(tensors, path)
@@ -252,7 +256,6 @@ WEIGHT_ERRORS = [
 )
 def test_damaged_weights_are_named(tmp_path, damage, message):
   save(tmp_path, max_shard_bytes=6000)
-  assert (tmp_path / 'model-00001-of-00009.safetensors').exists()
   damage(tmp_path)
   with pytest.raises(huggingface.ModelError, match=message):
     huggingface.load_params(tmp_path, huggingface.read_config(tmp_path))
@@ -294,7 +297,7 @@ def test_no_directory_is_named(tmp_path, monkeypatch):
     raise OSError(f'no route to {repository}\nand more')
 
   monkeypatch.setattr(huggingface_hub, 'snapshot_download', refused)
-  with pytest.raises(huggingface.ModelError, match='Qwen/Qwen2.5-3B') as e:
+  with pytest.raises(huggingface.ModelError, match=r'Qwen2\.5-3B') as e:
     hub.locate('qwen2.5-3b')
   assert '\n' not in str(e.value)
   monkeypatch.setattr(
@@ -332,7 +335,7 @@ def test_vocabularies_may_differ_by_padding_only(tmp_path):
   a, b = tmp_path / 'a', tmp_path / 'b'
   assert vocabulary.shared_vocabulary(a, b) == 10
   write_tokenizer(b, extra='z')
-  with pytest.raises(huggingface.ModelError, match="id 10 is None .* 'z' in"):
+  with pytest.raises(huggingface.ModelError, match=r"id 10 is None .* 'z' in"):
     vocabulary.shared_vocabulary(a, b)
   raw = json.loads((a / 'tokenizer.json').read_text())
   raw['normalizer'] = {'type': 'Lowercase'}
@@ -347,7 +350,7 @@ def test_vocabularies_may_differ_by_padding_only(tmp_path):
 
 def test_chat_template(tmp_path):
   pytest.importorskip('transformers')
-  with pytest.raises(huggingface.ModelError, match='tokenizer.json: no such'):
+  with pytest.raises(huggingface.ModelError, match=r'tokenizer\.json: no such'):
     vocabulary.load_tokenizer(tmp_path)
   messages = [{'role': 'user', 'content': 'abc'}]
   write_tokenizer(tmp_path)

@@ -259,8 +259,32 @@ def save(
     max_shard_bytes: larger models are split, with an index.
   """
   directory = pathlib.Path(directory)
+  if source is not None and pathlib.Path(source).resolve() == (
+    directory.resolve()
+  ):
+    raise ModelError(f'{directory}: is the source itself; choose another.')
   directory.mkdir(parents=True, exist_ok=True)
   (directory / 'config.json').unlink(missing_ok=True)
+  weights.write(directory, _tensors(config, params, dtype), max_shard_bytes)
+  if card is not None:
+    (directory / 'README.md').write_text(card)
+  save_small_files(
+    directory, config, dtype=dtype, eos_token_id=eos_token_id,
+    pad_token_id=pad_token_id, source=source,
+  )  # fmt: skip
+
+
+def save_small_files(
+  directory: pathlib.Path,
+  config: decoder.DecoderConfig,
+  *,
+  dtype: str,
+  eos_token_id: int | Sequence[int] | None = None,
+  pad_token_id: int | None = None,
+  source: str | pathlib.Path | None = None,
+) -> None:
+  """What `save` writes beside the weights; `config.json` last."""
+  directory.mkdir(parents=True, exist_ok=True)
   tokens, generation = {}, {}
   if source is not None:
     tokens, generation = _carry_over(pathlib.Path(source), directory)
@@ -269,12 +293,9 @@ def save(
     k: list(v) if isinstance(v, Sequence) else v
     for k, v in given.items() if v is not None
   }  # fmt: skip
-  weights.write(directory, _tensors(config, params, dtype), max_shard_bytes)
   weights.write_json(
     directory / 'generation_config.json', tokens | generation | given
   )
-  if card is not None:
-    (directory / 'README.md').write_text(card)
   weights.write_json(
     directory / 'config.json', config_dict(config, dtype) | tokens | given
   )
@@ -309,11 +330,10 @@ def _tensors(config, params, dtype) -> Iterator:
 
 def _carry_over(source, directory):
   """Copies tokenizer files; returns token ids and generation settings."""
-  if source.resolve() != directory.resolve():
-    for file in TOKENIZER_FILES:
-      (directory / file).unlink(missing_ok=True)
-      if (source / file).exists():
-        shutil.copyfile(source / file, directory / file)
+  for file in TOKENIZER_FILES:
+    (directory / file).unlink(missing_ok=True)
+    if (source / file).exists():
+      shutil.copyfile(source / file, directory / file)
   raw = weights.read_json(source / 'config.json')
   ids = ('bos_token_id', 'eos_token_id', 'pad_token_id')
   tokens = {k: raw[k] for k in ids if raw.get(k) is not None}
