@@ -21,8 +21,6 @@ from ioa_jax.models import decoder, rope, weights
 
 ModelError = weights.ModelError
 
-from ioa_jax.models import decoder
-
 _ARCHITECTURES = {
   'llama': 'LlamaForCausalLM',
   'qwen2': 'Qwen2ForCausalLM',
