@@ -22,7 +22,7 @@ from ioa_jax.domains import arithmetic as domain
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.identifier import diagnosis as diagnosis_lib
-from ioa_jax.models import huggingface, loading
+from ioa_jax.models import huggingface, loading, model_card
 from ioa_jax.organizer import curriculum as organizer
 from ioa_jax.report import page
 from ioa_jax.training import gate as gate_lib
