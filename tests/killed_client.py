@@ -2,10 +2,12 @@
 
   python -m tests.killed_client URL LEDGER NUM_REQUESTS
 
-Prepares, says `ready`, and begins when it reads a line, so that a kill falls
-into the work and not into the imports.
+For each line read it forks a process that does the whole job, prints its id,
+and when it is gone its exit code. Forked, because imports take longer than the
+job; the parent holds neither thread nor connection nor ledger.
 """
 
+import os
 import pathlib
 import sys
 
@@ -38,18 +40,26 @@ def settings(url: str, **fields) -> openai_http.Settings:
   } | fields)  # fmt: skip
 
 
-def main(url: str, path: str, count: str) -> None:
+def work(url: str, path: str, count: str) -> None:
   teacher = openai_http.OpenAITeacher('teacher', settings(url))
-  print('ready', flush=True)
-  sys.stdin.readline()
   ledger = ledger_lib.Ledger(pathlib.Path(path))
   teacher.ask(
     ledger, [request(i) for i in range(int(count))],
     budget=Budget(), response_model=Answer,
   )  # fmt: skip
   ledger.close()
-  print('done', flush=True)
+
+
+def main(arguments: list[str]) -> None:
+  for _ in sys.stdin:
+    process = os.fork()
+    if not process:
+      work(*arguments)
+      os._exit(0)
+    print(process, flush=True)
+    _, status = os.waitpid(process, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == '__main__':
-  main(*sys.argv[1:])
+  main(sys.argv[1:])

@@ -5,6 +5,7 @@ import logging as std_logging
 import os
 import pathlib
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -107,41 +108,40 @@ def test_kill_9_loses_nothing_stored_and_repeats_nothing_stored(tmp_path):
   path = tmp_path / 'ledger.sqlite'
   rng = random.Random(0)
 
-  def start(url):
-    return subprocess.Popen(
-      [sys.executable, '-m', 'tests.killed_client', url, path, str(count)],
-      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-      env=os.environ | {'PYTHONPATH': str(ROOT)},
-    )  # fmt: skip
-
   def stored():
     reader = ledger_lib.Ledger(path, read_only=True)
     found = {e['request']['prompt']: e['text'] for e in reader.entries()}
     reader.close()
     return found
 
-  keys = {f'problem {i}' for i in range(count)}
   before: dict[str, str] = {}
   killed_at_work = 0
-  with FaultyServer(fault_rate=0.4, seed=2, latency_seconds=0.005) as server:
-    following = start(server.url)
+  with (
+    FaultyServer(fault_rate=0.4, seed=2, latency_seconds=0.005) as server,
+    subprocess.Popen(
+      [sys.executable, '-m', 'tests.killed_client', server.url, path,
+       str(count)],
+      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    ) as clients,
+  ):  # fmt: skip
+
+    def start():
+      clients.stdin.write('go\n')
+      clients.stdin.flush()
+      return int(clients.stdout.readline())
+
     for _ in range(trials):
-      # The next one gets ready while this one works.
-      client, following = following, start(server.url)
-      assert client.stdout.readline() == 'ready\n'
       asked_before = len(server.asked)
-      client.stdin.write('go\n')
-      client.stdin.flush()
+      process = start()
       # By progress and not by the clock: the same on a slow machine.
       target = asked_before + rng.randint(1, 40)
-      deadline = time.monotonic() + 20
+      deadline = time.monotonic() + 60
       while len(server.asked) < target:
-        assert time.monotonic() < deadline and client.poll() is None
+        assert time.monotonic() < deadline, 'the client does nothing'
         time.sleep(0.001)
       time.sleep(rng.uniform(0, 0.02))
-      client.kill()
-      assert client.wait() == -9
-      client.communicate()
+      os.kill(process, signal.SIGKILL)
+      assert clients.stdout.readline() == '-9\n'
       # What was stored when this client began, it must not have asked for.
       repeated = set(server.asked[asked_before:]) & set(before)
       assert not repeated, f'paid twice: {sorted(repeated)}'
@@ -151,10 +151,11 @@ def test_kill_9_loses_nothing_stored_and_repeats_nothing_stored(tmp_path):
       killed_at_work += before.keys() < after.keys()
       before = after
     asked_before = len(server.asked)
-    output, _ = following.communicate('go\n', timeout=60)
-  assert output.splitlines() == ['ready', 'done']
+    start()
+    assert clients.stdout.readline() == '0\n'
+    clients.stdin.close()
   assert not set(server.asked[asked_before:]) & set(before)
-  assert stored().keys() == keys
+  assert stored().keys() == {f'problem {i}' for i in range(count)}
   # The kills did fall into the work.
   assert killed_at_work >= trials / 2 and len(before) < count
   booked = Counter(i for s, i, _ in calls(path) if s in ('stored', 'rejected'))
@@ -247,7 +248,7 @@ def test_slow_bytes_end_at_the_time_limit(ledger):
       handler.send(200, content, seconds=3.0)
 
   with Trickle() as server:
-    with pytest.raises(TeacherError, match='no whole answer in 0.3 s'):
+    with pytest.raises(TeacherError, match='no whole answer in 0'):
       ask(server.url, ledger, [plain()], timeout_seconds=0.3, max_attempts=2)
   # Two calls that may have been charged.
   assert ledger.totals()['unsettled']['completion_tokens'] == 128
@@ -272,7 +273,7 @@ def test_an_unknown_model_names_those_that_are_served(ledger):
 def test_a_used_up_quota_is_not_waited_for(ledger):
   reply = 429, {}, error('You exceeded it', code='insufficient_quota')
   with FaultyServer(respond=lambda *_: reply) as server:
-    with pytest.raises(TeacherError, match='quota .* is used up'):
+    with pytest.raises(TeacherError, match=r'quota .* is used up'):
       ask(server.url, ledger, [plain()])
   assert len(server.asked) == 1
 
