@@ -170,7 +170,8 @@ def _damage(path: pathlib.Path) -> str:
   log = path.with_name(path.name + '-wal')
   if not path.exists():
     # Left alone, sqlite would replay this log into the new file.
-    return 'the file is gone, its write-ahead log is there' * log.exists()
+    left = log.exists() and log.stat().st_size > 0
+    return 'the file is gone, its write-ahead log is there' * left
   if path.stat().st_size == 0:
     # sqlite takes an empty file for a new database.
     return 'the file is empty'
