@@ -46,6 +46,13 @@ EXTRAS = {
     # Reads the TensorBoard events back.
     'tensorboard>=2.17,<3',
   ],
+  # A teacher behind an OpenAI-compatible server.
+  'http': [
+    # 3 moved to another HTTP library; what is used here is checked with it.
+    'openai>=3.23,<4',
+    # `model_validate_json`; openai itself would take version 1.
+    'pydantic>=2.7,<3',
+  ],
   'tpu': ['jax[tpu]>=0.10.2,<0.13,!=0.11.*'],
   'cuda12': ['jax[cuda12]>=0.10.2,<0.13,!=0.11.*'],
 }
