@@ -107,7 +107,9 @@ class Teaching:
   def resume(self) -> None:
     """Continues from the newest checkpoint, or prepares the first step."""
     room = self._room
-    restored = self._checkpoints.restore(self.state, self.inputs)
+    restored = self._checkpoints.restore(
+      self.state, self.inputs, room.display.say
+    )
     if restored:
       self.state, self.inputs, account = restored
       self._account = Account(**account)
