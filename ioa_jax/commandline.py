@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import re
+import runpy
 import sys
 
 from absl import app, flags, logging
@@ -57,7 +58,7 @@ def _unknown_field(message: str, argv: Sequence[str]) -> str:
   )
   fields = [m[1] for a in argv if (m := re.match(r'--?config\.([\w.]+)', a))]
   if file and fields:
-    config = config_flags._LoadConfigModule('config', file).get_config()
+    config = runpy.run_path(file)['get_config']()
     known = config_lib.flatten(config)
     for field in fields:
       if field not in known:
