@@ -43,19 +43,28 @@ def _fail(message: str) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
-    return flags.FLAGS(argv)
+    rest = flags.FLAGS(argv)
+    # A config that cannot be loaded fails when it is read, not when it is named.
+    _ = 'config' in flags.FLAGS and flags.FLAGS.config
+    return rest
   except AttributeError as e:  # ml_collections: an unknown field.
     _fail(_unknown_field(str(e), argv))
-  except (flags.Error, ValueError, TypeError, OSError) as e:
+  except OSError as e:
+    _fail(f'--config={_config_file(argv)} cannot be loaded: {e}')
+  except (flags.Error, ValueError, TypeError) as e:
     _fail(str(e))
   raise AssertionError('unreachable')
 
 
+def _config_file(argv: Sequence[str]) -> str | None:
+  return next(
+    (m[1] for a in argv if (m := re.match(r'--?config=([^:]+)', a))), None
+  )
+
+
 def _unknown_field(message: str, argv: Sequence[str]) -> str:
   """Names the override that no field has, and the nearest that exists."""
-  file = next(
-    (m[1] for a in argv if (m := re.match(r'--?config=(.+)', a))), None
-  )
+  file = _config_file(argv)
   fields = [m[1] for a in argv if (m := re.match(r'--?config\.([\w.]+)', a))]
   if file and fields:
     config = runpy.run_path(file)['get_config']()
