@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import pathlib
 import re
 import runpy
 import sys
@@ -43,14 +44,13 @@ def _fail(message: str) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
-    rest = flags.FLAGS(argv)
-    # A config that cannot be loaded fails when it is read, not when it is named.
-    _ = 'config' in flags.FLAGS and flags.FLAGS.config
-    return rest
+    file = _config_file(argv)
+    # The library says so only when the config is read, in many lines.
+    if file and not pathlib.Path(file).exists():
+      raise ValueError(f'--config={file}: no such file; see configs/.')
+    return flags.FLAGS(argv)
   except AttributeError as e:  # ml_collections: an unknown field.
     _fail(_unknown_field(str(e), argv))
-  except OSError as e:
-    _fail(f'--config={_config_file(argv)} cannot be loaded: {e}')
   except (flags.Error, ValueError, TypeError) as e:
     _fail(str(e))
   raise AssertionError('unreachable')
