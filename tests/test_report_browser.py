@@ -12,9 +12,9 @@ import shutil
 import subprocess
 
 import pytest
-import synthetic_run
 
 from ioa_jax.report import page
+from tests import synthetic_run
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 pytestmark = [
