@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import pytest
 
 from ioa_jax.teachers import ledger as ledger_lib
+from ioa_jax.teachers import local
 from ioa_jax.teachers.ledger import BudgetExceeded, Ledger, LedgerError
 from ioa_jax.teachers.replay import ReplayMiss, ReplayTeacher
 from ioa_jax.teachers.requests import Budget, Completion, Request
@@ -409,6 +410,35 @@ def test_replay_of_nothing_or_of_several_is_said(ledger, path, tmp_path):
   with pytest.raises(ValueError, match=r"\['other', 'teacher'\]"):
     ReplayTeacher(path)
   assert ReplayTeacher(path, 'other').name == 'other'
+
+
+# A teacher on this machine.
+
+
+class _Parrot(local.LocalTeacher):
+  """Everything of a local teacher but the model."""
+
+  def __init__(self):
+    self.name, self.batch_size, self.batches = 'teacher', 4, []
+
+  def complete(self, requests):
+    self.batches.append(len(requests))
+    yield [Completion(r.prompt, 'stop', 1, 3) for r in requests]
+
+
+def test_a_local_teacher_is_asked_once_and_within_its_budget(ledger):
+  teacher = _Parrot()
+  requests = [request(str(i)) for i in range(10)]
+  answers, _ = teacher.ask(ledger, [*requests, *requests], budget=Budget())
+  assert [a.text for a in answers] == [r.prompt for r in requests] * 2
+  # Ten are new; the other ten are the same requests again.
+  assert teacher.batches == [4, 4, 2]
+  assert local.ask(teacher, ledger, requests, max_completion_tokens=0)[1] == 10
+  with pytest.raises(BudgetExceeded, match='30 of 77 completion tokens'):
+    teacher.ask(
+      ledger, [request('new')], budget=Budget(max_completion_tokens=77)
+    )
+  assert teacher.batches == [4, 4, 2]
 
 
 # The script.

@@ -269,15 +269,18 @@ def split_reasoning(content: str) -> tuple[str, str]:
   return '', content
 
 
-def repair_turns(discarded: str, why: str) -> list[dict[str, str]]:
-  """Asks again, giving a greedy model, too, a reason to answer otherwise."""
+def repair_turns(
+  discarded: str, why: str, response_schema: str
+) -> list[dict[str, str]]:
+  """Asks again, giving a greedy model, too, a reason to answer otherwise.
+
+  The schema is in it: some servers accept `response_format` and ignore it, so
+  that the model has not seen one yet.
+  """
+  asked = _SCHEMA_PROMPT.format(response_schema)
   return [
     {'role': 'assistant', 'content': discarded},
-    {
-      'role': 'user',
-      'content': f'That does not match the schema: {why}. Answer again, with '
-      'the JSON value only.',
-    },
+    {'role': 'user', 'content': f'That does not fit ({why}). {asked}'},
   ]
 
 

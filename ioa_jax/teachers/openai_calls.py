@@ -105,7 +105,9 @@ class Job:
                    answer.finish_reason)  # fmt: skip
       repair = []
       if answer.finish_reason == 'schema':
-        repair = chat.repair_turns(answer.discarded, why)
+        repair = chat.repair_turns(
+          answer.discarded, why, request.response_schema
+        )
     raise AssertionError('unreachable')
 
   async def _call(self, request, repair) -> tuple[int, Completion, str]:
