@@ -1,6 +1,7 @@
 """Real weights: SmolLM2-135M-Instruct against transformers."""
 
 import importlib.metadata
+import json
 import pathlib
 import subprocess
 import sys
@@ -13,7 +14,10 @@ import pytest
 from ioa_jax.models import decoder, huggingface, vocabulary
 from ioa_jax.sampling import sampler
 
-TOOL = pathlib.Path(__file__).parents[2] / 'shared' / 'tools' / 'smollm2.py'
+ROOT = pathlib.Path(__file__).parents[1]
+SHARED = ROOT.parent / 'shared'
+TOOL = SHARED / 'tools' / 'smollm2.py'
+GSM8K = SHARED / 'data' / 'gsm8k' / 'test.jsonl'
 PROMPTS = (
   'What is the capital of France?',
   'Natalia sold 48 clips in April and half as many in May. How many in all?',
@@ -97,3 +101,18 @@ def test_equals_transformers_on_real_weights(directory):
   for generation, want in zip(generations, want_tokens, strict=True):
     # transformers keeps the stop token.
     assert generation.tokens == tuple(t for t in want if t not in stop)
+
+
+def test_distillation_fits_in_six_gigabytes_and_lowers_the_loss(directory):
+  """Full fine-tuning by the compiled window: probes, average and all."""
+  if not GSM8K.exists():
+    pytest.skip(f'{GSM8K} is not here.')
+  done = subprocess.run(
+    [sys.executable, '-m', 'tests.smollm2_step', directory, GSM8K, '3'],
+    cwd=ROOT, capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  seen = json.loads(done.stdout.splitlines()[-1])
+  print(f'peak {seen["peak_bytes"] / 1e9:.2f} GB, losses {seen["losses"]}')
+  assert seen['peak_bytes'] < 6e9
+  assert seen['losses'][-1] < 0.9 * seen['losses'][0]
