@@ -257,14 +257,15 @@ def enter_namespaces(spec: dict) -> None:
   if first:
     _exit_like(first)
   os.close(hold)
-  libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
-  if select.select([alive], [], [], 0)[0]:
-    os._exit(1)  # The parent was gone before it could take us along.
-  os.close(alive)
   os.setsid()
   _new_root(libc, spec)
   leave_root(spec['uid'])
   _drop_capabilities(libc)
+  # Only now: a change of the user id clears it.
+  libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+  if select.select([alive], [], [], 0)[0]:
+    os._exit(1)  # The parent was gone before it could take us along.
+  os.close(alive)
   install_landlock(
     [*spec['readable'], '/dev'], ['/tmp', '/dev/null']
   )

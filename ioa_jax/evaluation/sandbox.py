@@ -217,7 +217,7 @@ class Sandbox:
     ))  # fmt: skip
     command = [
       os.path.realpath(sys._base_executable), '-S', '-s', '-P', '-B',
-      '-X', 'utf8', '-c', _BOOT,
+      '-X', 'utf8', '-c', _BOOT, process_mark(),
     ]  # fmt: skip
     inherited = [boot, *fds]
     if bubblewrap:
@@ -249,6 +249,11 @@ names = {'__name__': 'sandbox_child'}
 exec(child, names)
 names['main'](config)
 """
+
+
+def process_mark() -> str:
+  """An argument of every sandboxed process that this process started."""
+  return f'ioa_jax-sandbox-of-{os.getpid()}'
 
 
 @functools.cache

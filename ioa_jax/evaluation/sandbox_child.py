@@ -276,6 +276,7 @@ def program(config):
 def main(config):
   """Last steps before foreign code: no environment, no inherited input."""
   os.environ.clear()
+  sys.argv[:] = ['candidate']
   if config['stdin_fd'] is None:
     config['stdin_fd'] = os.open('/dev/null', os.O_RDWR)
   os.dup2(config['stdin_fd'], 0)
