@@ -500,7 +500,7 @@ def run(backend: str) -> dict[str, list[str]]:
 
   def escape(name):
     body = outside.fill(ESCAPES[name]).replace('\n', '\n  ')
-    source = f"try:\n  {body}\nexcept BaseException as e:\n  print(repr(e))\n"
+    source = f'try:\n  {body}\nexcept BaseException as e:\n  print(repr(e))\n'
     source += "else:\n  print('ESCAPED')\n"
     result = sandbox.run_program(source, '')
     if 'ESCAPED' in result.stdout:

@@ -220,9 +220,7 @@ def _mbpp(where: str, row: files.Row) -> Item:
     )
   except SyntaxError as e:
     raise ValueError(f'{where}: not Python ({e}).') from None
-  prompt = PROMPTS['lm-eval:mbpp'].format(
-    text=text, tests=tests
-  )
+  prompt = PROMPTS['lm-eval:mbpp'].format(text=text, tests=tests)
   reference = {
     'tests': tests, 'functions': functions, 'setup': f'{imports}\n{setup}'
   }  # fmt: skip

@@ -27,7 +27,10 @@ def extract_code(completion: str, entry_point: str | None = None) -> str | None:
 
 
 def _defines(code: str, name: str) -> bool:
-  return re.search(rf'^\s*(?:async\s+)?def\s+{re.escape(name)}\b', code, re.M) is not None
+  return (
+    re.search(rf'^\s*(?:async\s+)?def\s+{re.escape(name)}\b', code, re.M)
+    is not None
+  )
 
 
 def function_source(prompt: str, completion: str, entry_point: str) -> str:

@@ -150,9 +150,7 @@ def extract_choice(completion: str, letters: str) -> str | None:
         found = match.start(), match[1]
   if found:
     return found[1]
-  alone = re.findall(
-    rf'(?m)^\s*\**\(?({one})(?:\)|\.|:)?\**\s*$', completion
-  )
+  alone = re.findall(rf'(?m)^\s*\**\(?({one})(?:\)|\.|:)?\**\s*$', completion)
   return alone[-1] if len(set(alone)) == 1 else None
 
 
@@ -167,7 +165,9 @@ def grade_choice(completion: str, gold: str, letters: str = 'ABCD') -> Verdict:
   found = extract_choice(completion, letters)
   if found is None:
     return Verdict(False, 'no_answer', '')
-  return Verdict(found == gold, 'equal' if found == gold else 'different', found)
+  return Verdict(
+    found == gold, 'equal' if found == gold else 'different', found
+  )
 
 
 @functools.cache

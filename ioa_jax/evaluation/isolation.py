@@ -153,9 +153,7 @@ def install_seccomp() -> None:
 
   _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 'no_new_privs')
   filter_ = Program(len(program) // 8, ctypes.addressof(buffer))
-  _check(
-    libc.prctl(_PR_SET_SECCOMP, 2, ctypes.byref(filter_), 0, 0), 'seccomp'
-  )
+  _check(libc.prctl(_PR_SET_SECCOMP, 2, ctypes.byref(filter_), 0, 0), 'seccomp')
 
 
 def landlock_abi() -> int:
@@ -266,9 +264,7 @@ def enter_namespaces(spec: dict) -> None:
   if select.select([alive], [], [], 0)[0]:
     os._exit(1)  # The parent was gone before it could take us along.
   os.close(alive)
-  install_landlock(
-    [*spec['readable'], '/dev'], ['/tmp', '/dev/null']
-  )
+  install_landlock([*spec['readable'], '/dev'], ['/tmp', '/dev/null'])
   child = os.fork()
   if child:
     _close_all()
@@ -336,7 +332,10 @@ def _new_root(libc, spec: dict) -> None:
   _check(libc.umount2(b'/old', _MNT_DETACH), 'umount /old')
   os.rmdir('/old')
   mount(
-    None, '/', None, _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_BIND
+    None,
+    '/',
+    None,
+    _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_BIND,
   )
   os.chdir('/tmp')
 

@@ -56,7 +56,9 @@ def test_cases(where: str, row: dict[str, Any]) -> list[dict[str, str]]:
       ValueError, KeyError, TypeError, binascii.Error, zlib.error,
       pickle.UnpicklingError, EOFError, AttributeError,
     ) as e:  # fmt: skip
-      raise ValueError(f'{where}: {name!r} is no list of cases ({e}).') from None
+      raise ValueError(
+        f'{where}: {name!r} is no list of cases ({e}).'
+      ) from None
   if not cases:
     raise ValueError(f'{where}: no test cases.')
   return cases
@@ -77,6 +79,6 @@ def functional(
     ]  # fmt: skip
   except (ValueError, KeyError, TypeError, AttributeError) as e:
     raise ValueError(
-      f"{where}: a functional problem needs metadata.func_name and JSON cases "
+      f'{where}: a functional problem needs metadata.func_name and JSON cases '
       f'({e!r}).'
     ) from None

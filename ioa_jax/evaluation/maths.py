@@ -45,6 +45,7 @@ _BARE_UNIT = re.compile(
   r'(?<=[0-9}])\s*(?:\\[ ,;~]|~|\s)\s*([a-zA-Z¢]{1,12})(?![a-zA-Z(])'
   r'\s*(?:\^\s*\{?\s*([0-9])\s*\}?)?'
 )
+_SPACING = re.compile(r'\\(?:(?:left|right|displaystyle)(?![a-zA-Z])|[!,;:])')
 _BASE = re.compile(
   r'([0-9][0-9A-Fa-f]*)\s*_\s*\{?\s*(?:\\text\s*\{\s*)?([0-9]+|[a-z]+)'
 )
@@ -66,14 +67,16 @@ def units(latex: str) -> frozenset[str]:
       unit = _UNIT_OF.get(name) or _UNIT_OF.get(name.removesuffix('s'))
       if unit is None and (known_only or name.split()[0] in _CONNECTORS):
         continue
-      found.add((unit or name.removesuffix('s')) + (f'^{power}' if power else ''))
+      found.add(
+        (unit or name.removesuffix('s')) + (f'^{power}' if power else '')
+      )
   return frozenset(found)
 
 
 def normalize(latex: str) -> str:
   """One spelling of what is written in several ways without any meaning."""
   latex = latex.strip().strip('$').strip().rstrip('.')
-  latex = re.sub(r'\\(?:left|right|!|,|;|:|displaystyle)(?![a-zA-Z])', '', latex)
+  latex = _SPACING.sub('', latex)
   latex = re.sub(r'\\[dt]frac(?![a-zA-Z])', r'\\frac', latex)
   latex = re.sub(r'\\(?:text|mathrm|mbox|textbf)\s*\{', r'\\text{', latex)
   return re.sub(r'\s+', ' ', latex).strip()
@@ -83,7 +86,9 @@ def _words(latex: str) -> str:
   r"""`\text{(A)}` and `A` as `a`; '' for anything but words."""
   plain = re.sub(r'\\text\{([^{}]*)\}', r'\1', latex).strip()
   plain = re.sub(r'^\(([A-Za-z])\)$', r'\1', plain)
-  return plain.casefold() if re.fullmatch(r'[A-Za-z]+( [A-Za-z]+)*', plain) else ''
+  return (
+    plain.casefold() if re.fullmatch(r'[A-Za-z]+( [A-Za-z]+)*', plain) else ''
+  )
 
 
 def _obstacle(gold: str, answer: str) -> str | None:

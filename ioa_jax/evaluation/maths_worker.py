@@ -2,7 +2,9 @@
 
 Started by `maths.Checker`, never imported by the rest of the package. The text
 is hostile: one answer was seen to take 664 MB and 5 s. So memory and CPU time
-are limited here, and a request that goes over them ends the process.
+are limited here, and a request that goes over them ends the process. Nor could
+an error in a parser do more than compute: no files are written, and seccomp
+leaves no sockets and no processes.
 
 Only the LaTeX reader is used. The plain-expression reader calls sympy's
 `parse_expr`, which executes Python.
@@ -18,6 +20,8 @@ import resource
 import signal
 import sys
 from typing import Any
+
+from ioa_jax.evaluation import isolation
 
 _PARSE_DIGITS = 30
 # Exact on both sides: the numerical evaluation's own error. With a decimal on
@@ -134,6 +138,8 @@ def main() -> None:
   resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
   resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+  if isolation.supported_machine():
+    isolation.install_seccomp()
   out.write('"ready"\n')
   out.flush()
   for line in sys.stdin:
