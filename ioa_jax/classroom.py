@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 import json
 
+import ml_collections
+import numpy as np
+
 from ioa_jax.adapter import arithmetic_lessons as adapter
 from ioa_jax.baselines import methods
 from ioa_jax.domains import arithmetic as domain
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import scoring
-from ioa_jax.models import decoder
-from ioa_jax.models import loading
+from ioa_jax.models import decoder, loading
 from ioa_jax.progress import Display
 from ioa_jax.records import Lesson, Probe, Score
 from ioa_jax.rundir import RunDirectory
@@ -22,8 +24,6 @@ from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.teachers import ledger as ledger_lib
 from ioa_jax.teachers import local
 from ioa_jax.training import packing
-import ml_collections
-import numpy as np
 
 NAMES = [m.name for m in domain.MODULES]
 _KINDS = ('stage', 'remedial', 'bridging', 'rehearsal')
@@ -139,18 +139,22 @@ class Classroom:
       smallest_first=c.smallest_first,
       stage_id=stage,
       round=round,
-      rng=np.random.default_rng([
-        self.config.seed, NAMES.index(module), stage, round, _KINDS.index(kind)
-      ]),
+      rng=np.random.default_rng(
+        [
+          self.config.seed,
+          NAMES.index(module),
+          stage,
+          round,
+          _KINDS.index(kind),
+        ]
+      ),
     )
 
   def supply(
     self, wanted: Sequence[tuple[str, str]], stage: int, round: int, step: int
   ) -> list[Lesson]:
     """Lessons for (module, kind) pairs, appended to `lessons.jsonl`."""
-    items = [
-      i for m, kind in wanted for i in self.plan(m, kind, stage, round)
-    ]
+    items = [i for m, kind in wanted for i in self.plan(m, kind, stage, round)]
     requests = [
       i.request(self.teacher.name, self.config.teacher.max_tokens)
       for i in items

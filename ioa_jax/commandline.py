@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 import re
 import sys
 
-from absl import app
-from absl import flags
-from absl import logging
-from ioa_jax import config as config_lib
+from absl import app, flags, logging
 from ml_collections import config_flags
+
+from ioa_jax import config as config_lib
 
 
 def DEFINE_config() -> None:  # Named like absl's own DEFINE functions.
@@ -52,13 +51,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _unknown_field(message: str, argv: Sequence[str]) -> str:
-  """Names the override that no config field has, and the nearest that exists."""
+  """Names the override that no field has, and the nearest that exists."""
   file = next(
     (m[1] for a in argv if (m := re.match(r'--?config=(.+)', a))), None
   )
-  fields = [
-    m[1] for a in argv if (m := re.match(r'--?config\.([\w.]+)', a))
-  ]
+  fields = [m[1] for a in argv if (m := re.match(r'--?config\.([\w.]+)', a))]
   if file and fields:
     config = config_flags._LoadConfigModule('config', file).get_config()
     known = config_lib.flatten(config)

@@ -7,8 +7,9 @@ import hashlib
 import json
 from typing import Any
 
-from ioa_jax.baselines.methods import METHODS
 import ml_collections
+
+from ioa_jax.baselines.methods import METHODS
 
 
 class ConfigError(ValueError):

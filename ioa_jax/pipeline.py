@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import json
 import pathlib
-import shutil
 import time
 from typing import Any
 
 import jax
+import ml_collections
+
 from ioa_jax import config as config_lib
 from ioa_jax import progress as progress_lib
-from ioa_jax import rundir
-from ioa_jax import sharding
+from ioa_jax import rundir, teaching
 from ioa_jax.classroom import NAMES, Classroom
 from ioa_jax.domains import arithmetic as domain
 from ioa_jax.domains import tokenizer as tokenizer_lib
-from ioa_jax.evaluation import intervals
-from ioa_jax.evaluation import scoring
+from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.identifier import diagnosis as diagnosis_lib
-from ioa_jax.models import huggingface
-from ioa_jax.models import loading
+from ioa_jax.models import huggingface, loading, model_card
 from ioa_jax.organizer import curriculum as organizer
 from ioa_jax.report import page
 from ioa_jax.training import gate as gate_lib
-from ioa_jax import teaching
-import ml_collections
 
 ASSETS = pathlib.Path(__file__).parent / 'assets' / 'arithmetic'
 Record = dict[str, Any]
@@ -50,11 +46,13 @@ def run(
       line; a bad configuration or model leaves the directory untouched.
   """
   config_lib.validate(config)
-  teacher = _load(config.teacher.model, 'teacher')
-  student = _load(config.student.model, 'student')
+  teacher = _load(config.teacher, 'teacher')
+  student = _load(config.student, 'student')
   directory = rundir.RunDirectory(workdir, config)
   if results := directory.read_json('results.json'):
     display.say(f'{workdir}: finished before; see its report.html.')
+    if not (directory.path / 'report.html').exists():
+      page.write(directory.path)
     return results
 
   room = Classroom(config, directory, teacher, student, display)
@@ -66,15 +64,17 @@ def run(
   if taught is None:
     return None
   results = evaluate(room, diagnosis, curriculum, taught)
+  export(room, taught, results)
   directory.write_json('results.json', results)
   page.write(directory.path)
   return results
 
 
-def _load(model: str, role: str) -> loading.Model:
-  if model == 'builtin':
-    return loading.load(ASSETS / role, f'builtin-{role}')
-  return loading.load(pathlib.Path(model), pathlib.Path(model).name)
+def _load(config: ml_collections.ConfigDict, role: str) -> loading.Model:
+  directory, name = pathlib.Path(config.model), pathlib.Path(config.model).name
+  if config.model == 'builtin':
+    directory, name = ASSETS / role, f'builtin-{role}'
+  return loading.load(directory, name, scan_unroll=config.scan_unroll)
 
 
 def diagnose(room: Classroom) -> Record:
@@ -133,7 +133,6 @@ def evaluate(
   )
   params = jax.device_get(taught.state.average)
   after, _ = room.ask_student(params, probes, 'evaluating the student')
-  _export(room, params)
   account = taught.account
   seconds = {
     'diagnose': diagnosis['seconds'],
@@ -221,12 +220,24 @@ def _forgetting(room: Classroom) -> list[Record]:
   return list({row['after_stage']: row for row in rows}.values())
 
 
-def _export(room: Classroom, params) -> None:
-  """The student as a Hugging Face directory."""
-  target = room.directory.path / 'student'
+def export(room: Classroom, taught: teaching.Taught, results: Record) -> None:
+  """The student as a Hugging Face directory, with a card of the run."""
   huggingface.save(
-    target, room.student.config, params, dtype='float32',
-    eos_token_id=tokenizer_lib.EOS_ID, pad_token_id=tokenizer_lib.PAD_ID,
-  )  # fmt: skip
-  for name in ('tokenizer.json', 'tokenizer_config.json'):
-    shutil.copyfile(room.student.directory / name, target / name)
+    room.directory.path / 'student',
+    room.student.config,
+    jax.device_get(taught.state.average),
+    dtype='float32',
+    eos_token_id=tokenizer_lib.EOS_ID,
+    pad_token_id=tokenizer_lib.PAD_ID,
+    source=room.student.directory,
+    card=model_card.render(
+      room.student.name,
+      results=results,
+      lineage={
+        'domain': room.config.domain,
+        'teacher': room.teacher.name,
+        'lessons': results['lessons'],
+        'config sha256': results['config_sha256'],
+      },
+    ),
+  )

@@ -12,8 +12,9 @@ import os
 import pathlib
 from typing import Any
 
-from ioa_jax import config as config_lib
 import ml_collections
+
+from ioa_jax import config as config_lib
 
 
 class RunDirectory:
@@ -70,7 +71,9 @@ class RunDirectory:
     os.replace(temporary, self.path / name)
 
   def write_json(self, name: str, value: Any) -> None:
-    self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + '\n')
+    self.write_text(
+      name, json.dumps(value, indent=2, ensure_ascii=False) + '\n'
+    )
 
   def read_json(self, name: str) -> Any | None:
     """The file's value, or None if the run has not come so far."""
@@ -108,4 +111,6 @@ class RunDirectory:
 
   def read_lines(self, name: str) -> list[str]:
     path = self.path / name
-    return path.read_text(encoding='utf-8').splitlines() if path.exists() else []
+    return (
+      path.read_text(encoding='utf-8').splitlines() if path.exists() else []
+    )

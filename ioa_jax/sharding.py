@@ -1,11 +1,13 @@
 """Logical axes to mesh axes: one table, and the constraints made from it.
 
-Mesh axes: `data` (rows of a batch), `fsdp` (rows too, and parameters split), and
-`tensor` (heads, feed-forward, vocabulary). Model code names logical axes only.
+Mesh axes: `data` (rows of a batch), `fsdp` (rows too, and parameters split),
+and `tensor` (heads, feed-forward, vocabulary). Model code names logical axes
+only.
 """
 
 from __future__ import annotations
 
+import math
 import re
 
 import jax
@@ -35,6 +37,14 @@ _PARAM_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
   (r'o_proj/kernel$', ('layers', 'heads', 'width')),
   (r'(gate|up)_proj/kernel$', ('layers', 'width', 'mlp')),
   (r'down_proj/kernel$', ('layers', 'mlp', 'width')),
+  (r'(q|k|v)_proj/a$', ('layers', 'width', None)),
+  (r'(q|k|v)_proj/b$', ('layers', None, 'heads')),
+  (r'o_proj/a$', ('layers', 'heads', None)),
+  (r'o_proj/b$', ('layers', None, 'width')),
+  (r'(gate|up)_proj/a$', ('layers', 'width', None)),
+  (r'(gate|up)_proj/b$', ('layers', None, 'mlp')),
+  (r'down_proj/a$', ('layers', 'mlp', None)),
+  (r'down_proj/b$', ('layers', None, 'width')),
   (r'layers/\w+_norm/scale$', ('layers', None)),
   (r'final_norm/scale$', (None,)),
 )
@@ -67,11 +77,22 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
   """Pins an activation's layout under the mesh in scope; else leaves it.
 
   The mesh comes from `jax.set_mesh`, so code that runs without one (a notebook,
-  a unit test) is the same code. Constraints apply on CPU as well.
+  a unit test) is the same code. Constraints apply on CPU as well. A dimension
+  that the mesh does not divide (9 heads over 2 devices) is left whole.
   """
-  if jax.sharding.get_abstract_mesh().empty:
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
     return x
-  return jax.lax.with_sharding_constraint(x, spec(axes))
+  whole = [
+    None if size % _num_shards(mesh, name) else name
+    for size, name in zip(x.shape, spec(axes), strict=True)
+  ]
+  return jax.lax.with_sharding_constraint(x, PartitionSpec(*whole))
+
+
+def _num_shards(mesh, name: str | tuple[str, ...] | None) -> int:
+  names = name if isinstance(name, tuple) else (name,) if name else ()
+  return math.prod(mesh.shape[n] for n in names)
 
 
 def _path(key_path) -> str:
@@ -102,12 +123,27 @@ def param_axes(params) -> dict:
 
 
 def param_shardings(mesh: Mesh, params):
-  """NamedSharding for every parameter (or its shape) by the table."""
-  return jax.tree.map(
-    lambda axes: NamedSharding(mesh, spec(axes)),
+  """NamedSharding for every parameter (or its shape) by the table.
+
+  Raises:
+    ValueError: if an axis of the mesh does not divide a parameter.
+  """
+  return jax.tree_util.tree_map_with_path(
+    lambda key_path, x, axes: _named(mesh, _path(key_path), x, axes),
+    params,
     param_axes(params),
-    is_leaf=lambda x: isinstance(x, tuple),
   )
+
+
+def _named(mesh, path, x, axes) -> NamedSharding:
+  for dim, name in enumerate(spec(axes)):
+    if np.shape(x)[dim] % _num_shards(mesh, name):
+      raise ValueError(
+        f'{path}: dimension {dim} of {np.shape(x)} does not divide over mesh '
+        f'axis {name!r} of {_num_shards(mesh, name)} devices; choose a mesh '
+        'whose axes divide it.'
+      )
+  return NamedSharding(mesh, spec(axes))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -125,7 +161,7 @@ def state_shardings(mesh: Mesh, state):
     path = _path(key_path)
     for pattern, names in _PARAM_AXES:
       if re.search(pattern, path) and len(names) == np.ndim(x):
-        return NamedSharding(mesh, spec(names))
+        return _named(mesh, path, x, names)
     return replicated(mesh)
 
   return jax.tree_util.tree_map_with_path(one, state)

@@ -1,4 +1,4 @@
-"""The teaching phase: the compiled loop with lessons, records and checkpoints."""
+"""The teaching phase: the compiled loop, with lessons and checkpoints."""
 
 from __future__ import annotations
 
@@ -9,20 +9,16 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
+
 from ioa_jax import sharding
 from ioa_jax.classroom import NAMES, Classroom
 from ioa_jax.domains import arithmetic as domain
-from ioa_jax.records import Lesson
-from ioa_jax.training import checkpoint
+from ioa_jax.training import checkpoint, loop, optimizer, probing, setup
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import gate as gate_lib
-from ioa_jax.training import loop
 from ioa_jax.training import metrics as metrics_lib
-from ioa_jax.training import optimizer
-from ioa_jax.training import probing
-from ioa_jax.training import setup
 from ioa_jax.training import step as step_lib
-import numpy as np
 
 Record = dict[str, Any]
 
@@ -208,7 +204,9 @@ class Teaching:
   def save(self, state, inputs, *, force: bool = False) -> None:
     every = self._room.config.run.checkpoint_every_steps
     step = int(state.step)
-    if step == self._last_save or not (force or step - self._last_save >= every):
+    if step == self._last_save or not (
+      force or step - self._last_save >= every
+    ):
       return
     self._account.teacher_cached = self._room.cached
     self._checkpoints.save(state, inputs, dataclasses.asdict(self._account))

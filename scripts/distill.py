@@ -3,9 +3,9 @@ r"""Teaches a student what its teacher knows: the whole method, resumable.
   python scripts/distill.py --config=configs/quickstart.py --workdir=RUN
 
 RUN receives config.json, diagnosis.json, curriculum.json, ledger.sqlite,
-lessons.jsonl, metrics.jsonl, tensorboard/, checkpoints/, student/ (a Hugging Face
-directory), results.json and report.html. The same command continues a run that
-was stopped (SIGTERM saves first) and says so if it is finished.
+lessons.jsonl, metrics.jsonl, tensorboard/, checkpoints/, student/ (a Hugging
+Face directory), results.json and report.html. The same command continues a run
+that was stopped (SIGTERM saves first) and says so if it is finished.
 
 Any field can be set: --config.gate.tau_mastery=0.95 --config.seed=1
 """
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import pathlib
 
 from absl import flags
+
 from ioa_jax import commandline
 
 flags.DEFINE_string('workdir', None, 'The run directory; made if absent.')
@@ -24,8 +25,7 @@ flags.mark_flags_as_required(['workdir'])
 def main(argv: Sequence[str]) -> None:
   del argv
   # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax import pipeline
-  from ioa_jax import progress
+  from ioa_jax import pipeline, progress
 
   workdir = pathlib.Path(flags.FLAGS.workdir)
   with progress.Display() as display:

@@ -15,10 +15,11 @@ from collections import Counter
 from collections.abc import Sequence
 import dataclasses
 
+import numpy as np
+
 from ioa_jax.domains import arithmetic
 from ioa_jax.records import Lesson, Seed
 from ioa_jax.teachers.ledger import Completion, Request
-import numpy as np
 
 # Operand sizes of a stage's items, smallest first; remedial items are minimal;
 # bridging items climb without leaving a level out.

@@ -1,11 +1,11 @@
 """The built-in domain: arithmetic in text, twelve modules deep enough to order.
 
-Grammar. A problem is text such as `98*16`. Two prompts ask for it: `98*16=`
-wants the value at once (*direct*), `98*16:` wants it *step by step*. A solution
-is one level deep: each prerequisite is a single call `lhs=rhs`, calls are joined
-by `;`, and the answer is what follows the last `=`:
+Grammar. A problem is text such as `54*14`. Two prompts ask for it: `54*14=`
+wants the value at once (*direct*), `54*14:` wants it *step by step*. A solution
+is one level of calls `lhs=rhs`, each to a skill that is answered at once; calls
+are joined by `;`, and the answer is what follows the last `=`:
 
-    98*16:98*6=588;980+588=1568
+    54*14:4*4+0=16;5*4+1=21;540+216=756
 
 A module without steps ("leaf") is always asked directly. Division answers are
 `quotientRremainder`. The larger of two numbers is `37|52=52`.
@@ -14,16 +14,16 @@ Text is written for people here, most significant digit first; `tokenizer.py`
 reverses digits on the way to the model.
 
 Probes. Each module reserves GATE_PROBES + HELD_OUT_PROBES problems. No training
-text contains a reserved problem, neither as its problem nor as a call inside its
-steps: `training_problem` draws again until that holds.
+text contains a reserved problem, neither as its problem nor as a call inside
+its steps: `training_problem` draws again until that holds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class _Skill:
     answer: operands to answer text.
     steps: operands to calls, one level deep; () for a leaf.
     canonical: operands up to the symmetries that would leak an answer.
+    may_probe: problems that may be reserved for probes.
   """
 
   module: KnowledgeModule
@@ -54,6 +55,7 @@ class _Skill:
   answer: Callable[..., str]
   steps: Callable[..., tuple[str, ...]] | None = None
   canonical: Callable[[Operands], Operands] = lambda operands: operands
+  may_probe: Callable[..., bool] = lambda *operands: True
 
 
 def _between(rng, low, high, size):
@@ -111,7 +113,9 @@ def _sample_two_by_one(rng, size):
 
 
 def _sample_long_division(rng, size):
-  return _between(rng, 100, 999, size), int(rng.integers(2, 10))
+  # The first digit is less than the divisor, so the quotient has two digits.
+  b = int(rng.integers(2, 10))
+  return _between(rng, 100, 100 * b - 1, size), b
 
 
 def _sample_linear(rng, size):
@@ -125,35 +129,64 @@ def _sample_two_by_teen(rng, size):
   return _between(rng, 11, 99, size), int(rng.integers(12, 20))
 
 
-def _sample_sum_of_products(rng, size):
+def _sample_product_sum(rng, size):
   return (
     _between(rng, 10, 99, size),
     int(rng.integers(2, 10)),
-    _between(rng, 10, 99, size),
-    int(rng.integers(2, 10)),
+    _between(rng, 10, 400, size),
   )
 
 
+def _multiply(a, b):
+  """Digit by digit with carry: two calls to the table."""
+  tens, ones = divmod(a, 10)
+  carry = ones * b // 10
+  return (
+    f'{ones}*{b}+0={ones * b}',
+    f'{tens}*{b}+{carry}={tens * b + carry}',
+  )
+
+
+def _divide_once(part, b):
+  """The multiple below, and what remains."""
+  multiple = part - part % b
+  return f'{b}*{part // b}+0={multiple}', f'{part}-{multiple}={part % b}'
+
+
+def _two_by_one_steps(a, b):
+  a, b = max(a, b), min(a, b)
+  return (*_multiply(a, b), f'={a * b}')
+
+
+def _division_steps(a, b):
+  return (*_divide_once(a, b), f'={_divide(a, b)}')
+
+
 def _long_division_steps(a, b):
-  calls, remainder = [], 0
-  for digit in str(a):
-    part = remainder * 10 + int(digit)
-    calls.append(f'{part}/{b}={_divide(part, b)}')
-    remainder = part % b
-  return (*calls, f'={_divide(a, b)}')
+  first = a // 10
+  second = first % b * 10 + a % 10
+  return (
+    *_divide_once(first, b),
+    *_divide_once(second, b),
+    f'={_divide(a, b)}',
+  )
 
 
 def _two_by_teen_steps(a, b):
   low = a * (b - 10)
-  return f'{a}*{b - 10}={low}', f'{a * 10}+{low}={a * b}'
+  return (*_multiply(a, b - 10), f'{a * 10}+{low}={a * b}')
 
 
 def _linear_steps(a, b, c):
   return (
     f'{c}-{b}={c - b}',
-    f'{c - b}/{a}={_divide(c - b, a)}',
+    f'{a}*{(c - b) // a}+0={c - b}',
     f'={(c - b) // a}',
   )
+
+
+def _product_sum_steps(a, b, c):
+  return (*_multiply(a, b), f'{a * b}+{c}={a * b + c}')
 
 
 def _sorted(operands):
@@ -163,11 +196,6 @@ def _sorted(operands):
 def _table_canonical(operands):
   a, b, c = operands
   return (min(a, b), max(a, b), c)
-
-
-def _products_canonical(operands):
-  a, b, c, d = operands
-  return sum(sorted([(a, b), (c, d)]), ())
 
 
 def _skill(name, description, prerequisites, level, **functions):
@@ -211,17 +239,21 @@ _SKILLS: dict[str, _Skill] = {
       ('addition/small',), 1,
       sample=_sample_table, text='{}*{}+{}'.format,
       answer=lambda a, b, c: f'{a * b + c}', canonical=_table_canonical,
+      # The bare products are what other modules' lessons are made of.
+      may_probe=lambda a, b, c: c > 0,
     ),
     _skill(
       'multiplication/two_by_one', 'two-digit times one-digit',
       ('multiplication/table',), 2,
       sample=_sample_two_by_one, text='{}*{}'.format,
       answer=lambda a, b: f'{a * b}', canonical=_sorted,
+      steps=_two_by_one_steps,
     ),
     _skill(
       'division/remainder', 'quotient and remainder of a small number',
       ('multiplication/table', 'subtraction/two_digit'), 2,
       sample=_sample_division, text='{}/{}'.format, answer=_divide,
+      steps=_division_steps,
     ),
     _skill(
       'multiplication/two_by_teen', 'two-digit times twelve to nineteen',
@@ -230,27 +262,22 @@ _SKILLS: dict[str, _Skill] = {
       answer=lambda a, b: f'{a * b}', steps=_two_by_teen_steps,
     ),
     _skill(
-      'division/long', 'three-digit by one-digit, digit by digit',
+      'division/long', 'three-digit by one-digit, two-digit quotient',
       ('division/remainder',), 3,
       sample=_sample_long_division, text='{}/{}'.format, answer=_divide,
       steps=_long_division_steps,
     ),
     _skill(
       'equations/linear', 'solve ax+b=c for a whole number x',
-      ('subtraction/two_digit', 'division/remainder'), 3,
+      ('subtraction/two_digit', 'multiplication/table'), 2,
       sample=_sample_linear, text='{}x+{}={}'.format,
       answer=lambda a, b, c: f'{(c - b) // a}', steps=_linear_steps,
     ),
     _skill(
-      'mixed/sum_of_products', 'a*b+c*d',
+      'mixed/product_sum', 'a*b+c with a of two digits',
       ('multiplication/two_by_one', 'addition/three_digit'), 3,
-      sample=_sample_sum_of_products, text='{}*{}+{}*{}'.format,
-      answer=lambda a, b, c, d: f'{a * b + c * d}',
-      steps=lambda a, b, c, d: (
-        f'{a}*{b}={a * b}', f'{c}*{d}={c * d}',
-        f'{a * b}+{c * d}={a * b + c * d}',
-      ),
-      canonical=_products_canonical,
+      sample=_sample_product_sum, text='{}*{}+{}'.format,
+      answer=lambda a, b, c: f'{a * b + c}', steps=_product_sum_steps,
     ),
   )
 }  # fmt: skip
@@ -321,7 +348,8 @@ def _reserved() -> tuple[dict[str, tuple[Problem, ...]], frozenset[str]]:
     chosen: dict = {}
     while len(chosen) < GATE_PROBES + HELD_OUT_PROBES:
       problem = Problem(name, skill.sample(rng, 1.0))
-      chosen.setdefault(problem.canonical, problem)
+      if skill.may_probe(*problem.operands):
+        chosen.setdefault(problem.canonical, problem)
     probes[name] = tuple(chosen.values())
   texts = set()
   for problems in probes.values():
@@ -338,7 +366,6 @@ def _same_value(problem: Problem) -> list[str]:
   orders = {
     2: [(1, 0)],
     3: [(1, 0, 2)],
-    4: [(2, 3, 0, 1)],
   }[len(o)]
   swapped = [tuple(o[i] for i in order) for order in orders]
   return [
@@ -425,7 +452,7 @@ def is_correct(completion: str, answer: str) -> bool:
 
 
 _CALL = re.compile(
-  r'(?:(\d+)([+*|-])(\d+)=(\d+)|(\d+)/(\d+)=(\d+)R(\d+)|=\d+(?:R\d+)?)'
+  r'(?:(\d+)([+|-])(\d+)=(\d+)|(\d+)\*(\d+)\+(\d+)=(\d+)|=\d+(?:R\d+)?)'
 )
 _MAX_DIGITS = 12  # Model text is hostile: no arithmetic on huge numbers.
 
@@ -433,20 +460,22 @@ _MAX_DIGITS = 12  # Model text is hostile: no arithmetic on huge numbers.
 def steps_hold(completion: str) -> bool:
   """Whether every call of a step-by-step completion is true arithmetic.
 
-  Only the grammar's own forms are evaluated; anything else is false.
+  Only the grammar's own forms are evaluated; anything else is false, and so is
+  an answer without any call.
   """
+  if not calls(completion):
+    return False
   for call in completion.split(';'):
     match = _CALL.fullmatch(call)
     if not match or len(call) > 4 * _MAX_DIGITS:
       return False
     if match[2]:
       a, b, value = int(match[1]), int(match[3]), int(match[4])
-      truth = {'+': a + b, '-': a - b, '*': a * b, '|': max(a, b)}[match[2]]
-      if value != truth:
+      if value != {'+': a + b, '-': a - b, '|': max(a, b)}[match[2]]:
         return False
     elif match[5]:
-      a, b, quotient, remainder = (int(match[i]) for i in (5, 6, 7, 8))
-      if b == 0 or divmod(a, b) != (quotient, remainder):
+      a, b, c, value = (int(match[i]) for i in (5, 6, 7, 8))
+      if value != a * b + c:
         return False
   return True
 

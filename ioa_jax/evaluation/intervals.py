@@ -22,5 +22,7 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
   centre = p + _Z95**2 / (2 * n)
   half = _Z95 * math.sqrt(p * (1 - p) / n + _Z95**2 / (4 * n * n))
   scale = 1 + _Z95**2 / n
-  low, high = (centre - half) / scale, (centre + half) / scale
-  return max(0.0, low), min(1.0, high)
+  # Rounding can put an end past the estimate, or past 0 or 1, by an ulp.
+  low = min((centre - half) / scale, p)
+  high = max((centre + half) / scale, p)
+  return max(low, 0.0), min(high, 1.0)

@@ -29,7 +29,9 @@ def diagnose(
   own, and its edges carry no number.
   """
   graph = gaps.prerequisite_graph(modules)
-  measured = {m.name: gaps.gap(teacher[m.name], student[m.name]) for m in modules}
+  measured = {
+    m.name: gaps.gap(teacher[m.name], student[m.name]) for m in modules
+  }
   teachable = {k: v for k, v in measured.items() if v is not None}
   severities = gaps.severity(teachable, {e: None for e in graph.edges}, alpha)
   deficient, targets = gaps.select_targets(

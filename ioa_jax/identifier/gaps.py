@@ -35,18 +35,18 @@ def severity(
 
   Args:
     gaps: teachable modules only.
-    strengths: Dep(i -> j) for the edges of the graph. None means that the edge
-      is known and its strength is not: a module with such an edge is ranked by
-      its gap alone, which is Eq. 4 with alpha = 1.
+    strengths: Dep(i -> j) for the edges of the graph. If any is None (known
+      to exist, not measured) all modules are ranked by their gaps alone, which
+      is Eq. 4 with alpha = 1: mixing the two would favour whatever happens to
+      lack a number.
   """
+  if any(s is None for s in strengths.values()):
+    alpha = 1.0
   found = {}
   for name, value in gaps.items():
     outgoing = [s for (i, _), s in strengths.items() if i == name]
-    if any(s is None for s in outgoing):
-      found[name] = value
-    else:
-      mean = sum(outgoing) / len(outgoing) if outgoing else 0.0
-      found[name] = alpha * value + (1 - alpha) * mean
+    mean = sum(outgoing) / len(outgoing) if outgoing and alpha < 1 else 0.0
+    found[name] = alpha * value + (1 - alpha) * mean
   return found
 
 

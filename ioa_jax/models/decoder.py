@@ -1,7 +1,7 @@
 """The decoder that carries every student and teacher: Llama 3.x and Qwen2.5.
 
-RMSNorm, rotary positions, grouped-query attention, SwiGLU. Layers are stacked on
-a leading axis and scanned, so compile time does not grow with depth.
+RMSNorm, rotary positions, grouped-query attention, SwiGLU. Layers are stacked
+on a leading axis and scanned, so compile time does not grow with depth.
 
 The module is split once, here. Everywhere else parameters are a nested dict of
 arrays and `forward` is a pure function of them.
@@ -21,7 +21,9 @@ from flax import nnx
 import flax.struct
 import jax
 import jax.numpy as jnp
+
 from ioa_jax import sharding
+from ioa_jax.models import lora, rope
 
 Params = dict[str, Any]
 
@@ -33,23 +35,16 @@ REMAT_POLICIES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class RopeScaling:
-  """Llama 3's frequency scaling (`rope_type: "llama3"` in Hugging Face)."""
-
-  factor: float
-  low_freq_factor: float
-  high_freq_factor: float
-  original_max_position_embeddings: int
-
-
-@dataclasses.dataclass(frozen=True)
 class DecoderConfig:
   """Sizes and constants of one decoder; hashable, so it can be static.
 
   `qkv_bias` is Qwen2.5's. `dtype` is the compute dtype; parameters keep the
-  dtype they are given. `remat` is one of REMAT_POLICIES. `scan_unroll` layers are
-  laid out in one iteration of the scan: 1 compiles fastest, `num_layers` runs
-  fastest on CPU, where a loop copies what it saves for the backward pass.
+  dtype they are given. `remat` is one of REMAT_POLICIES. `scan_unroll` layers
+  are laid out in one iteration of the scan: 1 compiles fastest, `num_layers`
+  runs fastest on CPU, where a loop copies what it saves for the backward pass.
+  `max_positions` is the longest text the model was made for; it is exported,
+  nothing here depends on it. Ids from `num_tokens` on are rows that pad the
+  vocabulary; their logits are masked. None masks nothing.
   """
 
   vocab_size: int
@@ -60,10 +55,12 @@ class DecoderConfig:
   head_width: int
   mlp_width: int
   rope_theta: float = 10_000.0
-  rope_scaling: RopeScaling | None = None
+  rope_scaling: rope.RopeScaling | None = None
   norm_eps: float = 1e-5
   qkv_bias: bool = False
   tie_embeddings: bool = True
+  max_positions: int = 8192
+  num_tokens: int | None = None
   dtype: str = 'float32'
   remat: str = 'none'
   scan_unroll: int = 1
@@ -114,52 +111,16 @@ class _Linear(nnx.Module):
     )
     self.bias = nnx.Param(jnp.zeros((out_width,))) if bias else None
 
-  def __call__(self, x):
+  def __call__(self, x, adapter=None):
     # Flat rows: XLA on CPU computes the kernel's gradient 1.6 times faster as a
     # 2-D product than as a 3-D contraction, and on TPU they are the same.
     kernel = self.kernel[...].astype(x.dtype)
-    y = (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
+    rows = x.reshape(-1, x.shape[-1])
+    y = rows @ kernel
+    if adapter is not None:
+      y = y + lora.delta(rows, adapter)
+    y = y.reshape(*x.shape[:-1], -1)
     return y if self.bias is None else y + self.bias[...].astype(x.dtype)
-
-
-def _rope_frequencies(config: DecoderConfig) -> jax.Array:
-  """Inverse wavelengths, shape (E/2,), float32."""
-  exponent = jnp.arange(0, config.head_width, 2, dtype=jnp.float32)
-  frequency = config.rope_theta ** -(exponent / config.head_width)
-  scaling = config.rope_scaling
-  if scaling is None:
-    return frequency
-  # Long wavelengths are stretched by `factor`, short ones kept, the band
-  # between is blended.
-  wavelength = 2 * jnp.pi / frequency
-  low = scaling.original_max_position_embeddings / scaling.low_freq_factor
-  high = scaling.original_max_position_embeddings / scaling.high_freq_factor
-  smooth = (
-    scaling.original_max_position_embeddings / wavelength
-    - scaling.low_freq_factor
-  ) / (scaling.high_freq_factor - scaling.low_freq_factor)
-  blended = (1 - smooth) * frequency / scaling.factor + smooth * frequency
-  scaled = jnp.where(wavelength > low, frequency / scaling.factor, frequency)
-  between = (wavelength <= low) & (wavelength >= high)
-  return jnp.where(between, blended, scaled)
-
-
-def _rope_tables(config, position_BxL):
-  angle_BxLxE2 = (
-    position_BxL[..., None].astype(jnp.float32)
-    * _rope_frequencies(config)[None, None, :]
-  )
-  return jnp.cos(angle_BxLxE2), jnp.sin(angle_BxLxE2)
-
-
-def _rotate(x_BxLxHxE, cos_BxLxE2, sin_BxLxE2):
-  """Rotates the two halves of each head (Hugging Face's layout)."""
-  cos, sin = cos_BxLxE2[:, :, None, :], sin_BxLxE2[:, :, None, :]
-  first, second = jnp.split(x_BxLxHxE.astype(jnp.float32), 2, axis=-1)
-  rotated = jnp.concatenate(
-    [first * cos - second * sin, second * cos + first * sin], axis=-1
-  )
-  return rotated.astype(x_BxLxHxE.dtype)
 
 
 def attend(q_BxLxHxE, k_BxSxKxE, v_BxSxKxE, mask_BxLxS):
@@ -194,25 +155,28 @@ class _Block(nnx.Module):
     self.up_proj = linear(c.width, c.mlp_width)
     self.down_proj = linear(c.mlp_width, c.width)
 
-  def __call__(self, x_BxLxD, rope, mask_BxLxS, cache=None):
+  def __call__(self, x_BxLxD, angles, mask_BxLxS, cache=None, adapters=None):
     """`cache` is (keys, values, slot); returns x and the keys and values."""
     b, l, _ = x_BxLxD.shape
     e = self.config.head_width
+    adapter = (adapters or {}).get
     h = self.attention_norm(x_BxLxD)
-    q = _rotate(self.q_proj(h).reshape(b, l, -1, e), *rope)
-    k = _rotate(self.k_proj(h).reshape(b, l, -1, e), *rope)
-    v = self.v_proj(h).reshape(b, l, -1, e)
+    q = self.q_proj(h, adapter('q_proj')).reshape(b, l, -1, e)
+    k = self.k_proj(h, adapter('k_proj')).reshape(b, l, -1, e)
+    v = self.v_proj(h, adapter('v_proj')).reshape(b, l, -1, e)
+    q, k = rope.rotate(q, *angles), rope.rotate(k, *angles)
     q = sharding.constrain(q, ('batch', 'length', 'heads', None))
     if cache is not None:
       keys, values, slot = cache
       k = jax.lax.dynamic_update_slice(keys, k, (0, slot, 0, 0))
       v = jax.lax.dynamic_update_slice(values, v, (0, slot, 0, 0))
     attended = attend(q, k, v, mask_BxLxS).reshape(b, l, -1)
-    x_BxLxD = x_BxLxD + self.o_proj(attended)
+    x_BxLxD = x_BxLxD + self.o_proj(attended, adapter('o_proj'))
     h = self.mlp_norm(x_BxLxD)
-    gated = jax.nn.silu(self.gate_proj(h)) * self.up_proj(h)
+    gated = jax.nn.silu(self.gate_proj(h, adapter('gate_proj')))
+    gated = gated * self.up_proj(h, adapter('up_proj'))
     gated = sharding.constrain(gated, ('batch', 'length', 'mlp'))
-    x_BxLxD = x_BxLxD + self.down_proj(gated)
+    x_BxLxD = x_BxLxD + self.down_proj(gated, adapter('down_proj'))
     return sharding.constrain(x_BxLxD, ('batch', 'length', 'embed')), (k, v)
 
 
@@ -238,27 +202,34 @@ class Decoder(nnx.Module):
       else _Linear(config.width, config.vocab_size, rngs=rngs)
     )  # fmt: skip
 
-  def __call__(self, token_BxL, position_BxL, mask_BxLxS, cache, slot):
+  def __call__(
+    self, token_BxL, position_BxL, mask_BxLxS, cache, slot, adapters
+  ):
     x = self.embedding[...][token_BxL].astype(self.config.dtype)
     x = sharding.constrain(x, ('batch', 'length', 'embed'))
-    rope = _rope_tables(self.config, position_BxL)
+    c = self.config
+    angles = rope.tables(
+      position_BxL, rope.frequencies(c.head_width, c.rope_theta, c.rope_scaling)
+    )
     block_graph, block_params = nnx.split(self.layers)
 
     def layer(x_BxLxD, inputs):
-      params, keys_values = inputs
+      params, keys_values, layer_adapters = inputs
       block = nnx.merge(block_graph, params)
       layer_cache = None if keys_values is None else (*keys_values, slot)
-      x_BxLxD, keys_values = block(x_BxLxD, rope, mask_BxLxS, layer_cache)
+      x_BxLxD, keys_values = block(
+        x_BxLxD, angles, mask_BxLxS, layer_cache, layer_adapters
+      )
       return x_BxLxD, None if cache is None else keys_values
 
-    policy = REMAT_POLICIES[self.config.remat]
+    policy = REMAT_POLICIES[c.remat]
     if policy is not None:
       layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
     keys_values = (
       None if cache is None else (cache.key_NxBxSxKxE, cache.value_NxBxSxKxE)
     )
     x, keys_values = jax.lax.scan(
-      layer, x, (block_params, keys_values), unroll=self.config.scan_unroll
+      layer, x, (block_params, keys_values, adapters), unroll=c.scan_unroll
     )
     return self.final_norm(x), keys_values
 
@@ -285,11 +256,15 @@ def num_params(config: DecoderConfig) -> int:
   return sum(x.size for x in jax.tree.leaves(abstract_params(config)))
 
 
-def _merge(config, params) -> Decoder:
+def _apply(config, params, token_BxL, position_BxL, mask_BxLxS, cache, slot):
+  # Adapters are a tree beside the module's own parameters, see `lora.attach`.
+  params = dict(params)
+  adapters = params.pop('adapters', None)
   graph, abstract = _graph(config)
   state = jax.tree.map(lambda x: x, abstract)
   nnx.replace_by_pure_dict(state, params)
-  return nnx.merge(graph, state)
+  model = nnx.merge(graph, state)
+  return model(token_BxL, position_BxL, mask_BxLxS, cache, slot, adapters)
 
 
 def attention_mask(
@@ -310,13 +285,13 @@ def forward(
   """Final hidden states (B, L, D) of packed rows.
 
   Args:
+    params: of `init`, or with adapters from `lora.attach`.
     segment_BxL: which sequence of the row a token belongs to, from 1; 0 is
       padding. Tokens see only their own segment.
     position_BxL: position within the segment.
   """
   mask = attention_mask(segment_BxL, position_BxL, segment_BxL, position_BxL)
-  model = _merge(config, params)
-  return model(token_BxL, position_BxL, mask, None, None)[0]
+  return _apply(config, params, token_BxL, position_BxL, mask, None, None)[0]
 
 
 def empty_cache(config: DecoderConfig, batch: int, length: int) -> Cache:
@@ -348,8 +323,8 @@ def forward_cached(
   position_BxS = write(cache.position_BxS, position_BxL)
   mask = attention_mask(segment_BxL, position_BxL, segment_BxS, position_BxS)
   # A padding query may look at padding: a row of only False has no softmax.
-  hidden, (key, value) = _merge(config, params)(
-    token_BxL, position_BxL, mask, cache, slot
+  hidden, (key, value) = _apply(
+    config, params, token_BxL, position_BxL, mask, cache, slot
   )
   return hidden, Cache(key, value, position_BxS, segment_BxS)
 
@@ -360,6 +335,11 @@ def unembed(config: DecoderConfig, params: Params, hidden: jax.Array):
     kernel_DxV = params['embedding'].T
   else:
     kernel_DxV = params['lm_head']['kernel']
-  return jnp.matmul(
+  logits = jnp.matmul(
     hidden, kernel_DxV.astype(hidden.dtype), preferred_element_type=jnp.float32
   )
+  if config.num_tokens is None or config.num_tokens == config.vocab_size:
+    return logits
+  # Finite, as 0 * -inf in a divergence would be no number.
+  is_token_V = jnp.arange(config.vocab_size) < config.num_tokens
+  return jnp.where(is_token_V, logits, -1e30)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import dataclasses
 import pathlib
 
-from ioa_jax.models import decoder
-from ioa_jax.models import huggingface
 import tokenizers
+
+from ioa_jax.models import decoder, huggingface
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +32,18 @@ class Model:
     return self.tokenizer.decode(list(tokens))
 
 
-def load(directory: pathlib.Path, name: str) -> Model:
+def load(directory: pathlib.Path, name: str, *, scan_unroll: int = 1) -> Model:
   """Reads a Hugging Face model directory.
+
+  Args:
+    scan_unroll: see `DecoderConfig`.
 
   Raises:
     ModelError: naming the file that is missing or damaged.
   """
-  config = huggingface.read_config(directory)
+  config = dataclasses.replace(
+    huggingface.read_config(directory), scan_unroll=scan_unroll
+  )
   path = directory / 'tokenizer.json'
   if not path.exists():
     raise huggingface.ModelError(

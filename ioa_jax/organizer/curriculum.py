@@ -48,7 +48,9 @@ def organise(
       'another domain.'
     )
   if not ordered:
-    everything = [m.name for m in modules if m.name in targets or m.name in known]
+    everything = [
+      m.name for m in modules if m.name in targets or m.name in known
+    ]
     only = _stage(everything, 'consolidate', named, total_steps, 0)
     return _curriculum([only], [], [], tau_zpd, zpd, total_steps)
   student = {k: _mean(v['student']) for k, v in named.items()}

@@ -1,10 +1,11 @@
 """Prefill and decode in one compiled program, for teachers and students alike.
 
 Everything about a request is data: temperature, top-k, top-p, stop tokens and
-seed are traced arrays, so no setting recompiles. A request's text depends on its
-own seed and not on its row or its neighbours.
+seed are traced arrays, so no setting recompiles. A request's text depends on
+its own seed and not on its row or its neighbours.
 
-Shapes: B rows, P prompt slots, T new tokens at most, S stop tokens, V vocabulary.
+Shapes: B rows, P prompt slots, T new tokens at most, S stop tokens,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import functools
 import flax.struct
 import jax
 import jax.numpy as jnp
-from ioa_jax.models import decoder
 import numpy as np
+
+from ioa_jax.models import decoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Sampling:
 
 
 @flax.struct.dataclass
-class _Rows:
+class Rows:
   """Sampling settings of a batch, one entry per row."""
 
   seed_B: jax.Array
@@ -94,7 +96,7 @@ def filter_logits(logits_BxV, top_k_B, top_p_B):
   return jax.lax.cond(needed, apply, lambda x: x, logits_BxV)
 
 
-def _choose(logits_BxV, rows: _Rows, step):
+def choose(logits_BxV, rows: Rows, step):
   """Next token of each row and its log-probability. Greedy where T = 0."""
   greedy_B = jnp.argmax(logits_BxV, axis=-1)
 
@@ -120,7 +122,7 @@ def decode(
   params: decoder.Params,
   prompt_BxP: jax.Array,
   prompt_length_B: jax.Array,
-  rows: _Rows,
+  rows: Rows,
   stop_S: jax.Array,
   *,
   max_new_tokens: int,
@@ -150,7 +152,7 @@ def decode(
 
   def body(carry):
     step, logits_BxV, cache, tokens, live_B, count_B, stopped_B, logp_B = carry
-    token_B, token_logp_B = _choose(logits_BxV, rows, step)
+    token_B, token_logp_B = choose(logits_BxV, rows, step)
     tokens = tokens.at[:, step].set(jnp.where(live_B, token_B, 0))
     count_B += live_B
     logp_B += jnp.where(live_B, token_logp_B, 0.0)
@@ -231,7 +233,7 @@ class Sampler:
     def column(values, fill, dtype):
       return np.asarray([*values, *[fill] * (b - n)], dtype)
 
-    rows = _Rows(
+    rows = Rows(
       seed_B=column(seeds, 0, np.uint32),
       temperature_B=column([s.temperature for s in sampling], 0, np.float32),
       top_k_B=column([s.top_k for s in sampling], 0, np.int32),

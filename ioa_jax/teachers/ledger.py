@@ -1,7 +1,7 @@
 """Every completion a teacher was paid for, durable before it is used.
 
-One sqlite file in WAL mode. The key of a row is the hash of the full request, so
-a restart asks for nothing twice and finds everything it asked for.
+One sqlite file in WAL mode. The key of a row is the hash of the full request,
+so a restart asks for nothing twice and finds everything it asked for.
 """
 
 from __future__ import annotations

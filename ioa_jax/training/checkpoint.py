@@ -8,8 +8,9 @@ from typing import Any
 
 from absl import logging
 import jax
-from ioa_jax.training import step as step_lib
 import orbax.checkpoint as ocp
+
+from ioa_jax.training import step as step_lib
 
 
 class CheckpointError(ValueError):

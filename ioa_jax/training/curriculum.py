@@ -1,9 +1,9 @@
 """The device-resident curriculum: lessons as rows, and the draw of a batch.
 
-Rows are packed per module into slabs of fixed capacity, so what is taught next is
-an index and new lessons fill free rows without changing a shape. A batch is drawn
-on the device: module shares by need, then rows of a module by a counter-based
-permutation, so every row is seen once before any is seen twice.
+Rows are packed per module into slabs of fixed capacity, so what is taught next
+is an index and new lessons fill free rows without changing a shape. A batch is
+drawn on the device: module shares by need, then rows of a module by a
+counter-based permutation, so every row is seen once before any is seen twice.
 
 Shapes: R rows of all slabs, L row length, K knowledge modules, B batch rows.
 """
@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
+
 from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import packing
-import numpy as np
 
 
 @flax.struct.dataclass

@@ -8,9 +8,10 @@ import threading
 from typing import Any
 
 import jax
+import numpy as np
+
 from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import step as step_lib
-import numpy as np
 
 Metrics = dict[str, np.ndarray]
 

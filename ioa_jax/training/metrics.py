@@ -1,7 +1,7 @@
 """Windows of step metrics to events: JSON lines and TensorBoard.
 
 One writer for all numbers of a run. A train event sums the steps between two
-probing rounds, sums and counts apart; a probe event is one decision of the gate.
+probing rounds, sums and counts apart; a probe event is one gate decision.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import pathlib
 import shutil
 from typing import Any
 
-from ioa_jax.training import gate as gate_lib
 import numpy as np
+
+from ioa_jax.training import gate as gate_lib
 
 
 def window_events(
@@ -71,7 +72,7 @@ def window_events(
 def write_tensorboard(
   directory: pathlib.Path, events: Iterable[dict[str, Any]]
 ) -> None:
-  """Writes every number of `events` as TensorBoard scalars, replacing old ones."""
+  """Writes the numbers of `events` as TensorBoard scalars, anew."""
   # Imported here: it costs a second and most scripts need none of it.
   import tensorboardX
 

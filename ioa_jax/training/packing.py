@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """Tokens to read and tokens to learn; `completion` ends with the stop token."""
+  """Tokens to read and tokens to learn; the stop token ends `completion`."""
 
   prompt: Sequence[int]
   completion: Sequence[int]

@@ -1,12 +1,12 @@
 """Gate probes inside the step: exact match without decoding.
 
 Greedy decoding writes the reference if and only if, given the reference so far,
-the likeliest next token is the reference's at every position. So one forward pass
-answers a probe. A right answer in another form counts as wrong: the estimate is a
-lower bound of what a grader would give.
+the likeliest next token is the reference's at every position. So one forward
+pass answers a probe. A right answer in another form counts as wrong: the
+estimate is a lower bound of what a grader would give.
 
-Shapes: K knowledge modules, Q packed rows per module, L row length, P probes per
-module.
+Shapes: K knowledge modules, Q packed rows per module, L row length, P probes
+per module.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from collections.abc import Sequence
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
+
 from ioa_jax.models import decoder
 from ioa_jax.training import packing
-import numpy as np
 
 
 @flax.struct.dataclass

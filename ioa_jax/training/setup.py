@@ -1,4 +1,4 @@
-"""Records to device: curriculum and diagnosis become a train state and inputs."""
+"""Records to device: curriculum and diagnosis become state and inputs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
+
 from ioa_jax import sharding
 from ioa_jax.models import decoder
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import gate as gate_lib
-from ioa_jax.training import packing
-from ioa_jax.training import probing
+from ioa_jax.training import packing, probing
 from ioa_jax.training import step as step_lib
-import numpy as np
-import optax
 
 # A stage without a gate cannot be passed: no ratio reaches this.
 _UNREACHABLE = 1e9

@@ -1,7 +1,7 @@
 """The one train step: draw, learn, probe, decide. Traced once for a whole run.
 
-Everything that changes during a run is in `TrainState` or is data. The host calls
-`make_window`'s program, which runs several steps without it.
+Everything that changes during a run is in `TrainState` or is data. The host
+calls a `Window`, which runs several steps without it.
 
 Shapes: K knowledge modules, T steps of a window.
 """
@@ -14,12 +14,12 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import optax
+
 from ioa_jax.models import decoder
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import gate as gate_lib
-from ioa_jax.training import losses
-from ioa_jax.training import probing
-import optax
+from ioa_jax.training import losses, probing
 
 # Purposes of the root key; each draw folds in its purpose and its step.
 DATA = 0
@@ -103,7 +103,7 @@ def _learn(config, tx, state, inputs, batch):
   (_, (loss_sum, count)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
     state.params
   )
-  grad_norm = optax.global_norm(grads)
+  grad_norm = optax.tree.norm(grads)
   finite = jnp.isfinite(loss_sum) & jnp.isfinite(grad_norm)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)

@@ -1,0 +1,268 @@
+"""Safetensors files, one or several with an index: to devices and back.
+
+Reading goes from the file to each device's shard in pieces, so the host holds
+one piece and the memory map of one tensor, however large the model is. No
+collective is involved: hosts of a pod may load at their own speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+INDEX = 'model.safetensors.index.json'
+SINGLE = 'model.safetensors'
+
+_STORED_DTYPES = {'F32': 'float32', 'F16': 'float16', 'BF16': 'bfloat16'}
+_PICKLES = ('*.bin', '*.pt', '*.pth', '*.ckpt', '*.pkl')
+# What one piece on the host may take.
+_PIECE_BYTES = 256 * 2**20
+
+
+class ModelError(ValueError):
+  """A model directory that cannot be used; the text names file and field."""
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    value = json.loads(path.read_text())
+  except FileNotFoundError:
+    raise ModelError(
+      f'{path}: no such file; a model directory holds config.json, '
+      'tokenizer.json and *.safetensors.'
+    ) from None
+  except (json.JSONDecodeError, UnicodeDecodeError) as e:
+    raise ModelError(f'{path}: not JSON ({e}).') from None
+  if not isinstance(value, dict):
+    raise ModelError(f'{path}: holds a {type(value).__name__}, not an object.')
+  return value
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + '\n')
+
+
+class Store:
+  """The tensors of a model directory, known by name and not yet read."""
+
+  def __init__(self, directory: str | pathlib.Path):
+    """Reads headers only.
+
+    Raises:
+      ModelError: for a missing, damaged or pickled file.
+    """
+    self.directory = pathlib.Path(directory)
+    self.files: dict[str, pathlib.Path] = {}
+    self.shapes: dict[str, tuple[int, ...]] = {}
+    self.dtypes: dict[str, str] = {}
+    named = _indexed_files(self.directory)
+    for path in named or [self.directory / SINGLE]:
+      with _open(path) as file:
+        for name in file.keys():
+          tensor = file.get_slice(name)
+          self.files[name] = path
+          self.shapes[name] = tuple(tensor.get_shape())
+          self.dtypes[name] = tensor.get_dtype()
+    for path, names in named.items():
+      for name in names:
+        if self.files.get(name) != path:
+          raise ModelError(
+            f'{path}: no tensor {name!r}, but {INDEX} places it there.'
+          )
+
+  def check(self, name: str, shape: Sequence[int]) -> None:
+    """Raises ModelError unless `name` is there in `shape` and a float."""
+    if name not in self.files:
+      raise ModelError(
+        f'{self.directory}: no tensor {name!r} in its safetensors files; '
+        'config.json asks for it.'
+      )
+    if self.shapes[name] != tuple(shape):
+      raise ModelError(
+        f'{self.files[name]}: tensor {name!r} has shape {self.shapes[name]}, '
+        f'config.json asks for {tuple(shape)}.'
+      )
+    if self.dtypes[name] not in _STORED_DTYPES:
+      raise ModelError(
+        f'{self.files[name]}: tensor {name!r} has dtype {self.dtypes[name]}; '
+        f'supported are {sorted(_STORED_DTYPES)}. Convert it first.'
+      )
+
+  def read(self, name: str, *index: slice) -> np.ndarray:
+    """One slice, in the stored dtype."""
+    # Opened anew each time: a map that stays open keeps every page it touched.
+    with _open(self.files[name]) as file:
+      return file.get_slice(name)[index]
+
+
+def _indexed_files(
+  directory: pathlib.Path,
+) -> dict[pathlib.Path, list[str]]:
+  """File to the tensors that the index places in it; {} without an index."""
+  index = directory / INDEX
+  if not index.exists():
+    if not (directory / SINGLE).exists():
+      pickles = sorted(p.name for g in _PICKLES for p in directory.glob(g))
+      raise ModelError(
+        f'{directory / SINGLE}: no such file.'
+        + f' {pickles} are pickle files, which can run code when read, and are '
+        'refused; convert them to safetensors.' * bool(pickles)
+      )
+    return {}
+  weight_map = read_json(index).get('weight_map')
+  if not isinstance(weight_map, dict):
+    raise ModelError(f'{index}: field "weight_map" is missing.')
+  named: dict[pathlib.Path, list[str]] = {}
+  for name, file in weight_map.items():
+    if pathlib.Path(file).suffix != '.safetensors':
+      raise ModelError(
+        f'{index}: weight_map places {name!r} in {file!r}; only .safetensors '
+        'files are read.'
+      )
+    named.setdefault(directory / file, []).append(name)
+  for path in named:
+    if not path.exists():
+      raise ModelError(f'{path}: missing, but {INDEX} names it; copy it again.')
+  return named
+
+
+def _open(path: pathlib.Path):
+  try:
+    return safetensors.safe_open(path, framework='numpy')
+  except (safetensors.SafetensorError, OSError) as e:
+    raise ModelError(
+      f'{path}: not a readable safetensors file ({e}); it is truncated or '
+      'damaged, copy it again.'
+    ) from None
+
+
+def to_device(
+  store: Store,
+  names: Sequence[str],
+  *,
+  transposed: bool,
+  shape: tuple[int, ...],
+  dtype: str,
+  sharding: jax.sharding.Sharding,
+) -> jax.Array:
+  """One parameter of `shape`, straight to the devices that hold it.
+
+  Args:
+    names: the tensors it is made of, stacked on axis 0 if `shape` has one axis
+      more than they have.
+    transposed: whether they are stored with their two axes swapped.
+  """
+  holders: dict[tuple, list] = {}
+  for device, index in sharding.addressable_devices_indices_map(shape).items():
+    bounds = tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))
+    holders.setdefault(bounds, []).append(device)
+  stacked = len(shape) > len(store.shapes[names[0]])
+  on_device = {}
+  for bounds, devices in holders.items():
+    size = tuple(stop - start for start, stop in bounds)
+    for start, piece in _pieces(
+      store, names, bounds, np.dtype(jnp.dtype(dtype)), transposed, stacked
+    ):
+      for device in devices:
+        value = jax.device_put(piece, device)
+        if piece.shape != size:
+          if device not in on_device:
+            on_device[device] = jnp.zeros(size, dtype, device=device)
+          value = _place(on_device[device], value, start)
+        # Waiting bounds how many pieces are alive on the host.
+        on_device[device] = value.block_until_ready()
+  return jax.make_array_from_single_device_arrays(
+    shape, sharding, list(on_device.values())
+  )
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _place(buffer, piece, start):
+  return jax.lax.dynamic_update_slice(buffer, piece, start)
+
+
+def _pieces(
+  store, names, bounds, dtype, transposed, stacked
+) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+  """Covers a shard with blocks of bounded size: (start in the shard, block)."""
+  layers = range(*bounds[0]) if stacked else range(1)
+  inner = bounds[1:] if stacked else bounds
+  # Blocks run along the axis that is contiguous in the file.
+  axis = len(inner) - 1 if transposed else 0
+  lengths = [stop - start for start, stop in inner]
+  line_bytes = dtype.itemsize * int(np.prod(lengths)) // max(lengths[axis], 1)
+  rows = max(1, min(lengths[axis], _PIECE_BYTES // max(line_bytes, 1)))
+  together = max(1, _PIECE_BYTES // max(1, line_bytes * rows))
+  if rows < lengths[axis]:
+    together = 1
+  for first in range(0, len(layers), together):
+    group = layers[first : first + together]
+    for row in range(0, lengths[axis], rows):
+      part = list(inner)
+      part[axis] = (
+        inner[axis][0] + row,
+        min(inner[axis][0] + row + rows, inner[axis][1]),
+      )
+      block = np.empty(
+        (len(group), *(stop - start for start, stop in part)), dtype
+      )
+      stored = [slice(*b) for b in (reversed(part) if transposed else part)]
+      for at, layer in enumerate(group):
+        value = store.read(names[layer], *stored)
+        block[at] = value.T if transposed else value
+      start = [0] * len(inner)
+      start[axis] = row
+      if stacked:
+        yield (first, *start), block
+      else:
+        yield tuple(start), block[0]
+
+
+def write(
+  directory: pathlib.Path,
+  tensors: Iterable[tuple[str, int, Callable[[], np.ndarray]]],
+  max_shard_bytes: int,
+) -> None:
+  """Writes tensors into one file, or into several with an index.
+
+  A shard is complete before it gets its name, and the files of an earlier
+  export are removed, so no mixture of two models can be read.
+
+  Args:
+    tensors: (name, bytes, function that fetches it), fetched shard by shard.
+  """
+  shards: list[list] = [[]]
+  room = max_shard_bytes
+  for entry in tensors:
+    if shards[-1] and entry[1] > room:
+      shards.append([])
+      room = max_shard_bytes
+    shards[-1].append(entry)
+    room -= entry[1]
+  n = len(shards)
+  files = [SINGLE] if n == 1 else [
+    f'model-{i + 1:05d}-of-{n:05d}.safetensors' for i in range(n)
+  ]  # fmt: skip
+  (directory / INDEX).unlink(missing_ok=True)
+  for old in directory.glob('model*.safetensors'):
+    old.unlink()
+  for file, shard in zip(files, shards, strict=True):
+    fetched = {name: np.ascontiguousarray(fetch()) for name, _, fetch in shard}
+    unfinished = directory / f'{file}.tmp'
+    safetensors.numpy.save_file(fetched, unfinished, metadata={'format': 'pt'})
+    os.replace(unfinished, directory / file)
+  if n > 1:
+    write_json(directory / INDEX, {
+      'metadata': {'total_size': sum(e[1] for s in shards for e in s)},
+      'weight_map': {e[0]: f for f, s in zip(files, shards) for e in s},
+    })  # fmt: skip

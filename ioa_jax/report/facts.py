@@ -1,0 +1,279 @@
+"""What the files say, put together: nothing here knows about HTML.
+
+Several facts can be told by more than one file. A finished run is told by
+results.json; before that, the events tell the same as far as they go.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+import dataclasses
+import hashlib
+from typing import Any
+
+from ioa_jax.records import DIFFICULTIES, Lesson
+from ioa_jax.report.charts import Span
+from ioa_jax.report.read import Run
+
+_MAX_SAMPLES = 2
+
+
+def module_names(run: Run) -> list[str]:
+  """Every module that any file knows, the domain's order first."""
+  names = dict.fromkeys(run.diagnosis['modules'] if run.diagnosis else ())
+  names |= dict.fromkeys(run.results['modules'] if run.results else ())
+  for event in run.events:
+    names |= dict.fromkeys(event.get('scores', ()))
+  return list(names)
+
+
+def mean(score: Mapping[str, int]) -> float | None:
+  """Correct of n as a share; None without a probe."""
+  return score['correct'] / score['n'] if score['n'] else None
+
+
+def _of_kind(run, kind):
+  return [e for e in run.events if e['event'] == kind]
+
+
+def last_step(run: Run) -> int:
+  return max((e['step'] for e in run.events), default=0)
+
+
+def total_steps(run: Run) -> int:
+  """The length of the time axis: what was planned, or more if more was run."""
+  planned = run.curriculum['total_steps'] if run.curriculum else 0
+  return max(planned, last_step(run))
+
+
+def spans(run: Run) -> list[Span]:
+  """When each stage was trained: until the last step that was charged to it."""
+  end: dict[int, int] = {}
+  for event in run.events:
+    if event['event'] != 'supply':
+      end[event['stage']] = max(end.get(event['stage'], 0), event['step'])
+  found, start = [], 0
+  for stage in sorted(end):
+    found.append(Span(stage, start, max(start, end[stage])))
+    start = found[-1].end
+  return found
+
+
+@dataclasses.dataclass(frozen=True)
+class StageStory:
+  """One stage: the plan, what the gate decided, and how it ended.
+
+  Attributes:
+    modules, kind: what it teaches, and whether it can be left by mastery.
+    max_steps, readiness: of the plan; None without curriculum.json.
+    steps: optimizer steps it took.
+    rounds: remedial rounds it was given.
+    outcome: 'mastered', 'unmastered', 'not_reached' or 'running'.
+    gates: probe events, in order.
+    supplies: supply events, in order.
+  """
+
+  index: int
+  modules: Sequence[str]
+  kind: str
+  max_steps: int | None
+  readiness: float | None
+  span: Span | None
+  steps: int
+  rounds: int
+  outcome: str
+  gates: Sequence[Mapping[str, Any]]
+  supplies: Sequence[Mapping[str, Any]]
+
+  def lessons(self) -> dict[str, int]:
+    """How many lessons each kind of supply brought."""
+    count: Counter[str] = Counter()
+    for supply in self.supplies:
+      count[supply['kind']] += supply['lessons']
+    # The stage's own lessons first.
+    return dict(sorted(count.items(), key=lambda c: c[0] != 'stage'))
+
+
+def stages(run: Run) -> list[StageStory]:
+  """Every planned stage, and any further one that the events mention."""
+  plan = run.curriculum['stages'] if run.curriculum else []
+  ended = run.results['stages'] if run.results else []
+  span_of = {s.stage: s for s in spans(run)}
+  count = max(len(plan), len(ended), *(s + 1 for s in span_of), 0, 0)
+  stories = []
+  for i in range(count):
+    gates = [e for e in _of_kind(run, 'probe') if e['stage'] == i]
+    supplies = [e for e in _of_kind(run, 'supply') if e['stage'] == i]
+    known = (ended[i:] or plan[i:] or [{'modules': [], 'kind': 'teach'}])[0]
+    span = span_of.get(i)
+    stories.append(
+      StageStory(
+        index=i,
+        modules=known['modules'],
+        kind=known['kind'],
+        max_steps=plan[i]['max_steps'] if i < len(plan) else None,
+        readiness=plan[i]['readiness'] if i < len(plan) else None,
+        span=span,
+        steps=known.get('steps', span.end - span.start if span else 0),
+        rounds=known.get(
+          'remedial_rounds', sum(g['decision'] == 'remediate' for g in gates)
+        ),
+        outcome=known.get('outcome') or _outcome_so_far(span, gates),
+        gates=gates,
+        supplies=supplies,
+      )
+    )
+  return stories
+
+
+def _outcome_so_far(span, gates):
+  decisions = {g['decision'] for g in gates}
+  if 'advance' in decisions:
+    return 'mastered'
+  if 'stall' in decisions:
+    return 'unmastered'
+  return 'running' if span else 'not_reached'
+
+
+def mastery_points(run: Run, name: str) -> list[tuple[int, float]]:
+  """(step, score on gate probes), from the diagnosis at step 0 on."""
+  points = []
+  if run.diagnosis and name in run.diagnosis['modules']:
+    points.append((0, mean(run.diagnosis['modules'][name]['student'])))
+  for event in _of_kind(run, 'probe'):
+    if name in event['scores']:
+      points.append((event['step'], mean(event['scores'][name])))
+  return [(s, p) for s, p in points if p is not None]
+
+
+def threshold(run: Run, name: str) -> float | None:
+  """The score at which a module counts as mastered: tau * teacher's."""
+  gate = (run.config or {}).get('gate')
+  tau = gate.get('tau_mastery') if isinstance(gate, dict) else None
+  if not isinstance(tau, (int, float)) or not run.diagnosis:
+    return None
+  module = run.diagnosis['modules'].get(name)
+  teacher = mean(module['teacher']) if module else None
+  return tau * teacher if teacher else None
+
+
+def weakest(
+  run: Run, event: Mapping[str, Any], modules: Sequence[str]
+) -> tuple[str, float] | None:
+  """The module that a gate decision hung on, with its score."""
+  scores = {
+    k: mean(v)
+    for k, v in event['scores'].items()
+    if v['n'] and (k in modules or not modules)
+  }
+  if not scores:
+    return None
+  # The gate looks at score / teacher, so the lowest score need not be it.
+  name = min(scores, key=lambda k: scores[k] / (threshold(run, k) or 1.0))
+  return name, scores[name]
+
+
+def forgetting(run: Run) -> list[dict[str, Any]]:
+  """Rows `{label, stage, step, scores}`: before, then after each stage.
+
+  Before results.json exists the probe that left a stage has asked every module,
+  and tells the same.
+  """
+  rows = []
+  if run.diagnosis:
+    scores = {
+      k: mean(m['student']) for k, m in run.diagnosis['modules'].items()
+    }
+    rows.append({'stage': None, 'step': 0, 'scores': scores})
+  if run.results:
+    found = [
+      {'stage': f['after_stage'], 'step': f['step'], 'scores': f['scores']}
+      for f in run.results['forgetting']
+    ]
+  else:
+    found = [
+      {
+        'stage': e['stage'],
+        'step': e['step'],
+        'scores': {k: mean(v) for k, v in e['scores'].items()},
+      }
+      for e in _of_kind(run, 'probe')
+      if e['decision'] in ('advance', 'stall')
+    ]
+  return rows + found if found else []
+
+
+def rejected(run: Run) -> dict[str, int]:
+  """Why lessons were thrown away, over all supplies, most frequent first."""
+  count: Counter[str] = Counter()
+  for event in _of_kind(run, 'supply'):
+    count.update(event['rejected'])
+  return dict(count.most_common())
+
+
+def lesson_samples(run: Run) -> list[tuple[str, list[Lesson]]]:
+  """A few lessons of each module, as different as possible.
+
+  A decomposed and a direct one where both exist, else different kinds, else
+  different difficulties.
+  """
+  by_module: dict[str, list[Lesson]] = {}
+  for lesson in run.lessons:
+    by_module.setdefault(lesson.module, []).append(lesson)
+  order = [n for n in module_names(run) if n in by_module]
+  order += [n for n in by_module if n not in order]
+  return [(name, _unlike(by_module[name])) for name in order]
+
+
+def _unlike(lessons):
+  chosen = [lessons[0]]
+  # Where nothing is decomposed, lessons are alike but for their numbers.
+  most = _MAX_SAMPLES if any(map(_decomposed, lessons)) else 1
+  while len(chosen) < most:
+    best = max(lessons, key=lambda l: min(_distance(l, c) for c in chosen))
+    if not any(_distance(best, c) for c in chosen):
+      break
+    chosen.append(best)
+  return chosen
+
+
+def _distance(a, b):
+  return (
+    4 * (_decomposed(a) != _decomposed(b))
+    + 2 * (a.metadata['kind'] != b.metadata['kind'])
+    + abs(_difficulty(a) - _difficulty(b)) / 2
+  )
+
+
+def _decomposed(lesson):
+  return lesson.adapter_flags['decomposition']
+
+
+def _difficulty(lesson):
+  tag = lesson.difficulty_tag
+  return DIFFICULTIES.index(tag) if tag in DIFFICULTIES else len(DIFFICULTIES)
+
+
+def identity(run: Run) -> dict[str, Any]:
+  """The configuration's hash as recorded and as it is now, and the command."""
+  text = run.config_text
+  now = hashlib.sha256(text.encode()).hexdigest() if text is not None else None
+  recorded = run.results['config_sha256'] if run.results else None
+  return {
+    'sha256': recorded or now,
+    'changed': bool(recorded and now and recorded != now),
+    'seed': (run.results or run.config or {}).get('seed'),
+    'command': (run.results or {}).get('command'),
+    'fields': _flatten(run.config or {}),
+  }
+
+
+def _flatten(value: Any, prefix: str = '') -> list[tuple[str, Any]]:
+  if not isinstance(value, dict):
+    return [(prefix, value)]
+  return [
+    leaf
+    for key, child in value.items()
+    for leaf in _flatten(child, f'{prefix}.{key}' if prefix else key)
+  ]

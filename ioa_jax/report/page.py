@@ -1,0 +1,299 @@
+"""The page: facts and charts into the template, and one file out."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from ioa_jax.evaluation.intervals import wilson
+from ioa_jax.report import charts, facts, graph, read
+
+_HERE = pathlib.Path(__file__).parent
+_MAX_TEXT = 1500
+_WRONG_ANSWERS = 3
+# Characters that are invisible, turn the reading direction, or are no text.
+_UNSEEN = re.compile(
+  '[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e'
+  '\u2060-\u2069\ufeff\ud800-\udfff]'
+)
+
+
+def write(workdir: pathlib.Path) -> pathlib.Path:
+  """Reads a run directory, finished or not, and writes its report.html.
+
+  Raises:
+    ValueError: if `workdir` is not a run directory or a file in it is damaged.
+  """
+  workdir = pathlib.Path(workdir)
+  text = render(read.read(workdir))
+  path, temporary = workdir / 'report.html', workdir / '.report.html.tmp'
+  temporary.write_text(text, encoding='utf-8')
+  os.replace(temporary, path)
+  return path
+
+
+def render(run: read.Run) -> str:
+  """The report as one HTML document."""
+  environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_HERE),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  environment.filters |= {
+    'pct': _percent, 'number': _number, 'short': _short, 'clip': _clip,
+    'time': _time, 'name': _name, 'icon': charts.icon,
+  }  # fmt: skip
+  text = environment.get_template('template.html').render(
+    run=run,
+    headline=_headline(run),
+    absent={name: read.FILES[name] for name in run.absent},
+    gaps=_gaps(run),
+    score_axis=charts.score_axis(),
+    graphs=_graphs(run),
+    curriculum=_curriculum(run),
+    mastery=_mastery(run),
+    changes=_changes(run),
+    forgetting=_forgetting(run),
+    samples=facts.lesson_samples(run),
+    costs=_costs(run),
+    identity=facts.identity(run),
+    config_json=json.dumps(run.config, indent=2, ensure_ascii=False),
+  )
+  return _UNSEEN.sub(lambda m: f'\\u{ord(m[0]):04x}', text)
+
+
+def _headline(run: read.Run) -> dict[str, Any]:
+  stories = facts.stages(run)
+  taught = [s for s in stories if s.kind != 'consolidate']
+  line: dict[str, Any] = {
+    'stages': len(taught),
+    'passed': sum(s.outcome == 'mastered' for s in taught),
+    'remediated': sum(s.rounds > 0 for s in stories),
+    'rounds': sum(s.rounds for s in stories),
+    'stalled': sum(s.outcome == 'unmastered' for s in taught),
+    'step': facts.last_step(run),
+    'total_steps': facts.total_steps(run),
+  }
+  if run.results:
+    teacher, student = run.results['teacher'], run.results['student']
+    line['size'] = teacher['params'] / max(student['params'], 1)
+    line['journey'] = charts.journey(
+      student['score_before'], student['score_after'], teacher['score']
+    )
+  if run.diagnosis:
+    status = [m['status'] for m in run.diagnosis['modules'].values()]
+    line['modules'] = len(status)
+    line['unknown'] = status.count('deficient') + status.count('target')
+    line['targets'] = status.count('target')
+  return line
+
+
+def _gaps(run: read.Run) -> list[dict[str, Any]]:
+  if not run.diagnosis:
+    return []
+  rows = []
+  for name, module in run.diagnosis['modules'].items():
+    teacher, student = (
+      facts.mean(module['teacher']),
+      facts.mean(module['student']),
+    )
+    chart = None
+    if teacher is not None and student is not None:
+      chart = charts.gap(
+        name,
+        teacher,
+        student,
+        wilson(module['teacher']['correct'], module['teacher']['n']),
+        wilson(module['student']['correct'], module['student']['n']),
+      )
+    wrong = run.diagnosis['wrong_answers'].get(name, [])
+    rows.append({
+      'name': name, 'module': module, 'chart': chart, 'teacher': teacher,
+      'student': student, 'wrong': wrong[:_WRONG_ANSWERS],
+      'wrong_total': len(wrong),
+    })  # fmt: skip
+  return rows
+
+
+def _graphs(run: read.Run) -> dict[str, Any] | None:
+  if not run.diagnosis or not run.diagnosis['modules']:
+    return None
+  modules = run.diagnosis['modules']
+  edges = [
+    (e['from'], e['to'], e['strength'])
+    for e in run.diagnosis['dependency']['edges']
+  ]
+  return {
+    'wide': graph.layered(modules, edges),
+    'narrow': graph.arcs(modules, edges),
+    'strengths': any(s is not None for _, _, s in edges),
+    'statuses': [
+      s
+      for s in read.STATUSES
+      if any(m['status'] == s for m in modules.values())
+    ],
+  }
+
+
+def _curriculum(run: read.Run) -> dict[str, Any]:
+  total = facts.total_steps(run)
+  rows = []
+  for story in facts.stages(run):
+    gates = []
+    for event in story.gates:
+      weakest = facts.weakest(run, event, story.modules)
+      title = f'step {event["step"]}: {event["decision"]}'
+      title += ' (weakest: {} {:.0%})'.format(*weakest) if weakest else ''
+      gates.append((event['step'], event['decision'], title, weakest, event))
+    supplies = [
+      (e['step'], e['kind'], f'step {e["step"]}: {e["lessons"]} {e["kind"]} '
+       f'lessons for {", ".join(e["modules"])}')
+      for e in story.supplies
+    ]  # fmt: skip
+    chart = None
+    if total:
+      chart = charts.lane(
+        f'Stage {story.index + 1}', story.span, total,
+        [g[:3] for g in gates], supplies,
+      )  # fmt: skip
+    rows.append({'story': story, 'chart': chart, 'gates': gates})
+  return {
+    'rows': rows,
+    'axis': charts.steps_axis(total),
+    'decisions': sum(len(r['gates']) for r in rows),
+    'supplies': [e for e in run.events if e['event'] == 'supply'],
+  }
+
+
+def _mastery(run: read.Run) -> dict[str, Any]:
+  total, spans = facts.total_steps(run), facts.spans(run)
+  stories = facts.stages(run)
+  cells = []
+  for name in facts.module_names(run):
+    points = facts.mastery_points(run, name)
+    if len(points) < 2:
+      continue
+    taught = [s.index for s in stories if name in s.modules]
+    limit = facts.threshold(run, name)
+    cells.append({
+      'name': name, 'threshold': limit, 'last': points[-1][1],
+      'chart': charts.mastery(name, points, limit, spans, taught, total),
+    })  # fmt: skip
+  # A step that failed reports NaN; the curve goes on without it.
+  losses = [
+    (e['step'], e['train/loss'])
+    for e in run.events
+    if e['event'] == 'train' and 0 < e['train/loss'] < float('inf')
+  ]
+  return {
+    'cells': cells,
+    'labels': charts.score_labels(),
+    'loss': charts.loss(losses, spans, total) if losses else None,
+    'last_loss': losses[-1][1] if losses else None,
+  }
+
+
+def _changes(run: read.Run) -> list[dict[str, Any]]:
+  if not run.results:
+    return []
+  return [
+    {
+      'name': name,
+      'module': m,
+      'kept': m['after'] / m['teacher'] if m['teacher'] else None,
+      'chart': charts.change(
+        name, m['before'], m['after'], tuple(m['ci95']), m['teacher']
+      ),
+    }
+    for name, m in run.results['modules'].items()
+  ]
+
+
+def _forgetting(run: read.Run) -> dict[str, Any] | None:
+  rows = facts.forgetting(run)
+  if not rows:
+    return None
+  names = [n for n in facts.module_names(run)
+           if any(n in r['scores'] for r in rows)]  # fmt: skip
+  taught = {s.index: s.modules for s in facts.stages(run)}
+  best: dict[str, float] = {}
+  table = []
+  for row in rows:
+    cells = []
+    for name in names:
+      score = row['scores'].get(name)
+      fell = score is not None and best.get(name, 0.0) - score >= 0.1
+      if score is not None:
+        best[name] = max(best.get(name, 0.0), score)
+      cells.append({
+        'name': name, 'score': score, 'fell': fell,
+        'taught': name in taught.get(row['stage'], ()),
+      })  # fmt: skip
+    table.append({**row, 'cells': cells})
+  return {'names': names, 'rows': table}
+
+
+def _costs(run: read.Run) -> dict[str, Any]:
+  seconds = dict(run.results['seconds']) if run.results else {}
+  total = seconds.pop('total', sum(seconds.values()))
+  trained = [e['train/tokens'] for e in run.events if e['event'] == 'train']
+  supplies = [e for e in run.events if e['event'] == 'supply']
+  return {
+    'seconds': seconds,
+    'total_seconds': total,
+    'chart': charts.shares(seconds, 'Seconds per phase') if seconds else None,
+    'trained': max(trained, default=0),
+    'teacher': sum(e['teacher_tokens'] for e in supplies),
+    'lessons': sum(e['lessons'] for e in supplies) or len(run.lessons),
+    'rejected': facts.rejected(run),
+  }
+
+
+def _percent(value: float | None, digits: int = 0) -> str:
+  return '–' if value is None else f'{100 * value:.{digits}f}\u00a0%'
+
+
+def _number(value: float) -> str:
+  return f'{value:,.0f}'
+
+
+def _short(value: float) -> str:
+  """Three digits and a unit: 86 k, 1.02 M."""
+  for limit, unit in ((1e9, 'B'), (1e6, 'M'), (1e3, 'k')):
+    if value >= limit:
+      return f'{value / limit:.3g}\u00a0{unit}'
+  return f'{value:.3g}'
+
+
+def _time(seconds: float) -> str:
+  if seconds < 100:
+    return f'{seconds:.1f}\u00a0s'
+  minutes, rest = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f'{hours}\u00a0h {minutes}\u00a0min'
+  return f'{minutes}\u00a0min {rest}\u00a0s'
+
+
+def _clip(text: str) -> str:
+  """Long model text is cut, and says so."""
+  if len(text) <= _MAX_TEXT:
+    return text
+  return f'{text[:_MAX_TEXT]} … ({len(text) - _MAX_TEXT:,} more characters)'
+
+
+def _name(name: str) -> Markup:
+  """A module's name that may break after `/` and `_` only."""
+  category, slash, leaf = name.rpartition('/')
+  leaf = Markup('<wbr>').join(re.split(r'(?<=_)', leaf))
+  return Markup('<span class="name"><i>{}</i><wbr>{}</span>').format(
+    category + slash, leaf
+  )

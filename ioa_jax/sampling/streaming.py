@@ -1,0 +1,112 @@
+"""One answer, token by token, for a person who is waiting for it.
+
+The same choice of tokens as `sampler.Sampler`: equal settings and seed give
+equal text. Two small programs instead of one loop, so that the host sees each
+token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ioa_jax.models import decoder
+from ioa_jax.sampling import sampler
+
+# Prompts are padded to a multiple of this, so that turns share programs.
+_PROMPT_BUCKET = 64
+
+
+class Streamer:
+  """Holds the compiled programs of one model for answers of bounded length."""
+
+  def __init__(
+    self,
+    config: decoder.DecoderConfig,
+    *,
+    stop_tokens: Sequence[int],
+    max_tokens: int,
+  ):
+    self._config = config
+    self._stop = frozenset(stop_tokens)
+    self._max_tokens = max_tokens
+    self._prefill: Callable = jax.jit(self._first)
+    # The cache is rewritten in place: copying it would cost more than a step.
+    self._step: Callable = jax.jit(self._next, donate_argnums=1)
+
+  def __call__(
+    self,
+    params: decoder.Params,
+    prompt: Sequence[int],
+    sampling: sampler.Sampling,
+    seed: int,
+  ) -> Iterator[int]:
+    """Yields tokens up to the stop token, which is left out, or the limit."""
+    if not prompt:
+      raise ValueError('the prompt has no tokens; write something to answer.')
+    limit = min(sampling.max_tokens, self._max_tokens)
+    length = len(prompt)
+    p = -(-length // _PROMPT_BUCKET) * _PROMPT_BUCKET
+    prompt_1xP = np.zeros((1, p), np.int32)
+    prompt_1xP[0, p - length :] = prompt
+    rows = sampler.Rows(
+      seed_B=np.uint32([seed]),
+      temperature_B=np.float32([sampling.temperature]),
+      top_k_B=np.int32([sampling.top_k]),
+      top_p_B=np.float32([sampling.top_p]),
+      max_tokens_B=np.int32([limit]),
+    )
+    token, cache = self._prefill(params, prompt_1xP, np.int32(length), rows)
+    for step in range(limit):
+      if int(token[0]) in self._stop:
+        return
+      following = None
+      if step + 1 < limit:  # Dispatched before the host handles this token.
+        following, cache = self._step(
+          params, cache, token, np.int32(length), np.int32(p), np.int32(step),
+          rows,
+        )  # fmt: skip
+      yield int(token[0])
+      token = following
+
+  def _first(self, params, prompt_1xP, length, rows):
+    p = prompt_1xP.shape[1]
+    column_1xP = jnp.arange(p)[None]
+    cache = decoder.empty_cache(self._config, 1, p + self._max_tokens)
+    hidden, cache = decoder.forward_cached(
+      self._config, params, prompt_1xP,
+      (column_1xP >= p - length).astype(jnp.int32),
+      jnp.maximum(column_1xP - (p - length), 0), cache, 0,
+    )  # fmt: skip
+    logits = decoder.unembed(self._config, params, hidden[:, -1])
+    return sampler.choose(logits, rows, 0)[0], cache
+
+  def _next(self, params, cache, token_1, length, p, step, rows):
+    one = jnp.ones((1, 1), jnp.int32)
+    hidden, cache = decoder.forward_cached(
+      self._config, params, token_1[:, None], one, one * (length + step), cache,
+      p + step,
+    )  # fmt: skip
+    logits = decoder.unembed(self._config, params, hidden[:, 0])
+    return sampler.choose(logits, rows, step + 1)[0], cache
+
+
+def text_pieces(
+  tokens: Iterable[int], decode: Callable[[list[int]], str]
+) -> Iterator[str]:
+  """Text as it becomes final: a character cut between two tokens waits."""
+  seen: list[int] = []
+  shown = ''
+  for token in tokens:
+    seen.append(token)
+    text = decode(seen)
+    # U+FFFD stands for bytes that a later token will complete.
+    if text.startswith(shown) and not text.endswith('\ufffd'):
+      yield text[len(shown) :]
+      shown = text
+  text = decode(seen) if seen else ''
+  if text.startswith(shown):
+    yield text[len(shown) :]

@@ -1,0 +1,206 @@
+"""The built-in domain: true answers, and probes that no training text shows."""
+
+import json
+import pathlib
+import re
+
+import hypothesis
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+
+from ioa_jax.adapter import arithmetic_lessons as adapter
+from ioa_jax.domains import arithmetic
+from ioa_jax.domains import tokenizer as tokenizer_lib
+from ioa_jax.identifier import gaps
+
+NAMES = [m.name for m in arithmetic.MODULES]
+
+
+def value_of(problem_text):
+  """An independent evaluator, by Python's own arithmetic on checked text."""
+  if '|' in problem_text:
+    return str(max(map(int, problem_text.split('|'))))
+  if 'x' in problem_text:
+    a, b, c = map(
+      int, re.fullmatch(r'(\d+)x\+(\d+)=(\d+)', problem_text).groups()
+    )
+    (x,) = [x for x in range(1000) if a * x + b == c]
+    return str(x)
+  if '/' in problem_text:
+    a, b = map(int, problem_text.split('/'))
+    return f'{a // b}R{a - b * (a // b)}'
+  assert re.fullmatch(r'[\d+*-]+', problem_text)
+  total = 0
+  for term in re.findall(r'[+-]?[\d*]+', problem_text):
+    product = 1
+    for factor in term.lstrip('+-').split('*'):
+      product *= int(factor)
+    total += -product if term.startswith('-') else product
+  return str(total)
+
+
+def draw(name, n, seed=0, size=1.0):
+  rng = np.random.default_rng(seed)
+  return [arithmetic.training_problem(name, rng, size) for _ in range(n)]
+
+
+def test_there_are_twelve_modules_with_true_levels():
+  assert len(NAMES) >= 12 and len(set(NAMES)) == len(NAMES)
+  levels = {m.name: m.level for m in arithmetic.MODULES}
+  for module in arithmetic.MODULES:
+    below = [levels[p] for p in module.prerequisites]
+    assert module.level == (1 + max(below) if below else 0)
+  gaps.prerequisite_graph(arithmetic.MODULES)  # No cycle, nothing unknown.
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_answers_and_steps_are_true(name):
+  for problem in draw(name, 300):
+    assert problem.answer == value_of(problem.text)
+    steps = problem.completion('steps')
+    assert arithmetic.is_correct(steps, problem.answer)
+    assert arithmetic.is_correct(problem.completion('direct'), problem.answer)
+    if arithmetic.has_steps(name):
+      assert arithmetic.steps_hold(steps)
+      assert len(arithmetic.calls(steps)) >= 2
+    assert not arithmetic.verify_lesson(problem, 'steps', steps)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_steps_call_only_the_skills_of_prerequisites(name):
+  """True prerequisites: the operators that a solution uses are theirs."""
+  operators = {
+    'addition': '+', 'subtraction': '-', 'division': '/',
+    'multiplication': '*', 'comparison': '|',
+  }  # fmt: skip
+  module = next(m for m in arithmetic.MODULES if m.name == name)
+  allowed = {operators[p.split('/')[0]] for p in module.prerequisites}
+  for problem in draw(name, 50):
+    if arithmetic.has_steps(name):
+      for call in arithmetic.calls(problem.completion('steps')):
+        assert set(re.findall(r'[+*/|-]', call)) <= allowed
+
+
+def test_gate_held_out_and_training_are_disjoint():
+  gate = arithmetic.probes('gate')
+  held_out = arithmetic.probes('held_out')
+  assert len(gate) == len(NAMES) * arithmetic.GATE_PROBES
+  assert len(held_out) == len(NAMES) * arithmetic.HELD_OUT_PROBES
+  reserved = {p.prompt[:-1] for p in (*gate, *held_out)}
+  assert len(reserved) == len(gate) + len(held_out)
+  # The same problem with its operands exchanged counts as the same, but for
+  # two_by_teen, which splits its second operand: exchanged, its steps differ.
+  commuted = reserved | {
+    f'{b}{op}{a}'
+    for probe in (*gate, *held_out)
+    if probe.module != 'multiplication/two_by_teen'
+    and (m := re.fullmatch(r'(\d+)([+*|])(\d+)', probe.prompt[:-1]))
+    for a, op, b in [m.groups()]
+  }
+  for name in NAMES:
+    for answer_format in ('steps', 'direct'):
+      for problem in draw(name, 400, seed=1):
+        completion = problem.completion(answer_format)
+        shown = [problem.text, *arithmetic.calls(completion)]
+        assert not commuted & set(shown)
+
+
+def test_a_training_problem_can_be_shown_to_contain_a_probe():
+  probe = next(
+    p
+    for p in arithmetic.probes('gate')
+    if p.module == 'multiplication/two_by_one'
+  )
+  a, b = sorted(map(int, probe.prompt[:-1].split('*')), reverse=True)
+  leaking = arithmetic.Problem('mixed/sum_of_products', (a, b, 11, 3))
+  assert arithmetic.is_reserved(leaking)
+  completion = leaking.completion('steps')
+  got = arithmetic.verify_lesson(leaking, 'steps', completion)
+  # Written with the operands the probe has, or exchanged: both are the probe.
+  assert got == 'contains_probe'
+
+
+def test_splits_do_not_depend_on_the_run():
+  assert arithmetic.probes('gate') == arithmetic.probes('gate', 'steps')
+  assert arithmetic.seeds(NAMES[0], 5) == arithmetic.seeds(NAMES[0], 5)
+  digest = [p.prompt for p in arithmetic.probes('held_out')][:3]
+  assert digest == [p.prompt for p in arithmetic.probes('held_out')][:3]
+
+
+@pytest.mark.parametrize(
+  'text,reason',
+  [
+    ('74*2=148;740+148=888', ''),
+    ('74*2=149;740+148=888', 'wrong_step'),
+    ('74*2=148;740+148=889', 'wrong_answer'),
+    ('888', 'wrong_step'),
+    ('74*2=148;740+148==888', 'wrong_step'),
+    ('__import__("os").system("true")=888', 'wrong_step'),
+    ('9' * 5000 + '*9=1;=888', 'wrong_step'),
+    ('1/0=0R0;=888', 'wrong_step'),
+    ('', 'wrong_answer'),
+  ],
+)
+def test_only_true_steps_become_lessons(text, reason):
+  problem = arithmetic.Problem('multiplication/two_by_teen', (74, 12))
+  assert problem.completion('steps') == '74*2=148;740+148=888'
+  assert arithmetic.verify_lesson(problem, 'steps', text) == reason
+
+
+@hypothesis.given(st.text(alphabet='0123456789+-*/=:;|Rx()', max_size=40))
+def test_tokenizer_round_trip(text):
+  tokenizer = tokenizer_lib.build()
+  ids = tokenizer.encode(tokenizer_lib.reverse_digits(text)).ids
+  assert tokenizer_lib.reverse_digits(tokenizer.decode(ids)) == text
+  assert len(ids) == len(text)
+
+
+def test_least_significant_digit_comes_first():
+  assert tokenizer_lib.reverse_digits('98*16=1568') == '89*61=8651'
+
+
+def test_the_shipped_tokenizer_is_the_one_the_code_builds():
+  package = pathlib.Path(arithmetic.__file__).parents[1]
+  for role in ('teacher', 'student'):
+    path = package / 'assets' / 'arithmetic' / role / 'tokenizer.json'
+    assert json.loads(path.read_text()) == json.loads(
+      tokenizer_lib.build().to_str()
+    )
+
+
+def test_items_are_new_problems_smallest_first():
+  seeds = arithmetic.seeds('division/long', 10)
+  items = adapter.plan_items(
+    'division/long', seeds, kind='stage', items_per_seed=8,
+    answer_format='steps', smallest_first=True, stage_id=0, round=0,
+    rng=np.random.default_rng(0),
+  )  # fmt: skip
+  texts = [i.problem.text for i in items]
+  assert len(set(texts)) == len(texts) == 80
+  first = np.mean([i.problem.operands[0] for i in items[:20]])
+  last = np.mean([i.problem.operands[0] for i in items[-20:]])
+  assert first < 0.6 * last
+
+
+def test_curation_counts_every_rejection():
+  items = adapter.plan_items(
+    'division/long', arithmetic.seeds('division/long', 2), kind='remedial',
+    items_per_seed=2, answer_format='steps', smallest_first=True, stage_id=1,
+    round=2, rng=np.random.default_rng(0),
+  )  # fmt: skip
+  requests = [i.request('t', 48) for i in items]
+  from ioa_jax.teachers.ledger import Completion
+
+  good = items[0].problem.completion('steps')
+  completions = [
+    Completion(good, 'stop', 5, 20), Completion('=1', 'stop', 5, 20),
+    Completion(items[2].problem.completion('steps'), 'length', 5, 20),
+    Completion('=' + items[3].problem.answer, 'stop', 5, 20),
+  ]  # fmt: skip
+  lessons, rejected = adapter.curate(items, requests, completions)
+  # The last one's single restating call is true arithmetic but shows no step.
+  assert dict(rejected) == {'wrong_answer': 1, 'truncated': 1, 'wrong_step': 1}
+  assert [x.completion for x in lessons] == [good]
+  assert lessons[0].metadata['kind'] == 'remedial'
+  assert lessons[0].metadata['request'] == requests[0].key()

@@ -1,0 +1,375 @@
+"""The decoder against transformers, and against its own definition."""
+
+import dataclasses
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import safetensors.numpy
+
+from ioa_jax import sharding
+from ioa_jax.models import decoder, huggingface
+
+torch = pytest.importorskip('torch')
+transformers = pytest.importorskip('transformers')
+
+LLAMA3 = {
+  'rope_type': 'llama3',
+  'rope_theta': 5e5,
+  'low_freq_factor': 1.0,
+  'high_freq_factor': 4.0,
+  'original_max_position_embeddings': 8192,
+}
+# Families at small sizes; together the grouped-query ratios 1, 2, 3 and 7.
+CASES = {
+  'llama31': (transformers.LlamaConfig, dict(
+    hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
+    rope_parameters=LLAMA3 | {'factor': 8.0}, tie_word_embeddings=False,
+    rms_norm_eps=1e-5, vocab_size=96,
+  )),
+  'llama32': (transformers.LlamaConfig, dict(
+    hidden_size=96, num_attention_heads=6, num_key_value_heads=2, head_dim=16,
+    rope_parameters=LLAMA3 | {'factor': 32.0}, tie_word_embeddings=True,
+    rms_norm_eps=1e-5, vocab_size=96,
+  )),
+  'qwen25_tied': (transformers.Qwen2Config, dict(
+    hidden_size=112, num_attention_heads=14, num_key_value_heads=2,
+    rope_parameters={'rope_type': 'default', 'rope_theta': 1e6},
+    tie_word_embeddings=True, rms_norm_eps=1e-6, vocab_size=96,
+  )),
+  'qwen25_untied': (transformers.Qwen2Config, dict(
+    hidden_size=64, num_attention_heads=4, num_key_value_heads=4,
+    rope_parameters={'rope_type': 'default', 'rope_theta': 1e6},
+    tie_word_embeddings=False, rms_norm_eps=1e-6, vocab_size=104,
+  )),
+  'smollm2': (transformers.LlamaConfig, dict(
+    hidden_size=72, num_attention_heads=9, num_key_value_heads=3,
+    rope_parameters={'rope_type': 'default', 'rope_theta': 1e5},
+    tie_word_embeddings=True, rms_norm_eps=1e-5, vocab_size=96,
+  )),
+}  # fmt: skip
+MESHES = {'one_device': None, 'mesh': dict(data=1, fsdp=2, tensor=2)}
+ADAMW = dict(betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01)
+# The published rate for a whole step. Adam's first step is the gradient's sign,
+# so an entry whose gradient is rounding noise (1e-8 beside 1e-2) may go either
+# way; a rate 50 times larger is therefore compared on equal gradients.
+STEP_RATE, ARITHMETIC_RATE = 2e-5, 1e-3
+NUM_TOKENS = 90  # The rest of the vocabulary is padding.
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequence:
+  """Tokens at consecutive positions, and where a packed row keeps them."""
+
+  row: int
+  column: int
+  first_position: int
+  token: np.ndarray
+
+
+def make_sequences():
+  """Rows of 24: full, left-padded, right-padded, and three packed.
+
+  The full one lies past the 8192 positions of Llama 3's pre-training, one of
+  the packed ones near the end of its 131072.
+  """
+  rng = np.random.default_rng(0)
+  places = [
+    (0, 0, 8180, 24), (1, 7, 0, 17), (2, 0, 0, 15),
+    (3, 0, 0, 6), (3, 6, 131_000, 9), (3, 15, 0, 7),
+  ]  # fmt: skip
+  return [
+    Sequence(row, column, first, rng.integers(0, NUM_TOKENS, length))
+    for row, column, first, length in places
+  ]
+
+
+def pack(sequences):
+  rows = {
+    name: np.zeros((4, 24), np.int32)
+    for name in ('token', 'segment', 'position', 'target', 'weight')
+  }
+  for i, s in enumerate(sequences):
+    at = s.row, slice(s.column, s.column + len(s.token))
+    rows['token'][at] = s.token
+    rows['segment'][at] = i + 1
+    rows['position'][at] = s.first_position + np.arange(len(s.token))
+    rows['target'][at] = np.roll(s.token, -1)
+    rows['weight'][at] = np.arange(len(s.token)) < len(s.token) - 1
+  return {k: jnp.asarray(v) for k, v in rows.items()}
+
+
+@pytest.fixture(scope='module', params=CASES, ids=list(CASES))
+def reference(request, tmp_path_factory):
+  """A random transformers model with its logits, gradients and AdamW step.
+
+  It reads every sequence alone, so it needs no mask of its own: whatever
+  padding or packing does wrong on our side shows.
+  """
+  kind, sizes = CASES[request.param]
+  torch.manual_seed(0)
+  hf_config = kind(
+    **sizes, intermediate_size=160, num_hidden_layers=2,
+    max_position_embeddings=131_072, attn_implementation='eager',
+    initializer_range=sizes['hidden_size'] ** -0.5,
+  )  # fmt: skip
+  model = transformers.AutoModelForCausalLM.from_config(hf_config).float()
+  with torch.no_grad():
+    for name, p in model.named_parameters():
+      if name.endswith('bias'):
+        p.normal_()
+      if 'norm' in name:
+        p.add_(0.3 * torch.randn_like(p))
+  root = tmp_path_factory.mktemp(request.param)
+  model.save_pretrained(root / 'start')
+
+  sequences = make_sequences()
+  logits, loss, count = [], 0.0, 0
+  for s in sequences:
+    token = torch.tensor(s.token)[None]
+    position = s.first_position + torch.arange(len(s.token))[None]
+    out = model(input_ids=token, position_ids=position).logits
+    logits.append(out[0].detach().numpy())
+    loss = loss + torch.nn.functional.cross_entropy(
+      out[0, :-1], token[0, 1:], reduction='sum'
+    )
+    count += len(s.token) - 1
+  (loss / count).backward()
+  # Gradients have the names and layout of weights, so they load like weights.
+  save_like_weights(
+    root / 'grads', hf_config, {n: p.grad for n, p in model.named_parameters()}
+  )
+  start = {n: p.detach().clone() for n, p in model.state_dict().items()}
+  for rate in (STEP_RATE, ARITHMETIC_RATE):
+    model.load_state_dict(start)
+    torch.optim.AdamW(model.parameters(), lr=rate, **ADAMW).step()
+    save_like_weights(
+      root / f'stepped_{rate}', hf_config, dict(model.named_parameters())
+    )
+  return root, sequences, logits, (loss / count).item()
+
+
+def save_like_weights(directory, hf_config, tensors):
+  directory.mkdir()
+  hf_config.save_pretrained(directory)
+  arrays = {n: t.detach().numpy() for n, t in tensors.items()}
+  safetensors.numpy.save_file(arrays, directory / 'model.safetensors')
+
+
+def loss_fn(config, params, rows):
+  hidden = decoder.forward(
+    config, params, rows['token'], rows['segment'], rows['position']
+  )
+  logits = decoder.unembed(config, params, hidden)
+  log_probs = jax.nn.log_softmax(logits)
+  nll = -jnp.take_along_axis(log_probs, rows['target'][..., None], -1)[..., 0]
+  return (nll * rows['weight']).sum() / rows['weight'].sum(), logits
+
+
+def train_step(config, params, rows):
+  (loss, logits), grads = jax.value_and_grad(loss_fn, argnums=1, has_aux=True)(
+    config, params, rows
+  )
+  return loss, logits, grads, adamw_step(params, grads, STEP_RATE)
+
+
+def adamw_step(params, grads, rate):
+  (b1, b2), eps, decay = ADAMW.values()
+  tx = optax.adamw(rate, b1=b1, b2=b2, eps=eps, weight_decay=decay)
+  updates, _ = tx.update(grads, tx.init(params), params)
+  return optax.apply_updates(params, updates)
+
+
+def by_path(tree):
+  leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+  return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+@pytest.mark.parametrize('mesh_axes', MESHES.values(), ids=list(MESHES))
+def test_equals_transformers(reference, mesh_axes):
+  root, sequences, want_logits, want_loss = reference
+  config = huggingface.read_config(root / 'start')
+  params = huggingface.load_params(root / 'start', config)
+  rows = pack(sequences)
+  step = jax.jit(train_step, static_argnums=0)
+  if mesh_axes is None:
+    loss, logits, grads, stepped = step(config, params, rows)
+  else:
+    mesh = sharding.make_mesh(**mesh_axes)
+    with jax.set_mesh(mesh):
+      params = jax.device_put(params, sharding.param_shardings(mesh, params))
+      by_row = jax.NamedSharding(mesh, sharding.spec(('batch', 'length')))
+      rows = jax.device_put(rows, by_row)
+      loss, logits, grads, stepped = step(config, params, rows)
+    assert not stepped['layers']['q_proj']['kernel'].is_fully_replicated
+
+  logits = jax.device_get(logits)
+  for s, want in zip(sequences, want_logits, strict=True):
+    got = logits[s.row, s.column : s.column + len(s.token)]
+    assert 0.5 < want.std() < 2  # Unit scale, so 1e-4 means something.
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
+  np.testing.assert_allclose(loss, want_loss, rtol=1e-5)
+
+  got_grads = by_path(grads)
+  want_grads = by_path(huggingface.load_params(root / 'grads', config))
+  assert got_grads.keys() == want_grads.keys()
+  for path, want in want_grads.items():
+    error = np.abs(got_grads[path] - want).max() / np.abs(want).max()
+    assert error < 1e-3, f'{path}: {error}'
+
+  assert_close(stepped, root / f'stepped_{STEP_RATE}', config)
+  if mesh_axes is None:
+    grads = huggingface.load_params(root / 'grads', config)
+    stepped = jax.jit(adamw_step)(params, grads, ARITHMETIC_RATE)
+    assert_close(stepped, root / f'stepped_{ARITHMETIC_RATE}', config)
+
+
+def assert_close(params, directory, config):
+  got = by_path(params)
+  for path, want in by_path(huggingface.load_params(directory, config)).items():
+    np.testing.assert_allclose(got[path], want, atol=1e-5, rtol=0, err_msg=path)
+
+
+CONFIG = decoder.DecoderConfig(
+  vocab_size=50, width=48, num_layers=3, num_heads=6, num_kv_heads=2,
+  head_width=16, mlp_width=80,
+)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def params():
+  return jax.jit(decoder.init, static_argnums=0)(CONFIG, jax.random.key(0))
+
+
+def random_rows(batch=3, length=12, segments=1):
+  token = jax.random.randint(jax.random.key(1), (batch, length), 0, 50)
+  per_segment = length // segments
+  column = jnp.broadcast_to(jnp.arange(length), (batch, length))
+  return token, column // per_segment + 1, column % per_segment
+
+
+def test_no_gradient_from_later_tokens_or_other_segments(params):
+  token, segment, position = random_rows(batch=2, length=12, segments=2)
+
+  def hidden_at(embedded_noise, column):
+    # Shifts single input embeddings through tokens of their own.
+    embedding = jnp.concatenate([params['embedding'], embedded_noise])
+    config = dataclasses.replace(CONFIG, vocab_size=50 + 12)
+    own_token = jnp.broadcast_to(50 + jnp.arange(12), token.shape)
+    hidden = decoder.forward(
+      config, params | {'embedding': embedding}, own_token, segment, position
+    )
+    return hidden[0, column].sum()
+
+  noise = jax.random.normal(jax.random.key(2), (12, CONFIG.width))
+  gradient = jax.jit(jax.grad(hidden_at))
+  for column in (2, 5, 6, 11):
+    seen = np.abs(gradient(noise, column)).sum(-1) > 0
+    first = 0 if column < 6 else 6
+    want = (np.arange(12) >= first) & (np.arange(12) <= column)
+    np.testing.assert_array_equal(seen, want)
+
+
+# The real batch sizes: a cache that is wrong at some of them was met before.
+@pytest.mark.parametrize('batch', [1, 3, 32])
+def test_cached_decoding_equals_the_full_forward(params, batch):
+  length, prompt = 10, 6
+  token, segment, position = random_rows(batch, length)
+  # Left padding of a different length in every row.
+  pad = jnp.arange(batch)[:, None] % prompt
+  column = jnp.arange(length)[None]
+  segment = jnp.where(column >= pad, segment, 0)
+  position = jnp.maximum(column - pad, 0)
+  want = jax.jit(decoder.forward, static_argnums=0)(
+    CONFIG, params, token, segment, position
+  )
+
+  extend = jax.jit(decoder.forward_cached, static_argnums=0)
+  cache = decoder.empty_cache(CONFIG, batch, length + 3)
+  hidden, cache = extend(
+    CONFIG, params, token[:, :prompt], segment[:, :prompt],
+    position[:, :prompt], cache, 0,
+  )  # fmt: skip
+  parts = [hidden]
+  for at in range(prompt, length):
+    one = slice(at, at + 1)
+    hidden, cache = extend(
+      CONFIG, params, token[:, one], segment[:, one], position[:, one],
+      cache, at,
+    )  # fmt: skip
+    parts.append(hidden)
+  real = np.asarray(segment > 0)
+  np.testing.assert_allclose(
+    np.concatenate(parts, 1)[real], np.asarray(want)[real], atol=1e-5
+  )
+
+
+def test_unrolling_and_remat_change_nothing(params):
+  token, segment, position = random_rows()
+
+  def gradient(config):
+    def loss(params):
+      hidden = decoder.forward(config, params, token, segment, position)
+      return jnp.square(decoder.unembed(config, params, hidden)).mean()
+
+    traced = jax.jit(jax.grad(loss)).trace(params)
+    return str(traced.jaxpr), traced.lower().compile()(params)
+
+  plain_jaxpr, want = gradient(CONFIG)
+  for change in ({'scan_unroll': 3}, {'remat': 'full'}, {'remat': 'dots'}):
+    jaxpr, got = gradient(dataclasses.replace(CONFIG, **change))
+    # The change is there in the program, not only in the config.
+    assert jaxpr != plain_jaxpr
+    assert ('remat' in jaxpr or 'checkpoint' in jaxpr) == ('remat' in change)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+      np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_remat_policies_keep_different_amounts():
+  """`none` keeps most for the backward pass, `full` least."""
+  token, segment, position = random_rows(8, 64)
+
+  def kept(remat):
+    config = dataclasses.replace(CONFIG, remat=remat)
+    shapes = decoder.abstract_params(config)
+    loss = lambda p: decoder.forward(config, p, token, segment, position).sum()
+    _, backward = jax.eval_shape(lambda p: jax.vjp(loss, p), shapes)
+    return sum(x.size for x in jax.tree.leaves(backward))
+
+  assert kept('none') > kept('dots') > kept('full')
+
+
+def test_padding_of_the_vocabulary_is_masked(params):
+  hidden = jax.random.normal(jax.random.key(3), (2, CONFIG.width))
+  config = dataclasses.replace(CONFIG, num_tokens=47)
+  plain = decoder.unembed(CONFIG, params, hidden)
+  masked = decoder.unembed(config, params, hidden)
+  np.testing.assert_array_equal(masked[:, :47], plain[:, :47])
+  assert jax.nn.softmax(masked)[:, 47:].sum() == 0
+  assert np.isfinite(masked).all()
+
+
+@pytest.mark.slow
+def test_compile_time_does_not_grow_with_depth():
+  token, segment, position = random_rows()
+
+  def seconds(num_layers):
+    config = dataclasses.replace(CONFIG, num_layers=num_layers)
+
+    def loss(params):
+      hidden = decoder.forward(config, params, token, segment, position)
+      return decoder.unembed(config, params, hidden).mean()
+
+    shapes = decoder.abstract_params(config)
+    lowered = jax.jit(jax.grad(loss)).lower(shapes)
+    start = time.process_time()  # Of this process: others may be busy.
+    lowered.compile()
+    return time.process_time() - start
+
+  seconds(2)  # Warms up what the first compilation of a process pays.
+  shallow = min(seconds(n) for n in (4, 5))
+  deep = min(seconds(n) for n in (28, 29))
+  assert deep < 1.3 * shallow, (shallow, deep)

@@ -1,0 +1,147 @@
+"""Stages: prerequisites first, nothing lost, the zone kept or reported."""
+
+import hypothesis
+from hypothesis import strategies as st
+import pytest
+
+from ioa_jax.identifier import gaps
+from ioa_jax.organizer import curriculum as curriculum_lib
+from ioa_jax.organizer import stages as stages_lib
+from ioa_jax.records import KnowledgeModule
+
+TIMES = dict(
+  ordered=True, tau_zpd=0.15, zpd='readiness', total_steps=1000,
+  consolidation_share=0.3, probe_every_steps=25, max_rounds=2,
+  remedial_share=0.2,
+)  # fmt: skip
+
+
+@st.composite
+def graphs(draw):
+  """A random acyclic graph, scores, and which modules are targets."""
+  n = draw(st.integers(1, 9))
+  names = [f'm{i}' for i in range(n)]
+  modules = []
+  for i, name in enumerate(names):
+    below = draw(st.lists(st.sampled_from(names[:i]), unique=True)) if i else []
+    modules.append(KnowledgeModule(name, '', tuple(below), 0))
+  scores = {k: draw(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9])) for k in names}
+  targets = draw(st.lists(st.sampled_from(names), unique=True, min_size=1))
+  return modules, scores, [k for k in names if k in targets]
+
+
+@hypothesis.given(
+  graphs(), st.sampled_from([0.0, 0.15, 0.5]),
+  st.sampled_from(['readiness', 'literal']),
+)  # fmt: skip
+def test_stage_properties(case, tau_zpd, zpd):
+  modules, scores, targets = case
+  graph = gaps.prerequisite_graph(modules)
+  build = lambda: stages_lib.build_stages(
+    targets, graph, scores, tau_zpd=tau_zpd, zpd=zpd
+  )
+  stages = build()
+  assert stages == build()
+  flat = [k for stage in stages for k in stage]
+  assert sorted(flat) == sorted(targets)
+  stage_of = {k: i for i, stage in enumerate(stages) for k in stage}
+  for a, b in graph.edges:
+    if a in stage_of and b in stage_of:
+      assert stage_of[a] < stage_of[b]
+  # What cannot be kept is reported: a broken pair ends in a stage that cannot
+  # be split (one module, or all of the same score).
+  checks = stages_lib.check_stages(stages, scores, tau_zpd=tau_zpd, zpd=zpd)
+  assert len(checks) == max(0, len(stages) - 1)
+  for stage, check in zip(stages[1:], checks):
+    if not check.holds:
+      assert len({scores[k] for k in stage}) == 1
+
+
+def test_generations_by_hand():
+  modules = [
+    KnowledgeModule('a', '', (), 0), KnowledgeModule('b', '', ('a',), 1),
+    KnowledgeModule('c', '', ('a', 'b'), 2), KnowledgeModule('d', '', (), 0),
+    KnowledgeModule('e', '', ('d',), 1),
+  ]  # fmt: skip
+  graph = gaps.prerequisite_graph(modules)
+  got = stages_lib.generations(['a', 'b', 'c', 'd', 'e'], graph)
+  assert got == [['a', 'd'], ['b', 'e'], ['c']]
+  # A prerequisite that is no target is known and does not delay.
+  assert stages_lib.generations(['c', 'e'], graph) == [['c', 'e']]
+
+
+@pytest.mark.parametrize(
+  'zpd,before,after,holds',
+  [
+    ('readiness', 0.5, 0.43, True),  # Falls by 0.07, limit 0.075.
+    ('readiness', 0.5, 0.42, False),
+    ('readiness', 0.5, 0.9, True),  # Easier is always ready.
+    ('literal', 0.5, 0.57, True),
+    ('literal', 0.5, 0.58, False),
+    ('literal', 0.5, 0.1, True),
+    ('readiness', 0.0, 0.0, True),
+  ],
+)
+def test_zpd_readings(zpd, before, after, holds):
+  check = stages_lib.zpd_check(before, after, tau_zpd=0.15, zpd=zpd)
+  assert check.holds == holds
+
+
+def test_a_mixed_stage_is_split_at_its_largest_fall():
+  modules = [
+    KnowledgeModule('a', '', (), 0), KnowledgeModule('b', '', ('a',), 1),
+    KnowledgeModule('c', '', ('a',), 1), KnowledgeModule('d', '', ('a',), 1),
+  ]  # fmt: skip
+  scores = {'a': 0.5, 'b': 0.1, 'c': 0.48, 'd': 0.45}
+  graph = gaps.prerequisite_graph(modules)
+  got = stages_lib.build_stages(
+    list('abcd'), graph, scores, tau_zpd=0.15, zpd='readiness'
+  )
+  assert got == [['a'], ['c', 'd'], ['b']]
+
+
+def diagnosis(scores, target):
+  return {
+    'modules': {
+      k: {
+        'status': 'target' if k in target else 'known', 'gap': 1 - s,
+        'student': {'correct': round(10 * s), 'n': 10},
+      }
+      for k, s in scores.items()
+    }
+  }  # fmt: skip
+
+
+CHAIN = [
+  KnowledgeModule('a', '', (), 0), KnowledgeModule('b', '', ('a',), 1),
+  KnowledgeModule('c', '', ('b',), 2),
+]  # fmt: skip
+
+
+def test_steps_follow_gaps_and_fit_the_budget():
+  found = curriculum_lib.organise(
+    diagnosis({'a': 1.0, 'b': 0.5, 'c': 0.0}, 'bc'), CHAIN, **TIMES
+  )
+  b, c, last = found['stages']
+  assert (b['modules'], c['modules']) == (['b'], ['c'])
+  assert last['kind'] == 'consolidate' and last['modules'] == ['b', 'c']
+  assert found['rehearsed'] == ['a']
+  # Budgets 700 * 1/3 and 700 * 2/3, of which 1/1.4 is the stage's own part.
+  assert (b['max_steps'], c['max_steps']) == (175, 325)
+  longest = sum(s['max_steps'] + 2 * s['remedial_steps'] for s in (b, c))
+  assert longest <= 700 + 3 * 25
+  assert all(s['max_steps'] % 25 == 0 for s in (b, c))
+
+
+def test_without_order_there_is_one_stage_of_everything():
+  found = curriculum_lib.organise(
+    diagnosis({'a': 1.0, 'b': 0.5, 'c': 0.0}, 'bc'), CHAIN,
+    **(TIMES | {'ordered': False}),
+  )  # fmt: skip
+  (only,) = found['stages']
+  assert only['modules'] == ['a', 'b', 'c'] and only['kind'] == 'consolidate'
+
+
+def test_nothing_to_teach_is_said():
+  with pytest.raises(curriculum_lib.NothingToTeach, match='already knows'):
+    curriculum_lib.organise(diagnosis({'a': 1.0}, ''), CHAIN[:1], **TIMES)

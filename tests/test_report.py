@@ -1,0 +1,281 @@
+"""The report tells every fact of a run; numbers are worked out here again."""
+
+from __future__ import annotations
+
+from collections import Counter
+import json
+
+from parsed_page import Page
+import pytest
+import synthetic_run
+
+from ioa_jax.evaluation.intervals import wilson
+from ioa_jax.report import graph, page, read, svg
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  path = tmp_path_factory.mktemp('runs') / 'finished'
+  files = synthetic_run.write(path)
+  html = page.write(path).read_text(encoding='utf-8')
+  return files, html, Page(html)
+
+
+def _copy(finished, tmp_path, names=tuple(read.FILES), **changes):
+  files = {k: v for k, v in finished[0].items() if k in names} | changes
+  synthetic_run.save(tmp_path, files)
+  return tmp_path
+
+
+def test_every_element_is_closed_and_every_section_is_there(finished):
+  _, _, parsed = finished
+  assert parsed.open == []
+  assert list(parsed.sections) == [
+    'head', 'gaps', 'graph', 'curriculum', 'mastery', 'result', 'forgetting',
+    'lessons', 'costs', 'config',
+  ]  # fmt: skip
+  for name in parsed.sections:
+    assert 'Not there yet' not in parsed.text(name)
+
+
+def test_headline(finished):
+  files, _, parsed = finished
+  r = files['results.json']
+  # 1,021,440 / 86,016 = 11.875 parameters of the teacher for each one.
+  kept = 100 * r['student']['score_after'] / r['teacher']['score']
+  head = parsed.text('head')
+  assert (
+    f'The student, 12 times smaller, keeps {kept:.1f} % of what its teacher '
+    'knows.'
+  ) in head
+  for score in (
+    r['student']['score_before'],
+    r['student']['score_after'],
+    r['teacher']['score'],
+  ):
+    assert f'{100 * score:.1f} %' in head
+  stages = [s for s in r['stages'] if s['kind'] == 'teach']
+  passed = sum(s['outcome'] == 'mastered' for s in stages)
+  assert 0 < passed < len(stages)  # Else the run below shows too little.
+  assert f'stages passed {passed} of {len(stages)}' in head
+  assert f'{len(stages) - passed} stalled' in head
+  rounds = sum(s['remedial_rounds'] for s in stages)
+  assert f'{rounds} remedial rounds' in head
+  assert '3.3 M' in head and '86 k' in head and '1.02 M' in head
+  assert '12 min 31 s' in head  # 751.3 s
+
+
+def test_gaps_with_intervals_and_wrong_answers(finished):
+  files, _, parsed = finished
+  text, labels = parsed.text('gaps'), parsed.labels()
+  for name, m in files['diagnosis.json']['modules'].items():
+    t, s = m['teacher'], m['student']
+    low, high = wilson(s['correct'], s['n'])
+    assert any(
+      label.startswith(f'{name}: student {s["correct"] / s["n"]:.0%}, ')
+      and f'interval {low:.0%} to {high:.0%}; teacher' in label
+      for label in labels
+    ), name
+    gap = 100 * (1 - s['correct'] / t['correct'])
+    counts = f'{s["correct"]}/{s["n"]}, teacher {t["correct"]}/{t["n"]}'
+    assert f'{m["description"]}' in text
+    assert f'gap {max(gap, 0):.0f} % {m["status"]} {counts}' in text
+  for wrong in files['diagnosis.json']['wrong_answers'].values():
+    for w in wrong[:3]:
+      row = [w['prompt'], w['student'], w['answer']]
+      assert row in parsed.rows
+
+
+def test_graph_has_every_edge_and_says_where_it_is_from(finished):
+  files, _, parsed = finished
+  d = files['diagnosis.json']['dependency']
+  text = parsed.text('graph')
+  assert f'edges: {d["source"]}' in text and d['note'] in text
+  assert 'was not measured' in text
+  for edge in d['edges']:
+    # Once drawn with a title in the wide graph, once said in each label.
+    words = f'{edge["to"]} needs {edge["from"]}'
+    assert words in text
+    assert sum(words in label for label in parsed.labels()) == 2
+
+
+def test_strengths_are_drawn_where_they_are_known(finished, tmp_path):
+  diagnosis = json.loads(json.dumps(finished[0]['diagnosis.json']))
+  diagnosis['dependency']['edges'][0]['strength'] = 0.43
+  diagnosis['dependency']['source'] = 'interventional'
+  path = _copy(finished, tmp_path, ('diagnosis.json',), **{
+    'diagnosis.json': diagnosis
+  })  # fmt: skip
+  text = Page(page.write(path).read_text(encoding='utf-8')).text('graph')
+  assert '0.43' in text and 'edges: interventional' in text
+  assert 'was not measured' not in text
+
+
+def test_long_edges_do_not_pass_behind_modules():
+  """a -> d over two levels; b and c each would lie on a straight line."""
+  modules = {
+    name: {'level': level, 'status': 'known', 'description': ''}
+    for name, level in (('a', 0), ('b', 1), ('c', 2), ('d', 3))
+  }
+  edges = [
+    ('a', 'b', None),
+    ('b', 'c', None),
+    ('c', 'd', None),
+    ('a', 'd', 0.5),
+  ]
+  columns, chains = graph._columns(modules, edges)
+  position = graph._positions(graph._untangle(columns, chains))
+  passing = [position[n] for n in chains[3][1:-1]]
+  assert len(passing) == 2
+  for (_, y), name in zip(passing, 'bc'):
+    assert abs(y - position[name][1]) >= graph._NODE_HEIGHT / 2
+
+
+def test_curriculum_shows_every_decision_and_supply(finished):
+  files, html, parsed = finished
+  events = files['metrics.jsonl']
+  decisions = Counter(
+    e['decision'] for e in events if e['event'] == 'probe'
+  )  # fmt: skip
+  assert set(decisions) == set(read.DECISIONS)
+  supplies = [e for e in events if e['event'] == 'supply']
+  # One more of each is the legend.
+  for decision, count in decisions.items():
+    assert html.count(f'class="gate {decision}"') == count + 1
+  assert html.count('class="supply ') == len(supplies) + 3
+  text = parsed.text('curriculum')
+  assert f'All {decisions.total()} gate decisions' in text
+  assert f'All {len(supplies)} supplies of lessons' in text
+  for e in events:
+    if e['event'] == 'probe':
+      row = [
+        f'{e["step"]:,}',
+        str(e['stage'] + 1),
+        str(e['round']),
+        e['decision'],
+      ]
+      assert row in [r[:4] for r in parsed.rows], e
+  for check in files['curriculum.json']['zpd']['checks']:
+    cells = [f'{100 * check[k]:.0f} %' for k in ('before', 'after')]
+    cells += [
+      f'{100 * check["limit"]:.1f} %',
+      'yes' if check['holds'] else 'no',
+    ]
+    assert cells in [r[1:] for r in parsed.rows]
+  for stage in files['results.json']['stages']:
+    assert f'{stage["steps"]} steps' in text
+  assert 'not mastered' in text
+
+
+def test_mastery_curves_and_loss(finished):
+  files, _, parsed = finished
+  events, labels = files['metrics.jsonl'], parsed.labels()
+  for name, m in files['diagnosis.json']['modules'].items():
+    probed = [e for e in events if name in e.get('scores', ())]
+    last = probed[-1]['scores'][name]
+    start, bar = m['student'], 0.9 * m['teacher']['correct'] / m['teacher']['n']
+    assert (
+      f'{name}: {start["correct"] / start["n"]:.0%} at step 0, '
+      f'{last["correct"] / last["n"]:.0%} at step {probed[-1]["step"]}; '
+      f'mastered from {bar:.0%}'
+    ) in labels
+  losses = [e for e in events if e['event'] == 'train']
+  assert f'is {losses[-1]["train/loss"]:.3g}.' in parsed.text('mastery')
+
+
+def test_result_table(finished):
+  files, _, parsed = finished
+  for name, m in files['results.json']['modules'].items():
+    rows = [r for r in parsed.rows if len(r) == 5 and r[0] == name]
+    low, high = (100 * x for x in m['ci95'])
+    assert rows == [[
+      name, f'{100 * m["before"]:.0f} %',
+      f'{100 * m["after"]:.0f} % {low:.0f} to {high:.0f}',
+      f'{100 * m["teacher"]:.0f} %',
+      f'{100 * m["after"] / m["teacher"]:.0f} %',
+    ]]  # fmt: skip
+  r = files['results.json']
+  assert parsed.row('mean')[4] == f'{100 * r["retention"]:.1f} %'
+
+
+def test_forgetting_matrix(finished):
+  files, _, parsed = finished
+  names = synthetic_run.NAMES
+  students = [m['student'] for m in files['diagnosis.json']['modules'].values()]
+  expected = [('before', [s['correct'] / s['n'] for s in students])]
+  expected += [
+    (f'after stage {f["after_stage"] + 1}', [f['scores'][k] for k in names])
+    for f in files['results.json']['forgetting']
+  ]
+  best = [0.0] * len(names)
+  falls = 0
+  for label, scores in expected:
+    cells = [f'{100 * s:.0f}' for s in scores]
+    for i, s in enumerate(scores):
+      if best[i] - s >= 0.1:
+        cells[i] += '▾ fell'
+        falls += 1
+      best[i] = max(best[i], s)
+    assert parsed.row(label)[1:] == cells
+  assert falls  # Else the mark was not tested.
+
+
+def test_lessons_decomposed_beside_direct(finished):
+  files, _, parsed = finished
+  text = parsed.text('lessons')
+  for name in synthetic_run.TARGETS:
+    lessons = [l for l in files['lessons.jsonl'] if l['module'] == name]
+    shown = [l for l in lessons if l['problem'] in text]
+    assert shown, name
+    if any(l['adapter_flags']['decomposition'] for l in lessons):
+      assert {l['adapter_flags']['decomposition'] for l in shown} == {
+        True,
+        False,
+      }
+  first = next(
+    l for l in files['lessons.jsonl'] if l['adapter_flags']['decomposition']
+  )
+  for step in first['solution']['steps']:
+    assert step in text
+  assert first['solution']['verification'] in text
+  assert '✓ decomposed applied' in text and '– concrete not applied' in text
+
+
+def test_costs_and_configuration(finished):
+  files, _, parsed = finished
+  r, text = files['results.json'], parsed.text('costs')
+  for tokens in r['tokens'].values():
+    assert f'{tokens:,} tokens' in text
+  supplies = [e for e in files['metrics.jsonl'] if e['event'] == 'supply']
+  thrown = sum(e['rejected']['wrong answer'] for e in supplies)
+  assert f'lessons rejected {thrown} ({thrown} wrong answer)' in text
+  assert 'training step 1 ' in text and 'synthesise 2 min 2 s' in text
+  text = parsed.text('config')
+  assert r['config_sha256'] in text and 'seed 7' in text
+  assert 'changed' not in text
+  assert parsed.row('gate.tau_mastery')[1] == '0.9'
+  assert '--workdir=finished' in text
+
+
+def test_a_changed_configuration_is_told(finished, tmp_path):
+  path = _copy(finished, tmp_path)
+  config = path / 'config.json'
+  config.write_text(config.read_text().replace('0.9', '0.8'))
+  text = Page(page.write(path).read_text(encoding='utf-8')).text('config')
+  assert 'config.json has been changed' in text
+
+
+def test_nothing_is_loaded_from_elsewhere(finished):
+  _, html, parsed = finished
+  for word in ('http://', 'https://', 'src=', 'url(', '@import', '<script'):
+    assert word not in html
+  for _, attributes in parsed.elements:
+    for name, value in attributes:
+      assert not name.startswith('on')
+      assert name != 'href' or value.startswith('#')
+
+
+def test_ticks_are_whole_and_end_inside():
+  assert svg.ticks(2200, 5) == [0, 500, 1000, 1500, 2000]
+  assert svg.ticks(3, 5) == [0, 1, 2, 3]
+  assert svg.ticks(0, 5) == [0]

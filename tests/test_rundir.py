@@ -1,0 +1,129 @@
+"""A run directory belongs to one configuration and survives being killed."""
+
+import json
+import os
+import subprocess
+import sys
+
+import ml_collections
+import pytest
+
+from ioa_jax import config as config_lib
+from ioa_jax import rundir
+
+
+def make(**changes):
+  return ml_collections.ConfigDict(
+    {'seed': 0, 'gate': {'tau_mastery': 0.9}} | changes
+  )
+
+
+def test_the_same_configuration_may_come_back(tmp_path):
+  rundir.RunDirectory(tmp_path / 'r', make())
+  rundir.RunDirectory(tmp_path / 'r', make())
+  assert json.loads((tmp_path / 'r/config.json').read_text())['seed'] == 0
+
+
+def test_another_configuration_is_refused_with_the_difference(tmp_path):
+  rundir.RunDirectory(tmp_path, make())
+  before = (tmp_path / 'config.json').read_bytes()
+  other = make(seed=1, gate={'tau_mastery': 0.8})
+  with pytest.raises(
+    config_lib.ConfigError,
+    match=r'gate.tau_mastery: 0.9 -> 0.8; seed: 0 -> 1\)',
+  ):
+    rundir.RunDirectory(tmp_path, other)
+  assert (tmp_path / 'config.json').read_bytes() == before
+
+
+def test_a_foreign_directory_is_left_alone(tmp_path):
+  (tmp_path / 'thesis.tex').write_text('x')
+  with pytest.raises(config_lib.ConfigError, match='not a run of this program'):
+    rundir.RunDirectory(tmp_path, make())
+  assert os.listdir(tmp_path) == ['thesis.tex']
+
+
+def test_an_unwritable_place_is_one_clear_line(tmp_path):
+  # A file where a directory should be: refused for root as well.
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(config_lib.ConfigError, match='cannot be written'):
+    rundir.RunDirectory(tmp_path / 'file' / 'run', make())
+
+
+def test_damaged_files_are_named(tmp_path):
+  directory = rundir.RunDirectory(tmp_path, make())
+  (tmp_path / 'diagnosis.json').write_text('{"a": ')
+  with pytest.raises(config_lib.ConfigError, match='diagnosis.json is damaged'):
+    directory.read_json('diagnosis.json')
+  (tmp_path / 'config.json').write_text('{')
+  with pytest.raises(config_lib.ConfigError, match='config.json is damaged'):
+    rundir.RunDirectory(tmp_path, make())
+
+
+def test_once_computes_once(tmp_path):
+  directory = rundir.RunDirectory(tmp_path, make())
+  assert directory.once('x.json', lambda: {'a': 1}) == {'a': 1}
+  assert directory.once('x.json', lambda: 1 / 0) == {'a': 1}
+
+
+def test_a_half_written_line_and_later_ones_are_dropped(tmp_path):
+  directory = rundir.RunDirectory(tmp_path, make())
+  directory.append_lines('m.jsonl', ['{"step": 1}', '{"step": 2}'])
+  with open(tmp_path / 'm.jsonl', 'a') as file:
+    file.write('{"step": 3')
+  directory.keep_lines('m.jsonl', lambda i, line: json.loads(line)['step'] < 2)
+  assert directory.read_lines('m.jsonl') == ['{"step": 1}']
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+  """Kills a writer at random moments; the file is always one whole version."""
+  script = (
+    'import sys, pathlib, ml_collections\n'
+    'from ioa_jax import rundir\n'
+    'd = rundir.RunDirectory(pathlib.Path(sys.argv[1]), '
+    'ml_collections.ConfigDict({"seed": 0}))\n'
+    'print("ready", flush=True)\n'
+    'i = 0\n'
+    'while True:\n'
+    '  i += 1\n'
+    '  d.write_json("x.json", [i] * 20000)\n'
+  )
+  for _ in range(3):
+    process = subprocess.Popen(
+      [sys.executable, '-c', script, str(tmp_path)], stdout=subprocess.PIPE
+    )
+    process.stdout.readline()
+    while not (tmp_path / 'x.json').exists():
+      pass
+    process.kill()
+    process.wait()
+    value = json.loads((tmp_path / 'x.json').read_text())
+    assert len(value) == 20000 and len(set(value)) == 1
+
+
+@pytest.mark.parametrize(
+  'field,value',
+  [
+    ('gate.tau_mastery', 1.5), ('gate.tau_mastery', 0.0),
+    ('gate.min_probes', 0), ('organizer.zpd', 'both'), ('method', 'magic'),
+    ('train.replay_share', 1.0), ('identifier.target_share', 0.0),
+  ],
+)  # fmt: skip
+def test_values_out_of_range_name_their_field(field, value):
+  config = ml_collections.ConfigDict({'method': 'ioa'})
+  node = config
+  *path, leaf = field.split('.')
+  for name in path:
+    node[name] = ml_collections.ConfigDict()
+    node = node[name]
+  node[leaf] = value
+  with pytest.raises(
+    config_lib.ConfigError, match=f'config.{field} is .*wanted'
+  ):
+    config_lib.validate(config)
+
+
+def test_the_nearest_field_is_offered():
+  config = make()
+  assert config_lib.nearest('gate.tau_mastrey', config) == 'gate.tau_mastery'
+  assert config_lib.nearest('tau_mastery', config) == 'gate.tau_mastery'

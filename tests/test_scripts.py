@@ -1,0 +1,70 @@
+"""Scripts as a person starts them: help, mistakes, one line, exit code 2."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = '--config=configs/quickstart.py'
+
+
+def run(*arguments, script='distill.py'):
+  return subprocess.run(
+    [sys.executable, f'scripts/{script}', *arguments],
+    cwd=ROOT, capture_output=True, text=True, timeout=120,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+  )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  'arguments,message',
+  [
+    (
+      ['--config.gate.tau_mastrey=0.9'],
+      'no such field; the nearest is --config.gate.tau_mastery',
+    ),
+    (['--config.tau_mastery=0.9'], 'nearest is --config.gate.tau_mastery'),
+    (['--config.gate.tau_mastery=1.5'], 'tau_mastery is 1.5, wanted in (0, 1]'),
+    (['--config.gate.min_probes=0'], 'min_probes is 0, wanted >= 1'),
+    (['--config.gate.tau_mastery=high'], 'high'),
+    (
+      ['--config.teacher.model=/nonexistent'],
+      '/nonexistent/config.json: no such',
+    ),
+    (['--config.mesh.fsdp=7'], 'mesh data'),
+  ],
+  ids=lambda v: v[0] if isinstance(v, list) else '',
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, arguments, message):
+  workdir = tmp_path / 'run'
+  done = run(CONFIG, f'--workdir={workdir}', *arguments)
+  assert done.returncode == 2, done.stderr
+  lines = [x for x in done.stderr.splitlines() if x.startswith('error: ')]
+  assert len(lines) == 1 and message in lines[0]
+  assert 'Traceback' not in done.stderr
+  assert not workdir.exists()
+
+
+def test_missing_arguments_and_files(tmp_path):
+  done = run(CONFIG)
+  assert done.returncode == 2 and '--workdir' in done.stderr
+  done = run('--config=configs/nothing.py', f'--workdir={tmp_path}')
+  assert done.returncode == 2 and 'nothing.py' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_a_directory_of_another_configuration(tmp_path):
+  (tmp_path / 'config.json').write_text('{"seed": 5}')
+  done = run(CONFIG, f'--workdir={tmp_path}')
+  assert done.returncode == 2
+  assert 'seed: 5 -> 0' in done.stderr
+  assert os.listdir(tmp_path) == ['config.json']
+
+
+def test_help_says_what_and_how():
+  done = run('--helpfull')
+  text = done.stdout + done.stderr
+  assert 'resumable' in text and '--workdir' in text and 'report.html' in text

@@ -1,0 +1,347 @@
+"""The compiled step: one trace, exact resume, and a gate that moves it."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ioa_jax import sharding
+from ioa_jax.models import decoder
+from ioa_jax.sampling import sampler as sampler_lib
+from ioa_jax.training import curriculum as curriculum_lib
+from ioa_jax.training import gate as gate_lib
+from ioa_jax.training import loop, optimizer, packing, probing, setup
+from ioa_jax.training import metrics as metrics_lib
+from ioa_jax.training import step as step_lib
+
+CONFIG = decoder.DecoderConfig(
+  vocab_size=16, width=32, num_layers=2, num_heads=4, num_kv_heads=2,
+  head_width=8, mlp_width=48, scan_unroll=2,
+)  # fmt: skip
+NAMES = ['copy', 'next', 'last']
+EOS = 1
+L = 16
+DIAGNOSIS = {
+  'modules': {
+    name: {
+      'student': {'correct': 0, 'n': 6}, 'teacher': {'correct': 6, 'n': 6},
+      'gap': 1.0,
+    }
+    for name in NAMES
+  }
+}  # fmt: skip
+
+
+def example(module, value):
+  """Three one-token rules that a small model learns in a few dozen steps."""
+  answer = {'copy': value, 'next': 4 + (value - 3) % 10, 'last': 15 - value % 2}
+  return packing.Example(
+    [2, 3 + NAMES.index(module), value], [answer[module], EOS]
+  )
+
+
+def examples(module):
+  return [example(module, v) for v in range(4, 14)]
+
+
+def curriculum(max_steps=40, remedial=10, total=200):
+  stage = lambda names, kind: {
+    'modules': names, 'kind': kind, 'readiness': 0.0,
+    'max_steps': max_steps, 'remedial_steps': remedial,
+  }  # fmt: skip
+  return {
+    'stages': [
+      stage(['copy'], 'teach'), stage(['next', 'last'], 'teach'),
+      stage(NAMES, 'consolidate'),
+    ],
+    'rehearsed': [],
+    'total_steps': total,
+  }  # fmt: skip
+
+
+@functools.cache
+def optimizer_and_schedule():
+  # One recipe for all tests, so that they share a compiled window.
+  return optimizer.make(
+    learning_rate=1e-2, total_steps=400, warmup_share=0.03, final_share=0.1,
+    weight_decay=0.01, b1=0.9, b2=0.95, clip_norm=1.0,
+  )  # fmt: skip
+
+
+def new_window(mesh, state):
+  return step_lib.Window(
+    CONFIG, optimizer_and_schedule()[0], batch_rows=8, num_steps=10,
+    state_shardings=sharding.state_shardings(mesh, state),
+    metric_sharding=sharding.replicated(mesh),
+  )  # fmt: skip
+
+
+_windows = {}
+
+
+def make(
+  *, devices=1, total_steps=200, tau=0.9, max_steps=40, rounds=1,
+  fill=('copy', 'next', 'last'), axes=None, fresh_window=False,
+):  # fmt: skip
+  mesh = sharding.make_mesh(
+    **(axes or {'data': devices}), devices=jax.devices()[:devices]
+  )
+  plan = setup.make_plan(
+    curriculum(max_steps), NAMES, np.ones(3), gated=True, tau_mastery=tau,
+    min_probes=1, max_rounds=rounds, on_stall='advance',
+  )  # fmt: skip
+  mix = setup.make_mix(
+    DIAGNOSIS, [], NAMES, weighting='need', replay_share=0.3, need_floor=0.2
+  )
+  bank = probing.build([examples(n)[:6] for n in NAMES], L)
+  inputs = setup.make_inputs(
+    curriculum_lib.allocate([20] * 3, L), mix, plan, bank, mesh,
+    seed=7, total_steps=total_steps, probe_every_steps=5, average_decay=0.5,
+  )  # fmt: skip
+  inputs = setup.add_lessons(
+    inputs, {n: examples(n) for n in fill}, NAMES, L, mesh
+  )
+  tx, schedule = optimizer_and_schedule()
+  params = decoder.init(CONFIG, jax.random.key(0))
+  state = setup.make_state(params, tx, DIAGNOSIS, NAMES, 3, mesh)
+  layout = str(axes or devices)
+  if fresh_window or layout not in _windows:
+    _windows[layout] = new_window(mesh, state)
+  return _windows[layout], state, inputs, mesh, schedule
+
+
+def run(parts, *, supply=None, save=lambda state, inputs: None):
+  run_window, state, inputs, mesh, _ = parts
+  seen = []
+
+  def default_supply(state, inputs, remedial):
+    return inputs
+
+  with loop.StopRequest() as stop, jax.set_mesh(mesh):
+    state, inputs = loop.run(
+      run_window, state, inputs,
+      supply=supply or default_supply,
+      observe=lambda state, metrics: seen.append(metrics),
+      save=save, stop=stop,
+    )  # fmt: skip
+  return state, inputs, jax.tree.map(lambda *x: np.concatenate(x), *seen)
+
+
+def assert_equal(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_one_trace_over_stages_remediation_new_rows_and_the_end():
+  asked = []
+  parts = make(max_steps=10, fill=('copy',), fresh_window=True)
+  mesh = parts[3]
+
+  def supply(state, inputs, remedial):
+    stage = int(state.gate.stage)
+    asked.append((stage, remedial))
+    names = ['copy'] if stage == 0 else ['next', 'last']
+    return setup.add_lessons(
+      inputs, {n: examples(n)[:5] for n in names}, NAMES, L, mesh
+    )
+
+  state, _, metrics = run(parts, supply=supply)
+  assert parts[0].compilations == 1
+  assert int(state.step) == 200
+  # Stage 1 had no rows when it began: it was asked for and cost no round.
+  assert (1, False) in asked
+  assert any(remedial for _, remedial in asked)
+  decisions = set(metrics['decision'])
+  assert {gate_lib.STAY, gate_lib.REMEDIATE} <= decisions
+  assert int(state.gate.stage) == 2
+  np.testing.assert_array_equal(
+    np.sort(np.asarray(state.gate.steps_S))[-1] > 0, True
+  )
+  assert int(np.sum(state.gate.steps_S)) == 200
+
+
+def test_the_student_learns_and_masters_every_stage():
+  state, _, metrics = run(make(total_steps=400, max_steps=300, rounds=0))
+  outcomes = [gate_lib.OUTCOMES[i] for i in np.asarray(state.gate.outcome_S)]
+  assert outcomes == ['mastered'] * 3
+  loss = metrics['loss_sum'] / np.maximum(metrics['loss_count'], 1)
+  assert loss[metrics['ran']][-10:].mean() < 0.1 * loss[:10].mean()
+
+
+def test_recorded_outcomes_replayed_give_the_same_gate():
+  parts = make(max_steps=10)
+  state, inputs, metrics = run(parts)
+  plan = jax.device_get(inputs.plan)
+  gate = gate_lib.init(3, np.zeros(3), np.full(3, 6))
+  for t in np.flatnonzero(metrics['ran']):
+    if bool(gate.needs_data):
+      gate = gate_lib.grant(gate, jnp.bool_(True))
+    assert int(gate.stage) == metrics['stage'][t]
+    assert int(gate.round) == metrics['round'][t]
+    gate = gate_lib.count_step(gate)
+    if metrics['decision'][t] != gate_lib.NO_PROBE:
+      in_stage = np.asarray(gate_lib.in_stage(gate, plan))
+      gate, decision = gate_lib.decide(
+        gate, plan,
+        np.where(in_stage, metrics['correct_K'][t], 0),
+        np.where(in_stage, metrics['probed_K'][t], 0),
+      )  # fmt: skip
+      assert int(decision) == metrics['decision'][t]
+  np.testing.assert_array_equal(gate.outcome_S, state.gate.outcome_S)
+  np.testing.assert_array_equal(gate.rounds_S, state.gate.rounds_S)
+
+
+def test_leaving_a_stage_probes_everything():
+  _, _, metrics = run(make(total_steps=400, max_steps=300, rounds=0))
+  left = np.flatnonzero(metrics['decision'] == gate_lib.ADVANCE)
+  assert len(left) == 2
+  assert (metrics['probed_K'][left] == 6).all()
+  stay = np.flatnonzero(
+    (metrics['decision'] == gate_lib.STAY) & (metrics['stage'] == 0)
+  )
+  assert (metrics['probed_K'][stay] == [6, 0, 0]).all()
+
+
+def test_interrupted_at_any_window_ends_bit_identical():
+  whole, _, _ = run(make(max_steps=10))
+
+  for interrupt in (4, 13):
+    parts = make(max_steps=10)
+    run_window, state, inputs, mesh, _ = parts
+    with jax.set_mesh(mesh):
+      for _ in range(interrupt):
+        if bool(state.gate.needs_data):
+          state = state.replace(gate=loop._grant(state.gate, np.bool_(True)))
+        state, _ = run_window(state, inputs)
+    # Through the host and back, as a checkpoint does, into a new program.
+    kept = jax.device_get(state)
+    parts = make(max_steps=10, fresh_window=interrupt == 4)
+    fresh_window, fresh, fresh_inputs, mesh, schedule = parts
+    state = jax.device_put(kept, sharding.state_shardings(mesh, fresh))
+    resumed, _, _ = run((fresh_window, state, fresh_inputs, mesh, schedule))
+    assert_equal(jax.device_get(resumed), jax.device_get(whole))
+
+
+def test_the_same_losses_on_one_device_and_on_meshes():
+  _, _, one = run(make(total_steps=30))
+  for axes in (
+    {'data': 4}, {'data': 2, 'fsdp': 2}, {'data': 2, 'tensor': 2}
+  ):  # fmt: skip
+    parts = make(devices=4, axes=axes, total_steps=30)
+    _, _, many = run(parts)
+    np.testing.assert_allclose(
+      many['loss_sum'], one['loss_sum'], rtol=2e-4, err_msg=str(axes)
+    )
+    assert parts[0].compilations == 1
+
+
+def test_a_batch_without_live_tokens_moves_nothing():
+  run_window, state, inputs, mesh, _ = make(fill=())
+  before = jax.device_get(state)
+  with jax.set_mesh(mesh):
+    state, metrics = run_window(state, inputs)
+  after = jax.device_get(state)
+  assert_equal(after.params, before.params)
+  assert_equal(after.opt_state, before.opt_state)
+  assert_equal(after.average, before.average)
+  assert metrics['loss_count'].sum() == 0
+
+
+def test_momentum_alone_would_have_moved_it():
+  """The guard is needed: a zero gradient after a real one moves Adam."""
+  run_window, state, inputs, mesh, _ = make()
+  with jax.set_mesh(mesh):
+    state, _ = run_window(state, inputs)
+  tx, _ = optimizer_and_schedule()
+  zero = jax.tree.map(jnp.zeros_like, state.params)
+  updates, _ = tx.update(zero, state.opt_state, state.params)
+  assert max(float(jnp.abs(u).max()) for u in jax.tree.leaves(updates)) > 0
+
+
+def test_a_non_finite_step_changes_nothing_and_stops():
+  run_window, state, inputs, mesh, schedule = make()
+  broken = jax.tree.map(jnp.array, state.params)
+  broken['embedding'] = broken['embedding'].at[2].set(jnp.nan)
+  state = state.replace(params=broken)
+  with pytest.raises(loop.NonFiniteLoss, match='step 1: .*stage 0'):
+    run((run_window, state, inputs, mesh, schedule))
+
+
+def test_idle_steps_cost_no_token_and_keep_the_state():
+  run_window, state, inputs, mesh, _ = make(total_steps=3)
+  with jax.set_mesh(mesh):
+    state, metrics = run_window(state, inputs)
+    kept = jax.device_get(state)
+    state, idle = run_window(state, inputs)
+  np.testing.assert_array_equal(metrics['ran'], [True] * 3 + [False] * 7)
+  assert_equal(jax.device_get(state), kept)
+  assert int(idle['tokens'].sum()) == 0
+
+
+def test_probes_agree_with_decoding_and_comparing_text():
+  state, inputs, _ = run(make(total_steps=10))
+  params = state.average
+  correct_K, probed_K = probing.probe_modules(
+    CONFIG, params, inputs.bank, jnp.asarray([True] * 3)
+  )
+  sampler = sampler_lib.Sampler(
+    CONFIG, stop_tokens=[EOS], batch_size=18, max_new_tokens=4
+  )
+  probes = [e for n in NAMES for e in examples(n)[:6]]
+  greedy = sampler_lib.Sampling(max_tokens=4)
+  (written,) = sampler(
+    params, [e.prompt for e in probes], [greedy] * 18, [0] * 18
+  )
+  right = [
+    g.stopped and list(g.tokens) == list(e.completion[:-1])
+    for g, e in zip(written, probes)
+  ]
+  by_module = np.asarray(right).reshape(3, 6).sum(axis=1)
+  np.testing.assert_array_equal(correct_K, by_module)
+  np.testing.assert_array_equal(probed_K, [6, 6, 6])
+  assert 0 < by_module.sum() < 18  # Neither all wrong nor all right.
+
+
+def test_only_asked_modules_are_probed():
+  _, state, inputs, *_ = make()
+  correct_K, probed_K = probing.probe_modules(
+    CONFIG, state.average, inputs.bank, jnp.asarray([False, True, False])
+  )
+  np.testing.assert_array_equal(probed_K, [0, 6, 0])
+  assert int(correct_K[0]) == int(correct_K[2]) == 0
+
+
+def test_events_sum_what_the_steps_report():
+  parts = make(total_steps=40, max_steps=10)
+  _, _, metrics = run(parts)
+  events = metrics_lib.window_events(
+    metrics, NAMES, tokens_before=100, learning_rate=parts[4], every=5
+  )
+  trains = [e for e in events if e['event'] == 'train']
+  assert trains[-1]['train/tokens'] == 100 + metrics['tokens'].sum()
+  assert trains[-1]['step'] == 40
+  probes = [e for e in events if e['event'] == 'probe']
+  assert len(probes) == (metrics['decision'] != 0).sum()
+  assert all(set(e['scores']) <= set(NAMES) for e in probes)
+
+
+def test_the_average_follows_the_parameters():
+  state, _, _ = run(make(total_steps=40))
+  close = jax.tree.map(
+    lambda a, p: float(jnp.abs(a - p).max()), state.average, state.params
+  )
+  assert 0 < max(jax.tree.leaves(close)) < 0.1
+
+
+def test_state_shardings_place_moments_like_their_parameters():
+  _, state, _, mesh, _ = make(
+    devices=4, axes={'data': 1, 'fsdp': 2, 'tensor': 2}
+  )
+  moments = state.opt_state[1][0].mu['layers']['q_proj']['kernel'].sharding
+  assert moments == state.params['layers']['q_proj']['kernel'].sharding
+  assert not moments.is_fully_replicated
+  assert dataclasses.is_dataclass(state)
+  assert state.gate.stage.sharding.is_fully_replicated
+  assert mesh.size == 4
