@@ -23,7 +23,7 @@ import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from ioa_jax.evaluation import sandbox as sandbox_lib  # noqa: E402
+from ioa_jax.evaluation import sandbox as sandbox_lib
 
 LIMITS = sandbox_lib.Limits(
   wall_seconds=12, cpu_seconds=3, memory_bytes=300 << 20, tmp_bytes=8 << 20,
@@ -122,7 +122,8 @@ def solve(x):
   'generator_exit': 'def solve(x):\n  raise GeneratorExit\n',
   'stop_iteration': 'def solve(x):\n  raise StopIteration\n',
   'assertion_error': 'def solve(x):\n  raise AssertionError\n',
-  'exception_group': "def solve(x):\n  raise ExceptionGroup('', [ValueError()])\n",
+  'exception_group':
+    "def solve(x):\n  raise ExceptionGroup('', [ValueError()])\n",
   'exception_named_like_another': """
 def solve(x):
   raise type('Inexpressible', (BaseException,), {})
@@ -199,7 +200,7 @@ builtins.__build_class__ = None
   'monkeypatched_os_write': """
 import os
 write = os.write
-os.write = lambda fd, data: write(fd, b'{"id":1,"result":true}\\n') and len(data)
+os.write = lambda fd, data: write(fd, b'{"id":1,"result":1}\\n') and len(data)
 """ + _returns('0'),
   'monkeypatched_runner': """
 import sys
@@ -308,7 +309,8 @@ os.rename('/tmp/f', 'CANARY/moved')
   'listens': "import socket\nsocket.create_server(('127.0.0.1', 0))",
   'socketpair': 'import socket\nsocket.socketpair()',
   'netlink': 'import socket\nsocket.socket(socket.AF_NETLINK, socket.SOCK_RAW)',
-  'raw_socket': 'import socket\nsocket.socket(socket.AF_PACKET, socket.SOCK_RAW)',
+  'raw_socket':
+    'import socket\nsocket.socket(socket.AF_PACKET, socket.SOCK_RAW)',
   'resolves_names': "import socket\nsocket.getaddrinfo('localhost', 80)",
   'fetches_a_page': "import urllib.request\n"
                     "urllib.request.urlopen('http://127.0.0.1:PORT')",
@@ -354,7 +356,8 @@ for i in range(200):
   threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 """,
   'memory_bomb': "x = bytearray(10 << 30)",
-  'slow_memory_bomb': "x = []\nwhile len(x) < 2000:\n  x.append(bytearray(1 << 20))",
+  'slow_memory_bomb':
+    "x = []\nwhile len(x) < 2000:\n  x.append(bytearray(1 << 20))",
   'mapped_memory': "import mmap\nmmap.mmap(-1, 10 << 30)",
   'memory_file': """
 import os
@@ -403,12 +406,13 @@ resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))
   'mounts': _SYSCALL + "libc.mount(b'x', b'/tmp', b'tmpfs', 0, None) and 1 / 0",
   'unmounts': _SYSCALL + "libc.umount2(b'/tmp', 2) and 1 / 0",
   'changes_root': "import os\nos.chroot('/tmp')",
-  'makes_device': "import os, stat\n"
-                  "os.mknod('/tmp/d', stat.S_IFBLK | 0o600, os.makedev(254, 0))",
+  'makes_device': "import os\n"
+                  "os.mknod('/tmp/d', 0o60600, os.makedev(254, 0))",
   'makes_fifo': "import os\nos.mkfifo('/tmp/p')",
   'traces': _SYSCALL + "libc.ptrace(0, 0, 0, 0) and 1 / 0",
   'traces_first_process': _SYSCALL + "libc.ptrace(16, 1, 0, 0) and 1 / 0",
-  'reads_other_memory': _SYSCALL + "libc.process_vm_readv(1, 0, 0, 0, 0, 0) < 0 and 1 / 0",
+  'reads_other_memory':
+    _SYSCALL + "libc.process_vm_readv(1, 0, 0, 0, 0, 0) < 0 and 1 / 0",
   'renames_host': "import socket\nsocket.sethostname('owned')",
   'sets_clock': "import time\ntime.clock_settime(time.CLOCK_REALTIME, 0)",
   'loads_bpf': _SYSCALL + "syscall(321, 0, 0, 0)",

@@ -1,8 +1,8 @@
 r"""Benchmarks: where their files are, what is asked, how answers are graded.
 
-Prompts are zero-shot, fixed and named (`PROMPTS`); golden files in the tests pin
-their rendering. Where lm-evaluation-harness has the task, the name says whose
-prompt it is: `lm-eval:gsm8k` is that task's with `--num_fewshot=0`.
+Prompts are zero-shot, fixed and named (`PROMPTS`); golden files in the tests
+pin their rendering. Where lm-evaluation-harness has the task, the name
+says whose prompt it is: `lm-eval:gsm8k` is that task's with `--num_fewshot=0`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ import re
 from typing import Any
 
 from ioa_jax.evaluation import benchmark_files as files
-from ioa_jax.evaluation import code_grading
-from ioa_jax.evaluation import graders
-from ioa_jax.evaluation import livecodebench
-from ioa_jax.evaluation import maths
+from ioa_jax.evaluation import code_grading, graders, livecodebench, maths
 from ioa_jax.evaluation import sandbox as sandbox_lib
 
 _ALPACA = (
@@ -369,8 +366,8 @@ BENCHMARKS = {b.name: b for b in (
   Benchmark(
     'mbpp', ('mbpp/mbpp_test.jsonl', 'mbpp/mbpp.jsonl',
              'mbpp/sanitized-mbpp.json'),
-    ('task_id', ('text', 'prompt'), 'code', 'test_list'), 'pass@k', ('[DONE]',), 512,
-    _mbpp, _grade_mbpp,
+    ('task_id', ('text', 'prompt'), 'code', 'test_list'), 'pass@k',
+    ('[DONE]',), 512, _mbpp, _grade_mbpp,
   ),
   Benchmark(
     'livecodebench',

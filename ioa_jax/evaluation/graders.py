@@ -62,7 +62,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def parse_number(text: str) -> Fraction | None:
-  """The exact value of a decimal or fraction with optional sign, $ and commas."""
+  """The exact value of a decimal or fraction with optional sign, $, commas."""
   text = text.translate(_MINUS).strip().rstrip('.').replace('\\$', '$')
   text = text.removesuffix('\\%').removesuffix('%').strip()
   if len(text) > _MAX_NUMBER_CHARS or not _NUMBER.fullmatch(text):
@@ -75,10 +75,8 @@ def parse_number(text: str) -> Fraction | None:
 
 def last_number(text: str) -> str | None:
   """The last number in free text, as written."""
-  found = None
-  for found in _NUMBER.finditer(text.translate(_MINUS)):
-    pass
-  return found[0] if found else None
+  found = [m[0] for m in _NUMBER.finditer(text.translate(_MINUS))]
+  return found[-1] if found else None
 
 
 def gsm8k_gold(answer: str) -> str:
@@ -132,7 +130,7 @@ def grade_number(completion: str, gold: str) -> Verdict:
 
 
 def extract_choice(completion: str, letters: str) -> str | None:
-  r"""The chosen letter: boxed, stated ("the answer is (C)"), or alone on a line.
+  r"""The chosen letter: boxed, stated ("the answer is (C)"), alone on a line.
 
   A letter inside a sentence ("A cell has ...") is not a choice. The last
   statement counts; one that names two letters is no answer.

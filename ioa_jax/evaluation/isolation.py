@@ -1,10 +1,10 @@
 """Isolation of the current process: namespaces, Landlock, seccomp, limits.
 
-`enter_namespaces` is for the `namespaces` backend of the sandbox, `enter_limits`
-for what bubblewrap leaves to its child. Both run in the process to be isolated,
-to which this file is sent: standard library only, and little of it, because
-imports are most of the cost of a short program. Constants are the kernel's, from
-its uapi headers.
+`enter_namespaces` is for the `namespaces` backend of the sandbox,
+`enter_limits` for what bubblewrap leaves to its child. Both run in the process
+to be isolated, to which this file is sent: standard library only, and little of
+it, because imports are most of the cost of a short program. Constants are the
+kernel's, from its uapi headers.
 """
 
 import os

@@ -52,7 +52,7 @@ _BASE = re.compile(
 
 
 def units(latex: str) -> frozenset[str]:
-  r"""The units behind numbers, canonical: `5\text{ inches}^2` gives {'in^2'}."""
+  r"""Canonical units behind numbers: `5\text{ inches}^2` gives {'in^2'}."""
   found = set()
   if re.search(r'\\?\$\s*[0-9.]', latex):
     found.add('dollar')
@@ -125,7 +125,8 @@ class Checker:
   ):
     if importlib.util.find_spec('math_verify') is None:
       raise ValueError(
-        'maths answers need the package math-verify: pip install "ioa_jax[eval]".'
+        'maths answers need the package math-verify: '
+        'pip install "ioa_jax[eval]".'
       )
     self._limits = memory_bytes, cpu_seconds
     self._wall_seconds = wall_seconds

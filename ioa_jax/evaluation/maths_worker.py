@@ -1,4 +1,4 @@
-"""The process in which `math-verify` reads model text: one JSON line in and out.
+"""The process in which `math-verify` reads model text: JSON lines in and out.
 
 Started by `maths.Checker`, never imported by the rest of the package. The text
 is hostile: one answer was seen to take 664 MB and 5 s. So memory and CPU time

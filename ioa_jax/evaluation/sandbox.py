@@ -28,8 +28,7 @@ import sys
 import time
 from typing import Any
 
-from ioa_jax.evaluation import isolation
-from ioa_jax.evaluation import sandbox_child
+from ioa_jax.evaluation import isolation, sandbox_child
 
 BACKENDS = ('bubblewrap', 'namespaces')
 _HERE = pathlib.Path(__file__).parent
@@ -37,7 +36,7 @@ _SYSTEM_LIBRARIES = (
   '/lib', '/lib64', '/usr/lib', '/usr/lib64', '/etc/ld.so.cache'
 )  # fmt: skip
 _VERDICT_BYTES = 1 << 16
-# No uid that anything else runs as, also not in a container's subordinate range.
+# Uids that nothing else runs as, above what containers are usually given.
 _FIRST_UID, _UID_BITS = 1_100_000_000, 29
 
 

@@ -84,7 +84,7 @@ class _Decoder:
   object_pairs_hook = None
   parse_float = float
   parse_int = int
-  memo = {}
+  memo = None
   parse_constant = {
     'NaN': float('nan'), 'Infinity': float('inf'), '-Infinity': float('-inf')
   }.__getitem__  # fmt: skip
