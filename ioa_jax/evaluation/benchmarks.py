@@ -85,15 +85,14 @@ class Item:
 class Tools:
   """What graders hold open; started when first needed, closed together."""
 
-  def __init__(self, limits: sandbox_lib.Limits | None = None):
-    self._limits = limits
-    self._sandbox: sandbox_lib.Sandbox | None = None
+  def __init__(self, sandbox: sandbox_lib.Sandbox | None = None):
+    self._sandbox = sandbox
     self._maths: maths.Checker | None = None
 
   @property
   def sandbox(self) -> sandbox_lib.Sandbox:
     if self._sandbox is None:
-      self._sandbox = sandbox_lib.Sandbox(self._limits)
+      self._sandbox = sandbox_lib.Sandbox()
     return self._sandbox
 
   @property

@@ -76,6 +76,8 @@ def units(latex: str) -> frozenset[str]:
 def normalize(latex: str) -> str:
   """One spelling of what is written in several ways without any meaning."""
   latex = latex.strip().strip('$').strip().rstrip('.')
+  # `20,\!000` and `20{,}000` are how LaTeX writes a thousands separator.
+  latex = re.sub(r'(?<=[0-9])(?:,\\!|\{,\})(?=[0-9]{3})', '', latex)
   latex = _SPACING.sub('', latex)
   latex = re.sub(r'\\[dt]frac(?![a-zA-Z])', r'\\frac', latex)
   latex = re.sub(r'\\(?:text|mathrm|mbox|textbf)\s*\{', r'\\text{', latex)

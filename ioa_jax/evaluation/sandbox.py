@@ -58,8 +58,8 @@ class Limits:
     output_bytes: standard output of a program.
   """
 
-  wall_seconds: float = 30.0
-  cpu_seconds: int = 10
+  wall_seconds: float = 60.0
+  cpu_seconds: int = 15
   memory_bytes: int = 1 << 30
   tmp_bytes: int = 32 << 20
   file_bytes: int = 16 << 20
