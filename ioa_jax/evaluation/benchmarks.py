@@ -158,6 +158,19 @@ class Benchmark:
       seen.add(item.item_id)
     return items, left_out
 
+  def require(self, tools: Tools) -> None:
+    """Checks what grading needs, before anything is generated.
+
+    Raises:
+      ValueError: naming the missing package or isolation.
+    """
+    if self.metric == 'pass@k':
+      tools.sandbox  # noqa: B018
+    elif self.metric == 'rouge_l_stemmed_f':
+      graders.rouge_l_stemmed_f('a', ['a'])
+    elif self.grade is _grade_maths:
+      tools.maths  # noqa: B018
+
   def cut(self, completion: str) -> str:
     """The completion up to the first stop text."""
     ends = [completion.find(s) for s in self.stops if s in completion]
