@@ -19,6 +19,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
@@ -475,16 +476,26 @@ class _Outside:
     self._folder.cleanup()
 
 
-def left_behind() -> list[str]:
-  """Command lines of sandboxed processes of this runner that still live."""
-  found = []
+def left_behind(seconds: float = 3.0) -> list[str]:
+  """Sandboxed processes of this runner that still live after a while.
+
+  The kernel takes a namespace down after its first process, not in the same
+  moment.
+  """
+  deadline = time.monotonic() + seconds
+  while (found := _sandboxed()) and time.monotonic() < deadline:
+    time.sleep(0.05)
+  return found
+
+
+def _sandboxed() -> list[str]:
+  mark, found = sandbox_lib.process_mark().encode(), []
   for path in pathlib.Path('/proc').glob('[0-9]*/cmdline'):
     try:
-      words = path.read_bytes().split(b'\0')
+      if mark in path.read_bytes().split(b'\0'):
+        found.append(path.parent.name)
     except OSError:
       continue
-    if sandbox_lib.process_mark().encode() in words:
-      found.append(path.parent.name)
   return found
 
 

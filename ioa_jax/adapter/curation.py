@@ -105,8 +105,8 @@ class NearDuplicates:
   """Remembers texts and finds those that repeat one.
 
   MinHash proposes, the exact Jaccard similarity of word n-grams decides, so a
-  lesson is never dropped for an unlucky hash; with 64 permutations about one
-  in twenty pairs just above the threshold is missed.
+  lesson is never dropped for an unlucky hash; about one pair in two hundred
+  just above a threshold of 0.8 is missed.
 
   Args:
     threshold: similarity from which a text repeats another. Problems that
@@ -128,10 +128,10 @@ class NearDuplicates:
     self._threshold, self._shingle_words = threshold, shingle_words
     # Copied for each text: drawing the permutations costs more than using them.
     self._empty = datasketch.MinHash(num_perm=64, seed=1, hashfunc=int)
-    # A miss is a repeated lesson, a false alarm one comparison. At exactly 1
-    # datasketch finds no parameters; equal texts collide at any.
+    # Asked for less than the threshold, because a miss is a repeated lesson and
+    # a false alarm one comparison.
     self._index = datasketch.MinHashLSH(
-      threshold=min(threshold, 0.95), num_perm=64, weights=(0.1, 0.9)
+      threshold=max(0.05, threshold - 0.1), num_perm=64, weights=(0.1, 0.9)
     )
     self._shingles: list[np.ndarray] = []
     self._names: list[str] = []

@@ -70,6 +70,8 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
       yield from enumerate(json.loads(text), 1)
     except json.JSONDecodeError as e:
       raise ValueError(f'{path}:{e.lineno}: not JSON ({e.msg}).') from None
+    except RecursionError as e:
+      raise ValueError(f'{path}: not JSON ({e}).') from None
     return
   # Not splitlines: JSON strings may hold U+2028 and the like.
   for number, line in enumerate(text.split('\n'), 1):
