@@ -181,7 +181,8 @@ def _print_table(results) -> None:
 
   table = rich.table.Table()
   for column in ('benchmark', 'metric', 'score', '95 %', 'items', 'no answer'):
-    table.add_column(column, justify='left' if column < 'b' else 'right')
+    left = column in ('benchmark', 'metric')
+    table.add_column(column, justify='left' if left else 'right')
   for name, r in results.items():
     rows = {r['metric']: (r['score'], '{:.3f} – {:.3f}'.format(*r['ci95']))}
     rows |= {
