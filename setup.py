@@ -45,6 +45,13 @@ EVAL = [
   'datasketch>=2.0,<3',
 ]
 
+HTTP = [
+  # 3 moved to another HTTP library; what is used here is checked with it.
+  'openai>=3.23,<4',
+  # `model_validate_json`; openai itself would take version 1.
+  'pydantic>=2.7,<3',
+]
+
 EXTRAS = {
   'eval': EVAL,
   'test': [
@@ -57,7 +64,10 @@ EXTRAS = {
     'torch==2.13.0',
     # Reads the TensorBoard events back.
     'tensorboard>=2.17,<3',
+    *HTTP,
   ],
+  # A teacher behind an OpenAI-compatible server.
+  'http': HTTP,
   'tpu': ['jax[tpu]>=0.10.2,<0.13,!=0.11.*'],
   'cuda12': ['jax[cuda12]>=0.10.2,<0.13,!=0.11.*'],
 }
@@ -72,7 +82,7 @@ setuptools.setup(
   python_requires='>=3.11',
   packages=setuptools.find_packages(include=['ioa_jax', 'ioa_jax.*']),
   package_data={
-    'ioa_jax': ['assets/**/*', 'report/*.html'],
+    'ioa_jax': ['assets/**/*', 'report/*.html', 'report/*.css'],
   },
   install_requires=CORE,
   extras_require=EXTRAS,

@@ -40,7 +40,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.organizer.tau_zpd = 0.15
   config.organizer.zpd = 'readiness'
   # Share of the steps for all targets together, after the last stage.
-  config.organizer.consolidation_share = 0.35
+  config.organizer.consolidation_share = 0.25
 
   config.adapter = ml_collections.ConfigDict()
   config.adapter.seeds_per_module = 60
@@ -53,25 +53,25 @@ def get_config() -> ml_collections.ConfigDict:
   config.gate = ml_collections.ConfigDict()
   config.gate.tau_mastery = 0.9
   config.gate.min_probes = 32
-  config.gate.probe_every_steps = 25
+  config.gate.probe_every_steps = 50
   config.gate.max_rounds = 2
   # Share of a stage's steps that each remedial round adds to it.
   config.gate.remedial_share = 0.2
   config.gate.on_stall = 'advance'
 
   config.train = ml_collections.ConfigDict()
-  config.train.total_steps = 2200
-  config.train.batch_rows = 32
+  config.train.total_steps = 5400
+  config.train.batch_rows = 16
   config.train.row_length = 64
   config.train.replay_share = 0.3
   config.train.need_floor = 0.2
-  config.train.average_decay = 0.98
-  config.train.steps_per_window = 100
+  config.train.average_decay = 0.99
+  config.train.steps_per_window = 200
 
   config.optimizer = ml_collections.ConfigDict()
-  config.optimizer.learning_rate = 4e-3
+  config.optimizer.learning_rate = 6e-3
   config.optimizer.warmup_share = 0.03
-  config.optimizer.final_share = 0.05
+  config.optimizer.final_share = 0.1
   config.optimizer.weight_decay = 0.01
   config.optimizer.b1 = 0.9
   config.optimizer.b2 = 0.95
@@ -84,6 +84,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.mesh.tensor = 1
 
   config.run = ml_collections.ConfigDict()
-  config.run.checkpoint_every_steps = 500
+  config.run.checkpoint_every_steps = 1000
   config.run.keep_checkpoints = 3
   return config

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import json
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -39,6 +40,7 @@ class Classroom:
     directory: RunDirectory,
     teacher: loading.Model,
     student: loading.Model,
+    mesh: jax.sharding.Mesh,
     display: Display,
   ):
     self.config = config
@@ -48,6 +50,7 @@ class Classroom:
     )
     self.directory = directory
     self.student = student
+    self.mesh = mesh
     self.display = display
     self.ledger = ledger_lib.Ledger(directory.path / 'ledger.sqlite')
     self.cached = 0

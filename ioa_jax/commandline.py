@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import pathlib
 import re
+import runpy
 import sys
 
 from absl import app, flags, logging
@@ -42,22 +44,30 @@ def _fail(message: str) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
+    file = _config_file(argv)
+    # The library says so only when the config is read, in many lines.
+    if file and not pathlib.Path(file).exists():
+      raise ValueError(f'--config={file}: no such file; see configs/.')
     return flags.FLAGS(argv)
   except AttributeError as e:  # ml_collections: an unknown field.
     _fail(_unknown_field(str(e), argv))
-  except (flags.Error, ValueError, TypeError, OSError) as e:
+  except (flags.Error, ValueError, TypeError) as e:
     _fail(str(e))
   raise AssertionError('unreachable')
 
 
+def _config_file(argv: Sequence[str]) -> str | None:
+  return next(
+    (m[1] for a in argv if (m := re.match(r'--?config=([^:]+)', a))), None
+  )
+
+
 def _unknown_field(message: str, argv: Sequence[str]) -> str:
   """Names the override that no field has, and the nearest that exists."""
-  file = next(
-    (m[1] for a in argv if (m := re.match(r'--?config=(.+)', a))), None
-  )
+  file = _config_file(argv)
   fields = [m[1] for a in argv if (m := re.match(r'--?config\.([\w.]+)', a))]
   if file and fields:
-    config = config_flags._LoadConfigModule('config', file).get_config()
+    config = runpy.run_path(file)['get_config']()
     known = config_lib.flatten(config)
     for field in fields:
       if field not in known:

@@ -16,7 +16,7 @@ import ml_collections
 
 from ioa_jax import config as config_lib
 from ioa_jax import progress as progress_lib
-from ioa_jax import rundir, teaching
+from ioa_jax import rundir, sharding, teaching
 from ioa_jax.classroom import NAMES, Classroom
 from ioa_jax.domains import arithmetic as domain
 from ioa_jax.domains import tokenizer as tokenizer_lib
@@ -46,8 +46,9 @@ def run(
       line; a bad configuration or model leaves the directory untouched.
   """
   config_lib.validate(config)
-  teacher = _load(config.teacher, 'teacher')
-  student = _load(config.student, 'student')
+  mesh = sharding.make_mesh(**config.mesh)
+  teacher = _load(config.teacher, 'teacher', mesh)
+  student = _load(config.student, 'student', mesh)
   directory = rundir.RunDirectory(workdir, config)
   if results := directory.read_json('results.json'):
     display.say(f'{workdir}: finished before; see its report.html.')
@@ -55,7 +56,14 @@ def run(
       page.write(directory.path)
     return results
 
-  room = Classroom(config, directory, teacher, student, display)
+  with jax.set_mesh(mesh):
+    room = Classroom(config, directory, teacher, student, mesh, display)
+    return _run(room)
+
+
+def _run(room: Classroom) -> Record | None:
+  """METHOD §5."""
+  directory = room.directory
   diagnosis = directory.once('diagnosis.json', lambda: diagnose(room))
   curriculum = directory.once(
     'curriculum.json', lambda: organise(room, diagnosis)
@@ -70,11 +78,15 @@ def run(
   return results
 
 
-def _load(config: ml_collections.ConfigDict, role: str) -> loading.Model:
+def _load(
+  config: ml_collections.ConfigDict, role: str, mesh: jax.sharding.Mesh
+) -> loading.Model:
   directory, name = pathlib.Path(config.model), pathlib.Path(config.model).name
   if config.model == 'builtin':
     directory, name = ASSETS / role, f'builtin-{role}'
-  return loading.load(directory, name, scan_unroll=config.scan_unroll)
+  return loading.load(
+    directory, name, scan_unroll=config.scan_unroll, mesh=mesh
+  )
 
 
 def diagnose(room: Classroom) -> Record:
@@ -131,7 +143,7 @@ def evaluate(
   before, _ = room.ask_student(
     room.student.params, probes, 'evaluating the base student'
   )
-  params = jax.device_get(taught.state.average)
+  params = taught.state.average
   after, _ = room.ask_student(params, probes, 'evaluating the student')
   account = taught.account
   seconds = {

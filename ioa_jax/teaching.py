@@ -8,7 +8,6 @@ import json
 import time
 from typing import Any
 
-import jax
 import numpy as np
 
 from ioa_jax import sharding
@@ -52,7 +51,7 @@ class Teaching:
     self._curriculum = curriculum
     self._account = Account()
     self._last_save = 0
-    self._mesh = sharding.make_mesh(**c.mesh)
+    self._mesh = room.mesh
     tx, self._learning_rate = optimizer.make(
       total_steps=c.train.total_steps, **c.optimizer
     )
@@ -107,7 +106,9 @@ class Teaching:
   def resume(self) -> None:
     """Continues from the newest checkpoint, or prepares the first step."""
     room = self._room
-    restored = self._checkpoints.restore(self.state, self.inputs)
+    restored = self._checkpoints.restore(
+      self.state, self.inputs, room.display.say
+    )
     if restored:
       self.state, self.inputs, account = restored
       self._account = Account(**account)
@@ -224,7 +225,7 @@ class Teaching:
       )
       self.save(state, inputs)
 
-    with loop.StopRequest() as stop, jax.set_mesh(self._mesh):
+    with loop.StopRequest() as stop:
       self.state, self.inputs = loop.run(
         self._window, self.state, self.inputs,
         supply=self.supply, observe=self.observe, save=save, stop=stop,

@@ -18,13 +18,13 @@ from ioa_jax.evaluation.intervals import wilson
 from ioa_jax.records import Lesson
 
 GATE_N, HELD_OUT_N, TAU = 32, 48, 0.9
-TEACHER = {'division/long': 31, 'mixed/sum_of_products': 30}
+TEACHER = {'division/long': 31, 'mixed/product_sum': 30}
 KNOWN = arithmetic.EASY_MODULES
 STAGES = [
   ('teach', ['addition/three_digit', 'multiplication/table']),
   ('teach', ['multiplication/two_by_one', 'division/remainder']),
   ('teach', ['multiplication/two_by_teen', 'equations/linear']),
-  ('teach', ['division/long', 'mixed/sum_of_products']),
+  ('teach', ['division/long', 'mixed/product_sum']),
 ]
 TARGETS = [m for _, stage in STAGES for m in stage]
 EVERY, STAGE_STEPS, REMEDIAL_STEPS, TOTAL = 25, 300, 75, 2200

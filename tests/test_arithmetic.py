@@ -6,6 +6,7 @@ import re
 
 import hypothesis
 from hypothesis import strategies as st
+import networkx as nx
 import numpy as np
 import pytest
 
@@ -67,15 +68,18 @@ def test_answers_and_steps_are_true(name):
     assert not arithmetic.verify_lesson(problem, 'steps', steps)
 
 
+# What a call of each kind of module is made of; the table adds a carry.
+OPERATORS = {
+  'addition': '+', 'subtraction': '-', 'multiplication': '*+',
+  'comparison': '|', 'division': '',
+}  # fmt: skip
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_steps_call_only_the_skills_of_prerequisites(name):
-  """True prerequisites: the operators that a solution uses are theirs."""
-  operators = {
-    'addition': '+', 'subtraction': '-', 'division': '/',
-    'multiplication': '*', 'comparison': '|',
-  }  # fmt: skip
-  module = next(m for m in arithmetic.MODULES if m.name == name)
-  allowed = {operators[p.split('/')[0]] for p in module.prerequisites}
+  graph = gaps.prerequisite_graph(arithmetic.MODULES)
+  below = nx.ancestors(graph, name)
+  allowed = {c for k in below for c in OPERATORS[k.split('/')[0]]}
   for problem in draw(name, 50):
     if arithmetic.has_steps(name):
       for call in arithmetic.calls(problem.completion('steps')):
@@ -106,18 +110,20 @@ def test_gate_held_out_and_training_are_disjoint():
         assert not commuted & set(shown)
 
 
-def test_a_training_problem_can_be_shown_to_contain_a_probe():
-  probe = next(
-    p
+def test_a_problem_that_calls_a_probe_is_no_training_text():
+  # A probe a*b+c of the table is the second call of (10a+o)*b where o*b
+  # carries c.
+  leaking = next(
+    arithmetic.Problem('mixed/product_sum', (10 * a + o, b, 11))
     for p in arithmetic.probes('gate')
-    if p.module == 'multiplication/two_by_one'
+    if p.module == 'multiplication/table'
+    for a, b, c in [map(int, re.findall(r'\d+', p.prompt))]
+    for o in range(10)
+    if o * b // 10 == c
   )
-  a, b = sorted(map(int, probe.prompt[:-1].split('*')), reverse=True)
-  leaking = arithmetic.Problem('mixed/sum_of_products', (a, b, 11, 3))
   assert arithmetic.is_reserved(leaking)
   completion = leaking.completion('steps')
   got = arithmetic.verify_lesson(leaking, 'steps', completion)
-  # Written with the operands the probe has, or exchanged: both are the probe.
   assert got == 'contains_probe'
 
 
@@ -131,11 +137,11 @@ def test_splits_do_not_depend_on_the_run():
 @pytest.mark.parametrize(
   'text,reason',
   [
-    ('74*2=148;740+148=888', ''),
-    ('74*2=149;740+148=888', 'wrong_step'),
-    ('74*2=148;740+148=889', 'wrong_answer'),
+    ('4*2+0=8;7*2+0=14;740+148=888', ''),
+    ('4*2+0=8;7*2+0=15;740+148=888', 'wrong_step'),
+    ('4*2+0=8;7*2+0=14;740+148=889', 'wrong_answer'),
     ('888', 'wrong_step'),
-    ('74*2=148;740+148==888', 'wrong_step'),
+    ('4*2+0=8;7*2+0=14;740+148==888', 'wrong_step'),
     ('__import__("os").system("true")=888', 'wrong_step'),
     ('9' * 5000 + '*9=1;=888', 'wrong_step'),
     ('1/0=0R0;=888', 'wrong_step'),
@@ -144,7 +150,7 @@ def test_splits_do_not_depend_on_the_run():
 )
 def test_only_true_steps_become_lessons(text, reason):
   problem = arithmetic.Problem('multiplication/two_by_teen', (74, 12))
-  assert problem.completion('steps') == '74*2=148;740+148=888'
+  assert problem.completion('steps') == '4*2+0=8;7*2+0=14;740+148=888'
   assert arithmetic.verify_lesson(problem, 'steps', text) == reason
 
 

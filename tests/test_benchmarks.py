@@ -150,8 +150,9 @@ def test_the_instruction_prompt_is_the_one_published():
   path = DATA / 'dolly/valid1000_full.jsonl'
   published = [json.loads(line)['prompt'] for line in path.open()]
   items, _ = benchmarks.get('dolly').load(DATA)
-  same = sum(i.prompt == p for i, p in zip(items, published))
-  assert same == len(items)
+  # In the file's prompts with an input, the word Input is blanked out.
+  restored = [p.replace('###     :', '### Input:') for p in published]
+  assert [i.prompt for i in items] == restored
 
 
 @pytest.mark.parametrize(
@@ -363,7 +364,7 @@ def _evaluate(*arguments):
 
 @pytest.mark.slow
 def test_an_interrupted_evaluation_continues(data, tmp_path, model_dir):
-  if any(sandbox_lib.self_test(b) for b in sandbox_lib.BACKENDS[1:]):
+  if all(sandbox_lib.self_test(b) for b in sandbox_lib.BACKENDS):
     pytest.skip('no isolation for code here')
   rows = [
     {'question': f'What is {i}+1?', 'answer': f'#### {i + 1}'} for i in range(5)

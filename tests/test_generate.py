@@ -4,12 +4,18 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 from ioa_jax.models import decoder, huggingface, lora, orbax_params, peft
 from ioa_jax.sampling import sampler, streaming
+from ioa_jax.training import checkpoint
+from ioa_jax.training import step as step_lib
 from tests import test_huggingface
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -156,6 +162,37 @@ def test_conversion_goes_both_ways(directory, tmp_path):
   assert 'logits of source and target differ by 0 ' in done.stdout
   for file in ('model.safetensors', 'config.json', 'tokenizer.json'):
     assert (back / file).read_bytes() == (directory / file).read_bytes()
+
+
+def test_a_run_is_converted(directory, params, tmp_path):
+  """The average by default, the last step on request, any kept step."""
+  run_dir = tmp_path / 'run'
+  kept = checkpoint.Checkpoints(run_dir / 'checkpoints', keep=3)
+  scaled = lambda factor: jax.tree.map(lambda x: factor * x, params)
+  for step in (10, 20):
+    state = step_lib.TrainState(
+      step=jnp.int32(step), params=scaled(step), average=scaled(step + 1),
+      opt_state=optax.adamw(1e-3).init(params), gate=jnp.zeros(3),
+      cursor_K=jnp.zeros(3), finite=jnp.bool_(True),
+    )  # fmt: skip
+    inputs = types.SimpleNamespace(curriculum={'count': jnp.zeros(2)})
+    kept.save(state, inputs, {})
+  kept.close()
+  for arguments, factor in (
+    ({}, 21), ({'field': 'params'}, 20), ({'step': 10}, 11),
+  ):  # fmt: skip
+    got = orbax_params.load(run_dir, CONFIG, **arguments)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(params), strict=True):
+      np.testing.assert_array_equal(a, factor * np.asarray(b))
+  with pytest.raises(huggingface.ModelError, match=r'step 15; .* \[10, 20\]'):
+    orbax_params.load(run_dir, CONFIG, step=15)
+  target = tmp_path / 'exported'
+  arguments = (f'--source={run_dir}', f'--target={target}', '--verify')
+  assert_one_line(run('convert_checkpoint', *arguments), 'give --like=DIR')
+  done = run('convert_checkpoint', *arguments, f'--like={directory}')
+  assert done.returncode == 0, done.stderr
+  assert 'logits of source and target differ by 0 ' in done.stdout
+  assert (target / 'tokenizer.json').exists()
 
 
 def test_a_damaged_checkpoint_is_named(directory, params, tmp_path):

@@ -319,8 +319,13 @@ def write_tokenizer(directory, extra=(), template=None):
   )
   tokenizer = tokenizers.Tokenizer(model)
   tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split('', 'isolated')
+  tokenizer.decoder = tokenizers.decoders.Fuse()
   tokenizer.save(str(directory / 'tokenizer.json'))
-  config = {'tokenizer_class': 'PreTrainedTokenizerFast', 'eos_token': '<eos>'}
+  config = {
+    'tokenizer_class': 'PreTrainedTokenizerFast',
+    'eos_token': '<eos>',
+    'pad_token': '<pad>',
+  }
   if template:
     config['chat_template'] = template
   (directory / 'tokenizer_config.json').write_text(json.dumps(config))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 import json
 
-from parsed_page import Page
 import pytest
-import synthetic_run
 
 from ioa_jax.evaluation.intervals import wilson
 from ioa_jax.report import graph, page, read, svg
+from tests import synthetic_run
+from tests.parsed_page import Page
 
 
 @pytest.fixture(scope='module')

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 
-from parsed_page import Page, plain
 import pytest
-import synthetic_run
 
 from ioa_jax.report import page, read
+from tests import synthetic_run
+from tests.parsed_page import Page, plain
 
 PAYLOADS = (
   '<script>alert(1)</script>',

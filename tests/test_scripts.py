@@ -2,10 +2,13 @@
 
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 
 import pytest
+
+from ioa_jax import config as config_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = '--config=configs/quickstart.py'
@@ -57,7 +60,9 @@ def test_missing_arguments_and_files(tmp_path):
 
 
 def test_a_directory_of_another_configuration(tmp_path):
-  (tmp_path / 'config.json').write_text('{"seed": 5}')
+  config = runpy.run_path(str(ROOT / 'configs/quickstart.py'))['get_config']()
+  config.seed = 5
+  (tmp_path / 'config.json').write_text(config_lib.to_json(config))
   done = run(CONFIG, f'--workdir={tmp_path}')
   assert done.returncode == 2
   assert 'seed: 5 -> 0' in done.stderr

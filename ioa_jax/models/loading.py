@@ -6,8 +6,10 @@ from collections.abc import Sequence
 import dataclasses
 import pathlib
 
+import jax
 import tokenizers
 
+from ioa_jax import sharding
 from ioa_jax.models import decoder, huggingface
 
 
@@ -32,11 +34,18 @@ class Model:
     return self.tokenizer.decode(list(tokens))
 
 
-def load(directory: pathlib.Path, name: str, *, scan_unroll: int = 1) -> Model:
+def load(
+  directory: pathlib.Path,
+  name: str,
+  *,
+  scan_unroll: int = 1,
+  mesh: jax.sharding.Mesh | None = None,
+) -> Model:
   """Reads a Hugging Face model directory.
 
   Args:
     scan_unroll: see `DecoderConfig`.
+    mesh: where the parameters lie; None is the first local device.
 
   Raises:
     ModelError: naming the file that is missing or damaged.
@@ -54,5 +63,8 @@ def load(directory: pathlib.Path, name: str, *, scan_unroll: int = 1) -> Model:
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
   except Exception as e:  # The library raises bare Exception.
     raise huggingface.ModelError(f'{path}: not a tokenizer ({e}).') from None
-  params = huggingface.load_params(directory, config)
+  shardings = None
+  if mesh is not None:
+    shardings = sharding.param_shardings(mesh, decoder.abstract_params(config))
+  params = huggingface.load_params(directory, config, shardings=shardings)
   return Model(name, directory, config, params, tokenizer)

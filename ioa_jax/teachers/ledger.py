@@ -1,129 +1,246 @@
 """Every completion a teacher was paid for, durable before it is used.
 
-One sqlite file in WAL mode. The key of a row is the hash of the full request,
-so a restart asks for nothing twice and finds everything it asked for.
+One sqlite file in WAL mode with two tables. `completions` has one answer per
+request, found by the hash of the full request, so a restart asks for nothing
+twice. `calls` has one row for each call that cost or may have cost something:
+
+  sent      on its way; counted at its worst case until settled. A row left
+            behind by a killed process stays: the server may have charged it.
+  lost      the connection broke after sending: likewise counted in full.
+  stored    its answer is in `completions`.
+  rejected  paid for and not usable (wrong schema, empty); `note` has it.
+
+Dropping a completion leaves its calls: the money stays spent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+import contextlib
 import dataclasses
-import hashlib
 import json
 import pathlib
 import sqlite3
+import threading
 from typing import Any
 
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (version INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS completions (
-  key TEXT PRIMARY KEY, request TEXT NOT NULL, text TEXT NOT NULL,
-  finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
-  completion_tokens INTEGER NOT NULL);
-"""
+from ioa_jax.teachers import ledger_file
+from ioa_jax.teachers.ledger_file import LedgerError
+from ioa_jax.teachers.requests import Budget, Completion, Request
 
-
-class LedgerError(ValueError):
-  """The ledger file cannot be used as it is."""
+_COLUMNS = tuple(f.name for f in dataclasses.fields(Completion))
 
 
 class BudgetExceeded(ValueError):
   """The next request could cross the budget; nothing was sent."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Request:
-  """All that determines a completion; its hash is the ledger's key."""
-
-  model: str
-  prompt: str
-  temperature: float
-  top_k: int
-  top_p: float
-  max_tokens: int
-  sample_index: int = 0
-
-  def key(self) -> str:
-    text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-  def seed(self) -> int:
-    """The sampler's seed: the same request has the same text anywhere."""
-    return int(self.key()[:8], 16)
-
-
-@dataclasses.dataclass(frozen=True)
-class Completion:
-  """A teacher's answer. `finish_reason` is 'stop' or 'length'."""
-
-  text: str
-  finish_reason: str
-  prompt_tokens: int
-  completion_tokens: int
-
-
 class Ledger:
-  """The open file. Single writer."""
+  """The open file. Any thread may call; writes go one at a time.
 
-  def __init__(self, path: pathlib.Path):
+  Args:
+    begin_new: also begin a new ledger where the old one is damaged (it is set
+      aside first) or was set aside before. Without it that is an error, since
+      a new ledger means paying for everything again.
+    read_only: never writes, migrates or creates.
+
+  Raises:
+    LedgerError: no such file (read only), another version, damaged.
+  """
+
+  def __init__(
+    self,
+    path: pathlib.Path,
+    *,
+    begin_new: bool = False,
+    read_only: bool = False,
+  ):
     self._path = path
-    try:
-      self._db = sqlite3.connect(path)
-      self._db.execute('PRAGMA journal_mode=WAL')
-      # FULL: a commit is on disk before its completion is used.
-      self._db.execute('PRAGMA synchronous=FULL')
-      self._db.executescript(_SCHEMA)
-      row = self._db.execute('SELECT version FROM meta').fetchone()
-    except sqlite3.DatabaseError as e:
-      raise LedgerError(
-        f'{path}: not a readable ledger ({e}). Move it aside; completions in '
-        'it are then paid for again.'
-      ) from e
-    if row is None:
-      self._db.execute('INSERT INTO meta VALUES (?)', (_VERSION,))
-      self._db.commit()
-    elif row[0] != _VERSION:
-      raise LedgerError(
-        f'{path}: ledger version {row[0]}, this program reads {_VERSION}. Use '
-        'the version that wrote it, or another work directory.'
-      )
+    self._lock = threading.RLock()
+    self._db = (
+      ledger_file.open_read_only(path)
+      if read_only
+      else ledger_file.open_to_write(path, begin_new=begin_new)
+    )
+
+  @contextlib.contextmanager
+  def _transaction(self, synchronous: str = 'FULL'):
+    """Commits on leaving; with FULL, to the disk."""
+    with self._lock:
+      try:
+        self._db.execute(f'PRAGMA synchronous={synchronous}')
+        self._db.execute('BEGIN IMMEDIATE')
+        try:
+          yield self._db
+          self._db.execute('COMMIT')
+        except BaseException:
+          if self._db.in_transaction:
+            self._db.execute('ROLLBACK')
+          raise
+      except sqlite3.Error as e:
+        raise LedgerError(
+          f'{self._path}: cannot be written ({e}); what was stored is kept.'
+        ) from e
+
+  def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple]:
+    with self._lock:
+      try:
+        return self._db.execute(query, values).fetchall()
+      except sqlite3.Error as e:
+        raise LedgerError(f'{self._path}: cannot be read ({e}).') from e
 
   def find(self, requests: Sequence[Request]) -> list[Completion | None]:
     """The stored completion of each request, or None."""
-    found = []
-    for request in requests:
-      row = self._db.execute(
-        'SELECT text, finish_reason, prompt_tokens, completion_tokens '
-        'FROM completions WHERE key = ?',
-        (request.key(),),
-      ).fetchone()
-      found.append(Completion(*row) if row else None)
-    return found
+    query = f'SELECT {", ".join(_COLUMNS)} FROM completions WHERE key = ?'
+    found = [self._rows(query, (r.key(),)) for r in requests]
+    return [Completion(*rows[0]) if rows else None for rows in found]
 
   def store(self, pairs: Iterable[tuple[Request, Completion]]) -> None:
-    """Writes in one transaction; durable when this returns."""
-    with self._db:
-      self._db.executemany(
-        'INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)',
-        [
-          (r.key(), json.dumps(dataclasses.asdict(r), sort_keys=True), c.text,
-           c.finish_reason, c.prompt_tokens, c.completion_tokens)
-          for r, c in pairs
-        ],
-      )  # fmt: skip
+    """Writes answers that no call was reserved for; durable on return."""
+    with self._transaction() as db:
+      for request, completion in pairs:
+        if _insert(db, request, completion):
+          db.execute(
+            'INSERT INTO calls (key, state, prompt_tokens, completion_tokens, '
+            "price_usd, response_id) VALUES (?, 'stored', ?, ?, ?, ?)",
+            (request.key(), *_usage(completion), completion.response_id),
+          )
+
+  def reserve(
+    self,
+    request: Request,
+    *,
+    prompt_tokens: int,
+    completion_tokens: int,
+    price_usd: float,
+    budget: Budget,
+  ) -> int:
+    """Counts a call at its worst case, before it is sent.
+
+    Returns:
+      The call, for exactly one of `settle`, `reject`, `lose`, `release`.
+
+    Raises:
+      BudgetExceeded: all that was spent, what is under way and this call could
+        together cross the budget. Nothing is written.
+    """
+    # NORMAL: survives the process, which is what the count is for; only an
+    # answer is worth waiting for the disk.
+    with self._transaction('NORMAL') as db:
+      spent = _sums(db)
+      crossed = budget.crossed_by(
+        spent['prompt_tokens'] + prompt_tokens,
+        spent['completion_tokens'] + completion_tokens,
+        spent['price_usd'] + price_usd,
+      )
+      if crossed:
+        raise BudgetExceeded(
+          f'teacher budget: teacher.{", teacher.".join(crossed)} does not '
+          f'allow the next call, which may take {prompt_tokens} prompt and '
+          f'{completion_tokens} completion tokens; spent or under way are '
+          f'{spent["prompt_tokens"]} and {spent["completion_tokens"]} '
+          f'(${spent["price_usd"]:.4f}). Raise it; what was paid for is kept.'
+        )
+      return db.execute(
+        'INSERT INTO calls (key, state, prompt_tokens, completion_tokens, '
+        "price_usd) VALUES (?, 'sent', ?, ?, ?)",
+        (request.key(), prompt_tokens, completion_tokens, price_usd),
+      ).lastrowid
+
+  def settle(self, call: int, request: Request, answer: Completion) -> None:
+    """Stores the answer of a reserved call; durable when this returns."""
+    with self._transaction() as db:
+      # Another process may have answered the same request meanwhile.
+      new = _insert(db, request, answer)
+      self._close_call(db, call, 'stored' if new else 'rejected', answer,
+                       '' if new else 'already answered')  # fmt: skip
+
+  def reject(self, call: int, answer: Completion, why: str) -> None:
+    """Records a paid answer that is not used; durable when this returns."""
+    note = json.dumps({
+      'why': why, 'discarded': answer.discarded, 'reasoning': answer.reasoning
+    })  # fmt: skip
+    with self._transaction() as db:
+      self._close_call(db, call, 'rejected', answer, note)
+
+  def _close_call(self, db, call, state, answer, note):
+    db.execute(
+      'UPDATE calls SET state = ?, prompt_tokens = ?, completion_tokens = ?, '
+      'price_usd = ?, response_id = ?, note = ? WHERE id = ?',
+      (state, *_usage(answer), answer.response_id, note, call),
+    )
+
+  def lose(self, call: int, why: str) -> None:
+    """The server may have charged this call, and its answer did not arrive."""
+    with self._transaction('NORMAL') as db:
+      db.execute(
+        "UPDATE calls SET state = 'lost', note = ? WHERE id = ?", (why, call)
+      )
+
+  def release(self, call: int) -> None:
+    """The server did not take the call, so it cost nothing."""
+    with self._transaction('NORMAL') as db:
+      db.execute('DELETE FROM calls WHERE id = ?', (call,))
 
   def totals(self) -> dict[str, Any]:
-    """Calls and tokens paid for so far, over all starts of the run."""
-    calls, prompt, completion = self._db.execute(
-      'SELECT COUNT(*), COALESCE(SUM(prompt_tokens), 0), '
-      'COALESCE(SUM(completion_tokens), 0) FROM completions'
-    ).fetchone()
-    return {
-      'calls': calls,
-      'prompt_tokens': prompt,
-      'completion_tokens': completion,
-    }
+    """What was paid for so far, over all starts of the run.
+
+    Returns:
+      `completions` stored; `calls`, `prompt_tokens`, `completion_tokens` and
+      `price_usd` of answered calls; `unsettled` with the same four of calls
+      that may have been charged, at their worst case.
+    """
+    with self._lock:
+      ((completions,),) = self._rows('SELECT COUNT(*) FROM completions')
+      paid = _sums(self._db, ('stored', 'rejected'))
+      unsettled = _sums(self._db, ('sent', 'lost'))
+    return {'completions': completions, **paid, 'unsettled': unsettled}
+
+  def entries(self, prefix: str = '') -> Iterator[dict[str, Any]]:
+    """Stored completions whose key begins with `prefix`, in order of storing.
+
+    Yields:
+      `key`, `request` (a dict), and the fields of a Completion.
+    """
+    columns = ('key', 'request', *_COLUMNS)
+    keys = self._rows(
+      'SELECT key FROM completions WHERE substr(key, 1, ?) = ? ORDER BY rowid',
+      (len(prefix), prefix),
+    )
+    query = f'SELECT {", ".join(columns)} FROM completions WHERE key = ?'
+    for key in keys:
+      for row in self._rows(query, key):
+        entry = dict(zip(columns, row))
+        yield entry | {'request': json.loads(entry['request'])}
+
+  def drop(self, keys: Sequence[str]) -> None:
+    """Forgets answers; they are asked and paid for again when needed."""
+    with self._transaction() as db:
+      db.executemany(
+        'DELETE FROM completions WHERE key = ?', [(k,) for k in keys]
+      )
 
   def close(self) -> None:
     self._db.close()
+
+
+def _insert(db, request: Request, completion: Completion) -> bool:
+  """Whether the answer is new."""
+  marks = ', '.join('?' * len(_COLUMNS))
+  cursor = db.execute(
+    f'INSERT OR IGNORE INTO completions (key, request, {", ".join(_COLUMNS)}) '
+    f'VALUES (?, ?, {marks})',
+    (request.key(), request.to_json(), *dataclasses.astuple(completion)),
+  )
+  return cursor.rowcount == 1
+
+
+def _usage(c: Completion) -> tuple[int, int, float]:
+  return c.prompt_tokens, c.completion_tokens, c.price_usd
+
+
+def _sums(db, states: Sequence[str] | None = None) -> dict[str, Any]:
+  rows = db.execute('SELECT * FROM sums').fetchall()
+  kept = [r[1:] for r in rows if states is None or r[0] in states]
+  names = ('calls', 'prompt_tokens', 'completion_tokens', 'price_usd')
+  return {n: sum(r[i] for r in kept) for i, n in enumerate(names)}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+import math
 
 from ioa_jax.models import decoder
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.teachers import ledger as ledger_lib
-from ioa_jax.teachers.ledger import Completion, Ledger, Request
+from ioa_jax.teachers.ledger import Ledger
+from ioa_jax.teachers.requests import Budget, Completion, Request
 
 
 class LocalTeacher:
@@ -51,13 +53,28 @@ class LocalTeacher:
       ]
       done += len(batch)
 
+  def ask(
+    self,
+    ledger: Ledger,
+    requests: Sequence[Request],
+    *,
+    budget: Budget,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+  ) -> tuple[list[Completion], int]:
+    """As the other teachers' `ask`; only completion tokens are limited."""
+    limit = budget.max_completion_tokens
+    return ask(
+      self, ledger, requests, on_progress=on_progress,
+      max_completion_tokens=math.inf if limit is None else limit,
+    )  # fmt: skip
+
 
 def ask(
   teacher: LocalTeacher,
   ledger: Ledger,
   requests: Sequence[Request],
   *,
-  max_completion_tokens: int,
+  max_completion_tokens: float,
   on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Completion], int]:
   """Completions for `requests`, asking the teacher only for what is new.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import pathlib
 from typing import Any
 
-from absl import logging
 import jax
 import orbax.checkpoint as ocp
 
@@ -54,12 +53,17 @@ class Checkpoints:
     )
 
   def restore(
-    self, state: step_lib.TrainState, inputs: step_lib.Inputs
+    self,
+    state: step_lib.TrainState,
+    inputs: step_lib.Inputs,
+    say: Callable[[str], None],
   ) -> tuple[step_lib.TrainState, step_lib.Inputs, dict[str, Any]] | None:
     """The newest readable checkpoint, or None if the run has none.
 
     Args:
       state, inputs: of the same shapes and shardings as what was saved.
+      say: told about each checkpoint that cannot be read; those are deleted
+        only once an older one could be.
 
     Raises:
       CheckpointError: if there are checkpoints and none is readable.
@@ -76,12 +80,13 @@ class Checkpoints:
           ),
         )
       except Exception as e:  # Orbax has no common type for damaged files.
-        logging.warning(
-          'Checkpoint %d in %s is damaged (%s); falling back to the one '
-          'before it.', step, self._directory, str(e).splitlines()[0][:200],
-        )  # fmt: skip
-        self._manager.delete(step)
+        say(
+          f'Checkpoint {step} is damaged ({str(e).splitlines()[0][:120]}); '
+          'falling back to the one before it.'
+        )
         continue
+      for later in steps[: steps.index(step)]:
+        self._manager.delete(later)
       inputs = inputs.replace(curriculum=restored['curriculum'])
       return restored['state'], inputs, restored['progress']
     if steps:

