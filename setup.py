@@ -35,6 +35,16 @@ CORE = [
   'tensorboardX>=2.6.2,<3',
 ]  # fmt: skip
 
+EVAL = [
+  # ROUGE-L as MiniLLM and most papers report it; unchanged since 2022.
+  'rouge-score>=0.1.2,<0.2',
+  # Maths equivalence. Its wrong verdicts that `maths` guards against are pinned
+  # by tests, so another minor version is a decision.
+  'math-verify>=0.9,<0.10',
+  # MinHash for near-duplicates; 2.0 is what was tried.
+  'datasketch>=2.0,<3',
+]
+
 HTTP = [
   # 3 moved to another HTTP library; what is used here is checked with it.
   'openai>=3.23,<4',
@@ -43,7 +53,9 @@ HTTP = [
 ]
 
 EXTRAS = {
+  'eval': EVAL,
   'test': [
+    *EVAL,
     'pytest>=8.2,<10',
     'hypothesis>=6.100,<7',
     'ruff>=0.12,<1',

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import math
+
+import numpy as np
 
 _Z95 = 1.959963984540054
 
@@ -26,3 +29,28 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
   low = min((centre - half) / scale, p)
   high = max((centre + half) / scale, p)
   return max(low, 0.0), min(high, 1.0)
+
+
+def bootstrap_mean(
+  values: Sequence[float], *, seed: int, resamples: int = 2000
+) -> tuple[float, float]:
+  """The 95 % percentile bootstrap interval of a mean over items.
+
+  For scores that are no single yes or no (ROUGE-L, pass@k from several
+  samples). Items are drawn, not samples: answers to one item are not
+  independent.
+
+  Raises:
+    ValueError: without any value.
+  """
+  if not len(values):
+    raise ValueError('bootstrap_mean: no values.')
+  array = np.asarray(values, np.float64)
+  rng = np.random.default_rng(seed)
+  # One resample at a time keeps memory at one row of indices.
+  means = [
+    array[rng.integers(0, len(array), len(array))].mean()
+    for _ in range(resamples)
+  ]
+  low, high = np.quantile(means, (0.025, 0.975))
+  return float(low), float(high)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+import math
 
 from ioa_jax.records import Probe, Score
 
@@ -38,3 +39,21 @@ def score(
 def mean_score(scores: Mapping[str, Score]) -> float:
   """Mean over modules, each weighing the same whatever its probes."""
   return sum(s.mean for s in scores.values()) / len(scores)
+
+
+def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
+  """The unbiased estimate of Chen et al. (2021), arXiv:2107.03374, Eq. 1.
+
+  The share of k-subsets of the samples with a correct one in it; 1 - (1 - p)^k
+  with p = c/n would be too low.
+
+  Raises:
+    ValueError: with fewer samples than k.
+  """
+  if not 0 <= num_correct <= num_samples or not 1 <= k <= num_samples:
+    raise ValueError(
+      f'pass@{k}: {num_correct} correct of {num_samples} samples; k must be '
+      'between 1 and the number of samples.'
+    )
+  wrong = num_samples - num_correct
+  return 1.0 - math.comb(wrong, k) / math.comb(num_samples, k)

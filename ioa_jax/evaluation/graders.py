@@ -1,0 +1,194 @@
+"""Completions to verdicts: numbers, multiple choice, ROUGE-L.
+
+Maths equivalence is in `maths`, code in `code`: both need another process. A
+completion in which no answer is found is wrong, with the reason `no_answer`;
+nothing is guessed from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+from fractions import Fraction
+import functools
+import re
+
+_MAX_NUMBER_CHARS = 64
+# ASCII digits only (`\d` takes every script's); commas only between groups of
+# three, so `1,23` is no number. No exponent: `1e99999999` would cost gigabytes.
+_NUMBER = re.compile(
+  r'(?<![\w.])(?<![0-9],)[-+]?\$?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)'
+  r'(?:\.[0-9]+)?(?:\s*/\s*[0-9]+)?|\.[0-9]+)(?!,?[0-9]|[eE][-+]?[0-9])'
+)
+_MINUS = str.maketrans({'−': '-', '–': '-'})
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  """One graded completion.
+
+  Attributes:
+    correct: the decision.
+    reason: 'equal', 'different', 'no_answer', or what stopped the grader.
+    extracted: the span that was compared, '' if none was found.
+  """
+
+  correct: bool
+  reason: str
+  extracted: str
+
+
+def last_boxed(text: str) -> str | None:
+  r"""The content of the last `\boxed{...}` with balanced braces, or None.
+
+  Only the last one counts: several boxes would otherwise be one set of answers
+  and a model could name them all. An unbalanced last box is no answer, not a
+  reason to take an earlier one.
+  """
+  start = max(text.rfind('\\boxed{'), text.rfind('\\fbox{'))
+  if start < 0:
+    return None
+  begin = text.index('{', start) + 1
+  depth, i = 1, begin
+  while i < len(text):
+    if text[i] == '\\':
+      i += 2  # An escaped brace does not count.
+      continue
+    depth += {'{': 1, '}': -1}.get(text[i], 0)
+    if depth == 0:
+      return text[begin:i].strip()
+    i += 1
+  return None
+
+
+def parse_number(text: str) -> Fraction | None:
+  """The exact value of a decimal or fraction with optional sign, $, commas."""
+  text = text.translate(_MINUS).strip().rstrip('.').replace('\\$', '$')
+  text = text.removesuffix('\\%').removesuffix('%').strip()
+  if len(text) > _MAX_NUMBER_CHARS or not _NUMBER.fullmatch(text):
+    return None
+  try:
+    return Fraction(re.sub(r'[$,\s]', '', text))
+  except (ValueError, ZeroDivisionError):
+    return None
+
+
+def last_number(text: str) -> str | None:
+  """The last number in free text, as written."""
+  found = [m[0] for m in _NUMBER.finditer(text.translate(_MINUS))]
+  return found[-1] if found else None
+
+
+def gsm8k_gold(answer: str) -> str:
+  """What follows `####` in a GSM8K reference.
+
+  Raises:
+    ValueError: if there is no such mark or no number after it.
+  """
+  _, mark, final = answer.rpartition('####')
+  if not mark or parse_number(final) is None:
+    raise ValueError(f'no number after #### in {answer[-60:]!r}.')
+  return final.strip()
+
+
+def extract_number(completion: str) -> str | None:
+  r"""The answer of a word problem, the most explicit statement first.
+
+  After `####`, in the last `\boxed{}`, after "answer is", else the last number
+  of the text (lm-eval's flexible-extract). A mark without a number after it is
+  no answer.
+  """
+  if '####' in completion:
+    line = completion.rsplit('####', 1)[1].strip().split('\n')[0]
+    found = _NUMBER.search(line.translate(_MINUS))
+    return found[0] if found else None
+  if '\\boxed{' in completion:
+    boxed = last_boxed(completion)
+    return last_number(boxed) if boxed else None
+  stated = re.split(r'(?i)\banswer\s*(?:is|:|=)', completion)
+  if len(stated) > 1:
+    found = _NUMBER.search(stated[-1].translate(_MINUS))
+    if found:
+      return found[0]
+  return last_number(completion)
+
+
+def grade_number(completion: str, gold: str) -> Verdict:
+  """Whether the completion's number equals the gold, exactly.
+
+  Raises:
+    ValueError: if the gold is no number.
+  """
+  want = parse_number(gold)
+  if want is None:
+    raise ValueError(f'gold {gold!r} is not a number.')
+  found = extract_number(completion)
+  got = parse_number(found) if found else None
+  if got is None:
+    return Verdict(False, 'no_answer', found or '')
+  return Verdict(got == want, 'equal' if got == want else 'different', found)
+
+
+def extract_choice(completion: str, letters: str) -> str | None:
+  r"""The chosen letter: boxed, stated ("the answer is (C)"), alone on a line.
+
+  A letter inside a sentence ("A cell has ...") is not a choice. The last
+  statement counts; one that names two letters is no answer.
+  """
+  one = f'[{letters}]'
+  patterns = (
+    rf'\\boxed\{{\s*(?:\\text\{{)?\(?({one})\)?\}}?\s*\}}',
+    rf'(?i:\b(?:answer|correct (?:choice|option))\b(?:\s+is)?)\s*[:=]?\s*'
+    rf'[*$]*\s*\(?({one})\)?(?![\w\'])(?!\s*(?:or|and|,)\s*\(?{one}\b)',
+  )
+  found: tuple[int, str] | None = None
+  for pattern in patterns:
+    for match in re.finditer(pattern, completion):
+      if found is None or match.start() >= found[0]:
+        found = match.start(), match[1]
+  if found:
+    return found[1]
+  alone = re.findall(rf'(?m)^\s*\**\(?({one})(?:\)|\.|:)?\**\s*$', completion)
+  return alone[-1] if len(set(alone)) == 1 else None
+
+
+def grade_choice(completion: str, gold: str, letters: str = 'ABCD') -> Verdict:
+  """Whether the chosen letter is the gold one.
+
+  Raises:
+    ValueError: if the gold is not one of the letters.
+  """
+  if len(gold) != 1 or gold not in letters:
+    raise ValueError(f'gold {gold!r} is not one of {letters!r}.')
+  found = extract_choice(completion, letters)
+  if found is None:
+    return Verdict(False, 'no_answer', '')
+  return Verdict(
+    found == gold, 'equal' if found == gold else 'different', found
+  )
+
+
+@functools.cache
+def _rouge_scorer():
+  try:
+    from rouge_score import rouge_scorer
+  except ImportError:
+    raise ValueError(
+      'ROUGE-L needs the package rouge-score: pip install "ioa_jax[eval]".'
+    ) from None
+  return rouge_scorer.RougeScorer(['rougeL'], use_stemmer=True)
+
+
+def rouge_l_stemmed_f(completion: str, references: Sequence[str]) -> float:
+  """ROUGE-L F-measure with Porter stemming, the best over the references.
+
+  MiniLLM's variant, in [0, 1]; papers multiply by 100. Unstemmed or
+  whitespace-split variants differ by up to three points, hence the name.
+
+  Raises:
+    ValueError: without a reference.
+  """
+  if not references:
+    raise ValueError('ROUGE-L: no reference to compare with.')
+  scorer = _rouge_scorer()
+  return max(scorer.score(r, completion)['rougeL'].fmeasure for r in references)

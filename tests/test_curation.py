@@ -1,0 +1,212 @@
+"""Curation: what is dropped, on which evidence, and at what cost.
+
+The full size, with time and memory:
+
+  python -m tests.test_curation 100000
+"""
+
+import random
+import resource
+import sys
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+import pytest
+
+from ioa_jax import records
+from ioa_jax.adapter import curation
+
+pytest.importorskip('datasketch', reason='needs the extra "eval"')
+
+PROBE = (
+  'A farmer has 12 cows and 15 goats and sells 4 of the cows at the market; '
+  'how many animals are left?'
+)
+
+
+def lesson(problem, completion='The answer is 7.', **metadata):
+  return records.Lesson(
+    module='m', prereq=(), difficulty_tag='introductory', problem=problem,
+    completion=completion, solution={}, adapter_flags={}, metadata=metadata,
+  )  # fmt: skip
+
+
+def count_tokens(text):
+  return len(text.split())
+
+
+def curate(lessons, **arguments):
+  limits = {'min_tokens': 2, 'max_tokens': 50} | arguments
+  return curation.curate(lessons, count_tokens=count_tokens, **limits)
+
+
+def test_every_rejection_is_counted_with_its_evidence():
+  lessons = [
+    lesson('How many legs have three dogs and two birds?', request='first'),
+    lesson('  '),
+    lesson('why', completion='?', request='short'),
+    lesson('word ' * 60),
+    lesson('HOW many legs have three dogs, and two birds'),
+    lesson('Think: ' + PROBE),
+    lesson('What is asked?', completion=f'Solve it. {PROBE}'),
+    lesson('How many wings have three dogs and two birds?'),
+  ]
+  kept, rejected = curate(
+    lessons,
+    min_tokens=3,
+    contamination=curation.Contamination({'probes': [PROBE]}),
+    near_duplicates=curation.NearDuplicates(),
+  )
+  assert kept == [lessons[0], lessons[7]]
+  assert [(r.index, r.reason) for r in rejected] == [
+    (1, 'empty'), (2, 'too_short'), (3, 'too_long'), (4, 'near_duplicate'),
+    (5, 'contaminated'), (6, 'contaminated'),
+  ]  # fmt: skip
+  assert rejected[2].evidence == '64 tokens'
+  assert rejected[3].evidence == 'first'
+  assert rejected[4].evidence == ('probes: a farmer has 12 cows and 15 goats')
+  assert curation.count_reasons(rejected) == {
+    'contaminated': 2, 'empty': 1, 'too_short': 1, 'too_long': 1,
+    'near_duplicate': 1,
+  }  # fmt: skip
+
+
+def test_duplicates_are_remembered_across_calls_and_rejects_are_not():
+  seen = curation.NearDuplicates()
+  text = 'Add the two numbers three hundred and four hundred'
+  _, rejected = curate([lesson(text)], max_tokens=3, near_duplicates=seen)
+  assert rejected[0].reason == 'too_long'
+  assert curate([lesson(text)], near_duplicates=seen)[1] == []
+  assert len(curate([lesson(text)], near_duplicates=seen)[1]) == 1
+
+
+def test_a_threshold_of_one_keeps_what_differs_in_a_number():
+  text = 'A train goes {} miles in {} hours; how fast does it go on average?'
+  numbers = [(60, 2), (60, 3), (60, 2), (80, 2)]
+  lessons = [lesson(text.format(*n)) for n in numbers]
+  strict = curation.NearDuplicates(threshold=1.0)
+  kept, _ = curate(lessons, near_duplicates=strict)
+  assert [lessons.index(k) for k in kept] == [0, 1, 3]
+  loose = curation.NearDuplicates(threshold=0.5)
+  assert len(curate(lessons, near_duplicates=loose)[0]) == 1
+
+
+def _jaccard(a, b):
+  grams = [
+    {' '.join(w[i : i + 3]) for i in range(len(w) - 2)}
+    for w in (curation.words(a), curation.words(b))
+  ]
+  return len(grams[0] & grams[1]) / len(grams[0] | grams[1])
+
+
+def test_near_duplicates_agree_with_every_pair_compared():
+  """The index against the quadratic definition, on texts with many repeats."""
+  rng = random.Random(0)
+  vocabulary = [f'w{i}' for i in range(500)]
+  texts = []
+  for _ in range(300):
+    if texts and rng.random() < 0.5:
+      tokens = rng.choice(texts).split()
+      for _ in range(rng.randrange(4)):
+        tokens[rng.randrange(len(tokens))] = rng.choice(vocabulary)
+    else:
+      tokens = rng.choices(vocabulary, k=40)
+    texts.append(' '.join(tokens))
+  seen = curation.NearDuplicates(threshold=0.8)
+  kept, missed = [], 0
+  for text in texts:
+    earlier = seen.add(text, text)
+    expected = any(_jaccard(text, k) >= 0.8 for k in kept)
+    if earlier is not None:
+      assert _jaccard(text, earlier) >= 0.8  # No false alarm, ever.
+      continue
+    missed += expected
+    kept.append(text)
+  assert len(kept) < 250 and missed <= 5
+
+
+@pytest.mark.parametrize(
+  ('problem', 'found'),
+  [
+    ('a FARMER has 12 cows — and 15 goats!', True),
+    ('A farmer has 12 cows and 16 goats and sells 4 of them', False),
+    ('What is 3 + 4?', True),  # A short item counts as a whole problem
+    ('Tell me, what is 3 + 4?', False),  # and not as a part of one.
+    ('', False),
+  ],
+)
+def test_contamination(problem, found):
+  checker = curation.Contamination({'a': [PROBE], 'b': ['what is 3+4', '']})
+  assert (checker.find(problem) is not None) is found
+
+
+def test_overlap_does_not_cross_from_problem_to_completion():
+  checker = curation.Contamination({'a': ['one two three four five six']})
+  assert checker.find('one two three', 'four five six') is None
+  assert checker.find('x', 'one two three four five six') is not None
+
+
+def test_scripts_without_spaces_are_compared_too():
+  probe = '農夫は牛を十二頭とヤギを十五頭飼っています'
+  checker = curation.Contamination({'a': [probe]})
+  assert checker.find(f'問題。{probe}。') is not None
+
+
+@given(st.text())
+def test_any_text_is_its_own_duplicate(text):
+  seen = curation.NearDuplicates()
+  assert seen.add('a', text) is None
+  assert seen.add('b', text) == 'a'
+
+
+def test_arguments_are_checked():
+  with pytest.raises(ValueError, match=r'threshold 0 not in \(0, 1\]'):
+    curation.NearDuplicates(threshold=0)
+  with pytest.raises(ValueError, match='min_words 9'):
+    curation.Contamination({}, min_words=9)
+
+
+def measure(count):
+  """(seconds, bytes at most, kept) of curating `count` made-up lessons."""
+  rng = random.Random(0)
+  vocabulary = [f'word{i}' for i in range(20_000)]
+  probes = [' '.join(rng.choices(vocabulary, k=60)) for _ in range(3000)]
+  lessons = []
+  for i in range(count):
+    if i % 10 == 1:  # A near-duplicate.
+      tokens = lessons[-1].problem.split()
+      tokens[5] = 'changed'
+    elif i % 100 == 2:  # A leak.
+      tokens = rng.choice(probes).split()
+    else:
+      tokens = rng.choices(vocabulary, k=60)
+    completion = ' '.join(rng.choices(vocabulary, k=90))
+    lessons.append(lesson(' '.join(tokens), completion))
+  start = time.monotonic()
+  kept, rejected = curate(
+    lessons,
+    max_tokens=1000,
+    contamination=curation.Contamination({'probes': probes}),
+    near_duplicates=curation.NearDuplicates(),
+  )
+  seconds = time.monotonic() - start
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  assert len(kept) + len(rejected) == count
+  reasons = curation.count_reasons(rejected)
+  assert reasons['contaminated'] == count // 100
+  assert 0.97 <= reasons['near_duplicate'] / (count // 10) <= 1
+  return seconds, peak, len(kept)
+
+
+@pytest.mark.slow
+def test_cost_grows_in_proportion():
+  """A twentieth of 100,000 lessons in a twentieth of five minutes."""
+  seconds, _, _ = measure(5000)
+  assert seconds < 15
+
+
+if __name__ == '__main__':
+  seconds, peak, kept = measure(int(sys.argv[1]))
+  print(f'{sys.argv[1]} lessons, {kept} kept: {seconds:.1f} s, '
+        f'{peak / 2**20:.0f} MiB at most')  # fmt: skip
