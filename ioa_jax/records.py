@@ -103,13 +103,6 @@ class Score(_Record):
 
 
 @dataclasses.dataclass(frozen=True)
-class Solution(_Record):
-  steps: tuple[str, ...]
-  final_answer: str
-  verification: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Lesson(_Record):
   """One synthetic item, with METHOD §4's keys and its lineage.
 
@@ -132,20 +125,3 @@ class Lesson(_Record):
   solution: dict[str, Any]
   adapter_flags: dict[str, Any]
   metadata: dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage(_Record):
-  """A set of modules that is taught together and passed together.
-
-  Attributes:
-    modules: names, in the domain's order.
-    kind: 'teach' | 'consolidate'.
-    readiness: mean student score over the modules before teaching, in [0, 1].
-    max_steps: optimizer steps before the first remedial request.
-  """
-
-  modules: tuple[str, ...]
-  kind: str
-  readiness: float
-  max_steps: int

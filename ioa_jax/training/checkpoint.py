@@ -96,9 +96,6 @@ class Checkpoints:
       )
     return None
 
-  def wait(self) -> None:
-    self._manager.wait_until_finished()
-
   def close(self) -> None:
     self._manager.wait_until_finished()
     self._manager.close()

@@ -41,11 +41,7 @@ def build(
   examples: Sequence[Sequence[packing.Example]], length: int
 ) -> ProbeBank:
   """Packs `examples[k]`, the probes of module k, one slot each."""
-  packed = []
-  for module_examples in examples:
-    # One call per probe keeps track of which token is whose.
-    rows = packing.pack(module_examples, length)
-    packed.append(rows)
+  packed = [packing.pack(e, length) for e in examples]
   q = max(len(r['token']) for r in packed)
   p = max(len(e) for e in examples)
   k = len(examples)
