@@ -11,8 +11,8 @@ CORE = [
   # uses, and 0.12 (Python 3.12+) goes with flax >= 0.12.12.
   'jax>=0.10.2,<0.13,!=0.11.*',
   'flax>=0.12.8,<0.13',
-  # `optax.transforms` as used here is stable since 0.2.4.
-  'optax>=0.2.6,<0.3',
+  # 0.2.8 is what Muon with `consistent_rms` was tried with.
+  'optax>=0.2.8,<0.3',
   # CheckpointManager with `args`; 0.12 writes what older ones cannot read.
   'orbax-checkpoint>=0.12,<0.13',
   # 5 nests RoPE parameters in config.json; 4 is read, 5 is written.
@@ -31,6 +31,11 @@ CORE = [
   'networkx>=3.2,<4',
   # The report's HTML, with every model text escaped.
   'jinja2>=3.1,<4',
+  # What a teacher answers: its JSON is checked with one, and mended with the
+  # other before it is given up. Taxonomies are YAML.
+  'pydantic>=2.7,<3',
+  'json-repair>=0.40,<1',
+  'pyyaml>=6.0,<7',
   # TensorBoard events without TensorFlow; `clu` is no longer maintained.
   'tensorboardX>=2.6.2,<3',
 ]  # fmt: skip
@@ -48,8 +53,6 @@ EVAL = [
 HTTP = [
   # 3 moved to another HTTP library; what is used here is checked with it.
   'openai>=3.23,<4',
-  # `model_validate_json`; openai itself would take version 1.
-  'pydantic>=2.7,<3',
 ]
 
 EXTRAS = {

@@ -5,30 +5,28 @@ What needs more than one of them is here: asking a model, writing lessons.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import json
 
 import jax
 import ml_collections
-import numpy as np
+import pydantic
 
-from ioa_jax.adapter import arithmetic_lessons as adapter
+from ioa_jax.adapter import Level
 from ioa_jax.baselines import methods
-from ioa_jax.domains import arithmetic as domain
-from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import scoring
-from ioa_jax.models import decoder, loading
+from ioa_jax.models import decoder
 from ioa_jax.progress import Display
 from ioa_jax.records import Lesson, Probe, Score
 from ioa_jax.rundir import RunDirectory
 from ioa_jax.sampling import sampler as sampler_lib
-from ioa_jax.teachers import ledger as ledger_lib
-from ioa_jax.teachers import local
+from ioa_jax.subject import Subject
+from ioa_jax.teachers.ledger import Ledger
+from ioa_jax.teachers.requests import Budget, Completion, Request
 from ioa_jax.training import packing
 
-NAMES = [m.name for m in domain.MODULES]
-_KINDS = ('stage', 'remedial', 'bridging', 'rehearsal')
-Scores = tuple[dict[str, Score], dict[str, list[dict[str, str]]]]
+WrongAnswers = dict[str, list[dict[str, str]]]
+Scores = tuple[dict[str, Score], WrongAnswers]
 
 
 class Classroom:
@@ -38,133 +36,101 @@ class Classroom:
     self,
     config: ml_collections.ConfigDict,
     directory: RunDirectory,
-    teacher: loading.Model,
-    student: loading.Model,
+    subject: Subject,
     mesh: jax.sharding.Mesh,
     display: Display,
   ):
     self.config = config
     self.method = methods.METHODS[config.method]
-    self.answer_format = (
-      self.method.answer_format or config.adapter.answer_format
-    )
+    self.answer_format = methods.answer_format(config)
     self.directory = directory
-    self.student = student
+    self.subject = subject
+    self.domain = subject.domain
+    self.names = [m.name for m in subject.domain.MODULES]
+    self.student = subject.student
     self.mesh = mesh
     self.display = display
-    self.ledger = ledger_lib.Ledger(directory.path / 'ledger.sqlite')
+    self.ledger = Ledger(directory.path / 'ledger.sqlite')
     self.cached = 0
-    self.teacher_model = teacher
-    self.teacher = local.LocalTeacher(
-      teacher.name,
-      teacher.params,
-      self._sampler(teacher),
-      batch_size=config.teacher.batch_size,
-      encode=lambda text: teacher.encode(tokenizer_lib.reverse_digits(text)),
-      decode=lambda ids: tokenizer_lib.reverse_digits(teacher.decode(ids)),
+    self.logged = 0
+    self.lessons: list[Lesson] = []
+    self._budget = Budget(
+      config.teacher.max_completion_tokens,
+      max_usd=config.teacher.get('max_usd'),
     )
-    self._student_sampler = self._sampler(student)
-
-  def _sampler(self, model):
-    return sampler_lib.Sampler(
-      model.config,
-      stop_tokens=[tokenizer_lib.EOS_ID],
-      batch_size=self.config.teacher.batch_size,
-      max_new_tokens=self.config.teacher.max_tokens,
+    self._student_sampler = sampler_lib.Sampler(
+      self.student.config,
+      stop_tokens=subject.codec.stop_tokens,
+      batch_size=config.student.batch_size,
+      max_new_tokens=config.student.max_tokens,
     )
 
   def ask_teacher(self, probes: Sequence[Probe], phase: str) -> Scores:
     """The teacher's scores; its answers are in the ledger like any others."""
-    requests = [
-      ledger_lib.Request(
-        self.teacher.name, p.prompt, 0.0, 0, 1.0, self.config.teacher.max_tokens
-      )
-      for p in probes
-    ]
-    completions = self._ask(requests, phase)
-    return scoring.score(
-      probes, [c.text for c in completions], domain.is_correct
-    )
+    self.display.update(phase=phase)
+    completions = self._ask([self.subject.adapter.question(p) for p in probes])
+    texts = [c.text for c in completions]
+    return scoring.score(probes, texts, self.domain.is_correct)
 
   def ask_student(
     self, params: decoder.Params, probes: Sequence[Probe], phase: str
   ) -> Scores:
     """Greedy answers of a student, graded."""
     texts: list[str] = []
-    greedy = sampler_lib.Sampling(max_tokens=self.config.teacher.max_tokens)
-    prompts = [self._encode(p.prompt) for p in probes]
+    codec = self.subject.codec
+    greedy = sampler_lib.Sampling(max_tokens=self.config.student.max_tokens)
+    prompts = [codec.prompt(p.prompt) for p in probes]
     self.display.update(phase=phase, done=0, total=len(probes))
     for batch in self._student_sampler(
       params, prompts, [greedy] * len(probes), [0] * len(probes)
     ):
-      texts += [
-        tokenizer_lib.reverse_digits(self.student.decode(g.tokens))
-        for g in batch
-      ]
+      texts += [codec.decode(g.tokens) for g in batch]
       self.display.update(done=len(texts))
-    return scoring.score(probes, texts, domain.is_correct)
+    return scoring.score(probes, texts, self.domain.is_correct)
 
-  def _encode(self, text):
-    return self.student.encode(tokenizer_lib.reverse_digits(text))
-
-  def _ask(self, requests, phase):
-    self.display.update(phase=phase, done=0, total=len(requests))
+  def _ask(
+    self,
+    requests: Sequence[Request],
+    response_model: type[pydantic.BaseModel] | None = None,
+  ) -> list[Completion]:
+    self.display.update(done=0, total=len(requests))
 
     def on_progress(done, total):
       tokens = self.ledger.totals()['completion_tokens']
       self.display.update(done=done, total=total, teacher_tokens=tokens)
 
-    completions, cached = local.ask(
-      self.teacher, self.ledger, requests,
-      max_completion_tokens=self.config.teacher.max_completion_tokens,
-      on_progress=on_progress,
+    completions, cached = self.subject.teacher.ask(
+      self.ledger, requests, budget=self._budget,
+      response_model=response_model, on_progress=on_progress,
     )  # fmt: skip
     self.cached += cached
     return completions
 
-  def plan(
-    self, module: str, kind: str, stage: int, round: int
-  ) -> list[adapter.Item]:
-    """The items of one module; the same ones whenever this is called."""
-    c = self.config.adapter
-    per_seed = {
-      'stage': c.items_per_seed,
-      'bridging': c.items_per_seed,
-      'remedial': c.remedial_items_per_seed,
-      'rehearsal': c.rehearsal_items_per_seed,
-    }[kind]
-    return adapter.plan_items(
-      module,
-      domain.seeds(module, c.seeds_per_module),
-      kind=kind,
-      items_per_seed=per_seed,
-      answer_format=self.answer_format,
-      smallest_first=c.smallest_first,
-      stage_id=stage,
-      round=round,
-      rng=np.random.default_rng(
-        [
-          self.config.seed,
-          NAMES.index(module),
-          stage,
-          round,
-          _KINDS.index(kind),
-        ]
-      ),
-    )
-
   def supply(
-    self, wanted: Sequence[tuple[str, str]], stage: int, round: int, step: int
+    self,
+    wanted: Sequence[tuple[str, str]],
+    stage: int,
+    round: int,
+    step: int,
+    levels: Mapping[str, Level],
   ) -> list[Lesson]:
-    """Lessons for (module, kind) pairs, appended to `lessons.jsonl`."""
-    items = [i for m, kind in wanted for i in self.plan(m, kind, stage, round)]
-    requests = [
-      i.request(self.teacher.name, self.config.teacher.max_tokens)
-      for i in items
+    """Lessons for (module, kind) pairs, appended to `lessons.jsonl`.
+
+    Args:
+      levels: where the student stands in each module.
+    """
+    adapter = self.subject.adapter
+    items = [
+      item
+      for module, kind in wanted
+      for item in adapter.plan(
+        module, kind, stage=stage, round=round, level=levels[module]
+      )
     ]
     before = self.ledger.totals()['completion_tokens']
-    completions = self._ask(requests, 'writing lessons')
-    lessons, rejected = adapter.curate(items, requests, completions)
+    self.display.update(phase='writing lessons')
+    lessons, rejected = adapter.write(items, self._ask, self.lessons)
+    self.lessons += lessons
     self.directory.append_lines('lessons.jsonl', (x.to_json() for x in lessons))
     self.log([{
       'event': 'supply', 'step': step, 'stage': stage,
@@ -174,8 +140,15 @@ class Classroom:
     }])  # fmt: skip
     return lessons
 
+  def recall(self, count: int) -> None:
+    """Takes up the first `count` lessons of an earlier start; drops others."""
+    self.directory.keep_lines('lessons.jsonl', lambda i, _: i < count)
+    lines = self.directory.read_lines('lessons.jsonl')
+    self.lessons = [Lesson.from_json(line) for line in lines]
+
   def log(self, events: Sequence[dict]) -> None:
     self.directory.append_lines('metrics.jsonl', map(json.dumps, events))
+    self.logged += len(events)
 
   def examples(self, lessons: Sequence[Lesson]) -> dict[str, list]:
     grouped: dict[str, list[packing.Example]] = {}
@@ -186,6 +159,5 @@ class Classroom:
     return grouped
 
   def example(self, prompt: str, completion: str) -> packing.Example:
-    return packing.Example(
-      self._encode(prompt), [*self._encode(completion), tokenizer_lib.EOS_ID]
-    )
+    codec = self.subject.codec
+    return packing.Example(codec.prompt(prompt), codec.answer(completion))

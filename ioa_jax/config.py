@@ -16,15 +16,32 @@ class ConfigError(ValueError):
   """A configuration that cannot be run; one line that says what to change."""
 
 
-# field: (test, what is wanted).
+# The field's path, or its last part: (test, what is wanted).
 _RANGES = {
+  'domain.kind': (
+    lambda v: v in ('arithmetic', 'text'),
+    "'arithmetic' or 'text'",
+  ),
+  'teacher.kind': (
+    lambda v: v in ('local', 'openai', 'replay'),
+    "'local', 'openai' or 'replay'",
+  ),
+  'grader': (
+    lambda v: v in ('number', 'maths', 'choice', 'last_line'),
+    "'number', 'maths', 'choice' or 'last_line'",
+  ),
+  'near_duplicate': (lambda v: 0 < v <= 1, 'in (0, 1]'),
+  'confirm_samples': (lambda v: v >= 1, '>= 1: an unchecked answer is none'),
+  'max_probes': (lambda v: v >= 1, '>= 1'),
   'method': (lambda v: v in METHODS, f'one of {sorted(METHODS)}'),
   'tau_gap': (lambda v: 0 <= v < 1, 'in [0, 1)'),
   'target_share': (lambda v: 0 < v <= 1, 'in (0, 1]'),
-  'alpha': (lambda v: 0 <= v <= 1, 'in [0, 1]'),
+  'identifier.alpha': (lambda v: 0 <= v <= 1, 'in [0, 1]'),
   'tau_zpd': (lambda v: v >= 0, '>= 0'),
   'zpd': (lambda v: v in ('readiness', 'literal'), "'readiness' or 'literal'"),
   'consolidation_share': (lambda v: 0 <= v < 1, 'in [0, 1)'),
+  'scoring': (lambda v: v in ('in_step', 'graded'), "'in_step' or 'graded'"),
+  'rank': (lambda v: v >= 0, '>= 0 (0 trains all weights)'),
   'tau_mastery': (lambda v: 0 < v <= 1, 'in (0, 1]'),
   'min_probes': (lambda v: v >= 1, '>= 1'),
   'probe_every_steps': (lambda v: v >= 1, '>= 1'),
@@ -37,6 +54,7 @@ _RANGES = {
   'replay_share': (lambda v: 0 <= v < 1, 'in [0, 1)'),
   'need_floor': (lambda v: 0 < v <= 1, 'in (0, 1]'),
   'average_decay': (lambda v: 0 <= v < 1, 'in [0, 1)'),
+  'optimizer.name': (lambda v: v in ('adamw', 'muon'), "'adamw' or 'muon'"),
   'learning_rate': (lambda v: v > 0, '> 0'),
   'seeds_per_module': (lambda v: v >= 1, '>= 1'),
   'items_per_seed': (lambda v: v >= 1, '>= 1'),
@@ -56,7 +74,9 @@ def validate(config: ml_collections.ConfigDict) -> None:
     ConfigError: naming the field, its value, and what is wanted.
   """
   for path, value in flatten(config).items():
-    test, wanted = _RANGES.get(path.rpartition('.')[2], (None, ''))
+    test, wanted = _RANGES.get(
+      path, _RANGES.get(path.rpartition('.')[2], (None, ''))
+    )
     if test and not test(value):
       raise ConfigError(
         f'config.{path} is {value!r}, wanted {wanted}. Set '

@@ -17,17 +17,15 @@ import ml_collections
 from ioa_jax import config as config_lib
 from ioa_jax import progress as progress_lib
 from ioa_jax import rundir, sharding, teaching
-from ioa_jax.classroom import NAMES, Classroom
-from ioa_jax.domains import arithmetic as domain
-from ioa_jax.domains import tokenizer as tokenizer_lib
+from ioa_jax import subject as subject_lib
+from ioa_jax.classroom import Classroom
 from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.identifier import diagnosis as diagnosis_lib
-from ioa_jax.models import huggingface, loading, model_card
+from ioa_jax.models import huggingface, lora, model_card, peft
 from ioa_jax.organizer import curriculum as organizer
 from ioa_jax.report import page
 from ioa_jax.training import gate as gate_lib
 
-ASSETS = pathlib.Path(__file__).parent / 'assets' / 'arithmetic'
 Record = dict[str, Any]
 
 
@@ -47,8 +45,7 @@ def run(
   """
   config_lib.validate(config)
   mesh = sharding.make_mesh(**config.mesh)
-  teacher = _load(config.teacher, 'teacher', mesh)
-  student = _load(config.student, 'student', mesh)
+  subject = subject_lib.open_subject(config, mesh)
   directory = rundir.RunDirectory(workdir, config)
   if results := directory.read_json('results.json'):
     display.say(f'{workdir}: finished before; see its report.html.')
@@ -57,7 +54,7 @@ def run(
     return results
 
   with jax.set_mesh(mesh):
-    room = Classroom(config, directory, teacher, student, mesh, display)
+    room = Classroom(config, directory, subject, mesh, display)
     return _run(room)
 
 
@@ -78,28 +75,17 @@ def _run(room: Classroom) -> Record | None:
   return results
 
 
-def _load(
-  config: ml_collections.ConfigDict, role: str, mesh: jax.sharding.Mesh
-) -> loading.Model:
-  directory, name = pathlib.Path(config.model), pathlib.Path(config.model).name
-  if config.model == 'builtin':
-    directory, name = ASSETS / role, f'builtin-{role}'
-  return loading.load(
-    directory, name, scan_unroll=config.scan_unroll, mesh=mesh
-  )
-
-
 def diagnose(room: Classroom) -> Record:
   """P_T and P_S on the gate probes; gaps, severity and targets."""
   start = time.monotonic()
-  probes = domain.probes('gate', room.answer_format)
+  probes = room.domain.probes('gate', room.answer_format)
   teacher, _ = room.ask_teacher(probes, 'probing the teacher')
   student, wrong = room.ask_student(
     room.student.params, probes, 'probing the student'
   )
   found = diagnosis_lib.diagnose(
-    domain.MODULES, teacher, student, wrong,
-    domain=room.config.domain, **room.config.identifier,
+    room.domain.MODULES, teacher, student, wrong,
+    domain=room.subject.name, **room.config.identifier,
   )  # fmt: skip
   return found | {'seconds': time.monotonic() - start}
 
@@ -108,7 +94,7 @@ def organise(room: Classroom, diagnosis: Record) -> Record:
   """Stages in the zone of proximal development, with their step budgets."""
   c = room.config
   return organizer.organise(
-    diagnosis, domain.MODULES,
+    diagnosis, room.domain.MODULES,
     ordered=room.method.ordered,
     total_steps=c.train.total_steps,
     probe_every_steps=c.gate.probe_every_steps,
@@ -135,16 +121,15 @@ def evaluate(
 ) -> Record:
   """Held-out scores of teacher, student before and after; the run's account."""
   start = time.monotonic()
-  probes = domain.probes('held_out', room.answer_format)
+  probes = room.domain.probes('held_out', room.answer_format)
   # The teacher is held to its best format, whatever the student was taught.
   teacher, _ = room.ask_teacher(
-    domain.probes('held_out', 'steps'), 'evaluating the teacher'
+    room.domain.probes('held_out', 'steps'), 'evaluating the teacher'
   )
   before, _ = room.ask_student(
     room.student.params, probes, 'evaluating the base student'
   )
-  params = taught.state.average
-  after, _ = room.ask_student(params, probes, 'evaluating the student')
+  after, _ = room.ask_student(taught.params, probes, 'evaluating the student')
   account = taught.account
   seconds = {
     'diagnose': diagnosis['seconds'],
@@ -155,10 +140,11 @@ def evaluate(
   teacher_score = scoring.mean_score(teacher)
   after_score = scoring.mean_score(after)
   return {
+    'domain': diagnosis['domain'],
     'method': room.config.method,
     'teacher': {
-      'name': room.teacher.name,
-      'params': room.teacher_model.num_params,
+      'name': room.subject.teacher.name,
+      'params': room.subject.teacher_params,
       'score': teacher_score,
     },
     'student': {
@@ -176,7 +162,7 @@ def evaluate(
         'ci95': list(intervals.wilson(after[name].correct, after[name].n)),
         'n': after[name].n,
       }
-      for name in NAMES
+      for name in room.names
     },
     'stages': _stages(curriculum, taught.state.gate),
     'forgetting': _forgetting(room),
@@ -220,7 +206,7 @@ def _forgetting(room: Classroom) -> list[Record]:
   rows = []
   for line in room.directory.read_lines('metrics.jsonl'):
     event = json.loads(line)
-    if event['event'] == 'probe' and len(event['scores']) == len(NAMES):
+    if event['event'] == 'probe' and len(event['scores']) == len(room.names):
       rows.append({
         'after_stage': event['stage'],
         'step': event['step'],
@@ -234,20 +220,26 @@ def _forgetting(room: Classroom) -> list[Record]:
 
 def export(room: Classroom, taught: teaching.Taught, results: Record) -> None:
   """The student as a Hugging Face directory, with a card of the run."""
+  params = taught.params
+  if taught.adapters is not None:
+    spec = lora.LoraSpec(**room.config.student.lora)
+    peft.save(
+      room.directory.path / 'adapter', taught.adapters, spec,
+      base_model=room.config.student.model,
+    )  # fmt: skip
+    params = lora.merge(room.student.params, taught.adapters, spec)
   huggingface.save(
     room.directory.path / 'student',
     room.student.config,
-    jax.device_get(taught.state.average),
-    dtype='float32',
-    eos_token_id=tokenizer_lib.EOS_ID,
-    pad_token_id=tokenizer_lib.PAD_ID,
+    params,
+    dtype=room.config.student.export_dtype,
     source=room.student.directory,
     card=model_card.render(
       room.student.name,
       results=results,
       lineage={
-        'domain': room.config.domain,
-        'teacher': room.teacher.name,
+        'domain': results['domain'],
+        'teacher': room.subject.teacher.name,
         'lessons': results['lessons'],
         'config sha256': results['config_sha256'],
       },

@@ -8,11 +8,14 @@ import json
 import time
 from typing import Any
 
+import jax
 import numpy as np
 
 from ioa_jax import sharding
-from ioa_jax.classroom import NAMES, Classroom
-from ioa_jax.domains import arithmetic as domain
+from ioa_jax.adapter import Level
+from ioa_jax.classroom import Classroom, WrongAnswers
+from ioa_jax.models import decoder, lora
+from ioa_jax.records import Score
 from ioa_jax.training import checkpoint, loop, optimizer, probing, setup
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import gate as gate_lib
@@ -20,6 +23,7 @@ from ioa_jax.training import metrics as metrics_lib
 from ioa_jax.training import step as step_lib
 
 Record = dict[str, Any]
+WRONG_KEPT = 3  # Wrong answers of a module that a remedial request can show.
 
 
 @dataclasses.dataclass
@@ -27,17 +31,27 @@ class Account:
   """What a checkpoint must know besides arrays; restored with it."""
 
   lessons: int = 0
+  events: int = 0
   tokens: int = 0
   train_seconds: float = 0.0
   synthesise_seconds: float = 0.0
   teacher_cached: int = 0
+  # The student's latest wrong answers, which remedial requests show.
+  wrong: WrongAnswers = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Taught:
-  """The outcome: the final state and what it took."""
+  """The outcome: the final state and what it took.
+
+  Attributes:
+    params: of the taught student, for decoder and sampler.
+    adapters: what trained, if not all of it did.
+  """
 
   state: step_lib.TrainState
+  params: decoder.Params
+  adapters: lora.Adapters | None
   account: Account
   compilations: int
 
@@ -48,60 +62,78 @@ class Teaching:
   def __init__(self, room: Classroom, diagnosis: Record, curriculum: Record):
     c = room.config
     self._room = room
+    self._names = room.names
     self._curriculum = curriculum
-    self._account = Account()
+    self._account = Account(wrong=dict(diagnosis['wrong_answers']))
     self._last_save = 0
     self._mesh = room.mesh
     tx, self._learning_rate = optimizer.make(
       total_steps=c.train.total_steps, **c.optimizer
     )
-    gate_probes = domain.probes('gate', room.answer_format)
-    bank = probing.build(
-      [
-        [room.example(p.prompt, p.reference) for p in gate_probes
-         if p.module == name]
-        for name in NAMES
-      ],
-      c.train.row_length,
-    )  # fmt: skip
-    teacher = [diagnosis['modules'][name]['teacher'] for name in NAMES]
+    teacher = [diagnosis['modules'][name]['teacher'] for name in self._names]
     self._plan = setup.make_plan(
-      curriculum, NAMES,
+      curriculum, self._names,
       np.asarray([t['correct'] / t['n'] for t in teacher]),
       gated=room.method.gated,
       tau_mastery=c.gate.tau_mastery, min_probes=c.gate.min_probes,
       max_rounds=c.gate.max_rounds, on_stall=c.gate.on_stall,
     )  # fmt: skip
     mix = setup.make_mix(
-      diagnosis, curriculum['rehearsed'], NAMES,
+      diagnosis, curriculum['rehearsed'], self._names,
       weighting=room.method.weighting,
       replay_share=c.train.replay_share, need_floor=c.train.need_floor,
     )  # fmt: skip
     # A lesson never takes more than a row, so this many rows always suffice.
-    capacity = c.adapter.seeds_per_module * (
-      c.adapter.items_per_seed
-      + c.gate.max_rounds * c.adapter.remedial_items_per_seed
-    )
+    rows = room.subject.adapter.max_lessons(c.gate.max_rounds)
+    self._lora = _lora_spec(c.student.lora)
+    student = room.student.params
+    trained = student
+    if self._lora is not None:
+      trained = lora.init(self._lora, student, jax.random.key(c.seed))
     self.inputs = setup.make_inputs(
-      curriculum_lib.allocate([capacity] * len(NAMES), c.train.row_length),
-      mix, self._plan, bank, self._mesh,
+      curriculum_lib.allocate([rows] * len(self._names), c.train.row_length),
+      mix, self._plan, self._bank(), self._mesh,
       seed=c.seed, total_steps=c.train.total_steps,
       probe_every_steps=c.gate.probe_every_steps,
       average_decay=c.train.average_decay,
+      base=None if self._lora is None else student,
     )  # fmt: skip
     self.state = setup.make_state(
-      room.student.params, tx, diagnosis, NAMES, len(curriculum['stages']),
+      trained, tx, diagnosis, self._names, len(curriculum['stages']),
       self._mesh,
     )  # fmt: skip
     self._window = step_lib.Window(
-      room.student.config, tx,
-      batch_rows=c.train.batch_rows, num_steps=c.train.steps_per_window,
+      step_lib.Program(
+        room.student.config, tx, batch_rows=c.train.batch_rows, lora=self._lora
+      ),
+      num_steps=c.train.steps_per_window,
       state_shardings=sharding.state_shardings(self._mesh, self.state),
       metric_sharding=sharding.replicated(self._mesh),
     )  # fmt: skip
     self._checkpoints = checkpoint.Checkpoints(
       room.directory.path / 'checkpoints', keep=c.run.keep_checkpoints
     )
+
+  def _gate_probes(self):
+    return self._room.domain.probes('gate', self._room.answer_format)
+
+  def _bank(self) -> probing.ProbeBank | None:
+    """Probes for the step, unless answers need a grader."""
+    room = self._room
+    if room.config.gate.scoring == 'graded':
+      return None
+    return probing.build(
+      [
+        [room.example(p.prompt, p.reference) for p in self._gate_probes()
+         if p.module == name]
+        for name in self._names
+      ],
+      room.config.train.row_length,
+    )  # fmt: skip
+
+  def _params(self) -> decoder.Params:
+    """The averaged student, as decoder and sampler take it."""
+    return step_lib.assemble(self.state.average, self.inputs.base, self._lora)
 
   def resume(self) -> None:
     """Continues from the newest checkpoint, or prepares the first step."""
@@ -113,15 +145,13 @@ class Teaching:
       self.state, self.inputs, account = restored
       self._account = Account(**account)
       room.cached = self._account.teacher_cached
+      room.logged = self._account.events
       self._last_save = int(self.state.step)
       room.display.say(f'Continuing from step {self._last_save}.')
-    # What was written after that step is written again, the same.
-    step = self._last_save
+    # What was written after that checkpoint is written again, the same.
+    room.recall(self._account.lessons)
     room.directory.keep_lines(
-      'lessons.jsonl', lambda i, _: i < self._account.lessons
-    )
-    room.directory.keep_lines(
-      'metrics.jsonl', lambda _, line: restored and _step_of(line) <= step
+      'metrics.jsonl', lambda i, _: i < self._account.events
     )
     if not restored:
       self._first_lessons()
@@ -144,38 +174,69 @@ class Teaching:
     if not wanted:
       return
     start = time.monotonic()
-    lessons = self._room.supply(wanted, stage, round, step)
+    lessons = self._room.supply(wanted, stage, round, step, self._levels())
     self._account.lessons += len(lessons)
     self.inputs = setup.add_lessons(
-      self.inputs, self._room.examples(lessons), NAMES,
+      self.inputs, self._room.examples(lessons), self._names,
       self._room.config.train.row_length, self._mesh,
     )  # fmt: skip
     self._account.synthesise_seconds += time.monotonic() - start
 
+  def _levels(self) -> dict[str, Level]:
+    """Where the student stood at the latest probing of each module."""
+    correct_K, probed_K = jax.device_get(
+      (self.state.gate.correct_K, self.state.gate.probed_K)
+    )
+    return {
+      name: Level(
+        score=float(correct / probed) if probed else None,
+        wrong=self._account.wrong.get(name, []),
+      )
+      for name, correct, probed in zip(self._names, correct_K, probed_K)
+    }
+
   def supply(self, state, inputs, remedial: bool) -> step_lib.Inputs:
     """What the gate asked for: a stage's first lessons, or remedial ones."""
-    self.inputs = inputs
+    self.state, self.inputs = state, inputs
     stage, round = int(state.gate.stage), int(state.gate.round)
     in_stage_K = np.asarray(gate_lib.in_stage(state.gate, self._plan))
     if remedial:
       weak_K = in_stage_K & ~np.asarray(
         gate_lib.mastered(state.gate, self._plan)
       )
-      wanted = [(NAMES[k], 'remedial') for k in np.flatnonzero(weak_K)]
+      wanted = [(self._names[k], 'remedial') for k in np.flatnonzero(weak_K)]
       round += 1
     else:
       empty_K = in_stage_K & (np.asarray(inputs.curriculum.count_K) == 0)
       kind = self._stage_kind(stage)
-      wanted = [(NAMES[k], kind) for k in np.flatnonzero(empty_K)]
+      wanted = [(self._names[k], kind) for k in np.flatnonzero(empty_K)]
     self._add(wanted, stage, round, int(state.step))
     self._show(state)
     return self.inputs
+
+  def grade(self, state: step_lib.TrainState, ask_K: np.ndarray) -> loop.Counts:
+    """Has the student answer the gate probes of `ask_K`, and grades them."""
+    self.state = state
+    asked = [n for n, ask in zip(self._names, ask_K) if ask]
+    probes = [p for p in self._gate_probes() if p.module in asked]
+    scores, wrong = self._room.ask_student(
+      self._params(), probes, 'probing the student'
+    )
+    for name in asked:
+      self._account.wrong[name] = wrong.get(name, [])[:WRONG_KEPT]
+    self._show(state)
+    none = Score(0, 0)
+    found = [scores.get(name, none) for name in self._names]
+    return (
+      np.asarray([s.correct for s in found], np.int32),
+      np.asarray([s.n for s in found], np.int32),
+    )
 
   def observe(self, state: step_lib.TrainState, metrics: loop.Metrics) -> None:
     """Records a window's events and shows them."""
     room = self._room
     events = metrics_lib.window_events(
-      metrics, NAMES,
+      metrics, self._names,
       tokens_before=self._account.tokens,
       learning_rate=self._learning_rate,
       every=room.config.gate.probe_every_steps,
@@ -198,7 +259,7 @@ class Teaching:
       done=int(state.step), total=self._room.config.train.total_steps,
       stage=stage, num_stages=len(stages), stage_modules=names,
       round=int(state.gate.round),
-      mastery={n: float(ratio_K[NAMES.index(n)]) for n in names},
+      mastery={n: float(ratio_K[self._names.index(n)]) for n in names},
       **({} if loss is None else {'loss': loss}),
     )  # fmt: skip
 
@@ -210,6 +271,7 @@ class Teaching:
     ):
       return
     self._account.teacher_cached = self._room.cached
+    self._account.events = self._room.logged
     self._checkpoints.save(state, inputs, dataclasses.asdict(self._account))
     self._last_save = step
 
@@ -228,7 +290,8 @@ class Teaching:
     with loop.StopRequest() as stop:
       self.state, self.inputs = loop.run(
         self._window, self.state, self.inputs,
-        supply=self.supply, observe=self.observe, save=save, stop=stop,
+        supply=self.supply, grade=self.grade, observe=self.observe,
+        save=save, stop=stop,
       )  # fmt: skip
     self.save(self.state, self.inputs, force=True)
     self._checkpoints.close()
@@ -239,7 +302,11 @@ class Teaching:
         'The same command continues.'
       )
       return None
-    return Taught(self.state, self._account, self._window.compilations)
+    return Taught(
+      self.state, self._params(),
+      self.state.average if self._lora is not None else None,
+      self._account, self._window.compilations,
+    )  # fmt: skip
 
   def _tensorboard(self):
     """Events for TensorBoard, made from metrics.jsonl, so both always agree."""
@@ -249,8 +316,11 @@ class Teaching:
     )
 
 
-def _step_of(line: str) -> int:
-  return json.loads(line)['step']
+def _lora_spec(config) -> lora.LoraSpec | None:
+  """None trains all weights."""
+  if not config.rank:
+    return None
+  return lora.LoraSpec(**config)
 
 
 def _sentence(event: Mapping[str, Any], stages: Sequence[Record]) -> str:

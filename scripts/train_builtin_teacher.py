@@ -69,7 +69,7 @@ def _teacher() -> Recipe:
   # What is learned last, or what the other modules call, is shown more often.
   weights = np.array([2.0] * len(NAMES))
   weights[: len(arithmetic.EASY_MODULES)] = 1.0
-  weights[NAMES.index('comparison/larger')] = 1.5
+  weights[NAMES.index('comparison/larger')] = 2.5
   weights[NAMES.index('multiplication/table')] = 3.0
   return Recipe(
     config=decoder.DecoderConfig(
@@ -77,7 +77,7 @@ def _teacher() -> Recipe:
       head_width=32, mlp_width=512, scan_unroll=4,
     ),
     modules=NAMES, weights=weights / weights.sum(), direct_share=0.1,
-    generic_share=0.05, steps=2600, learning_rate=1.5e-3, weight_decay=0.05,
+    generic_share=0.05, steps=2800, learning_rate=1.5e-3, weight_decay=0.05,
     dtype='bfloat16',
   )  # fmt: skip
 
@@ -150,6 +150,7 @@ def train(recipe: Recipe, seed: int) -> decoder.Params:
   """Trains to the end of the recipe; returns the averaged parameters."""
   config = recipe.config
   tx, _ = optimizer.make(
+    name='adamw',
     learning_rate=recipe.learning_rate, total_steps=recipe.steps,
     warmup_share=0.03, final_share=0.02, weight_decay=recipe.weight_decay,
     b1=0.9, b2=0.98, clip_norm=1.0,

@@ -64,6 +64,7 @@ def main(directory, data, num_steps):
   inputs = setup.add_lessons(inputs, {'gsm8k': lessons}, NAMES, LENGTH, mesh)
   # The recipe of full fine-tuning at a rate that shows within a few steps.
   tx, _ = optimizer.make(
+    name='adamw',
     learning_rate=1e-4, total_steps=30, warmup_share=0.03, final_share=0.1,
     weight_decay=0.01, b1=0.9, b2=0.95, clip_norm=1.0,
   )  # fmt: skip
@@ -72,7 +73,7 @@ def main(directory, data, num_steps):
     huggingface.load_params(directory, config), tx, diagnosis, NAMES, 1, mesh
   )
   window = step_lib.Window(
-    config, tx, batch_rows=ROWS, num_steps=1,
+    step_lib.Program(config, tx, batch_rows=ROWS), num_steps=1,
     state_shardings=sharding.state_shardings(mesh, state),
     metric_sharding=sharding.replicated(mesh),
   )  # fmt: skip

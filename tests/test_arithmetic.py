@@ -10,10 +10,12 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from ioa_jax.adapter import Level
 from ioa_jax.adapter import arithmetic_lessons as adapter
 from ioa_jax.domains import arithmetic
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.identifier import gaps
+from ioa_jax.teachers.requests import Completion
 
 NAMES = [m.name for m in arithmetic.MODULES]
 
@@ -175,13 +177,18 @@ def test_the_shipped_tokenizer_is_the_one_the_code_builds():
     )
 
 
-def test_items_are_new_problems_smallest_first():
-  seeds = arithmetic.seeds('division/long', 10)
-  items = adapter.plan_items(
-    'division/long', seeds, kind='stage', items_per_seed=8,
-    answer_format='steps', smallest_first=True, stage_id=0, round=0,
-    rng=np.random.default_rng(0),
+def make_adapter(per_seed, seeds=10):
+  return adapter.ArithmeticAdapter(
+    seed=0, teacher='t', max_tokens=48, answer_format='steps',
+    smallest_first=True, seeds_per_module=seeds,
+    per_seed={'stage': 1, 'remedial': 1} | per_seed,
   )  # fmt: skip
+
+
+def test_items_are_new_problems_smallest_first():
+  items = make_adapter({'stage': 8}).plan(
+    'division/long', 'stage', stage=0, round=0, level=Level()
+  )
   texts = [i.problem.text for i in items]
   assert len(set(texts)) == len(texts) == 80
   first = np.mean([i.problem.operands[0] for i in items[:20]])
@@ -190,23 +197,25 @@ def test_items_are_new_problems_smallest_first():
 
 
 def test_curation_counts_every_rejection():
-  items = adapter.plan_items(
-    'division/long', arithmetic.seeds('division/long', 2), kind='remedial',
-    items_per_seed=2, answer_format='steps', smallest_first=True, stage_id=1,
-    round=2, rng=np.random.default_rng(0),
-  )  # fmt: skip
-  requests = [i.request('t', 48) for i in items]
-  from ioa_jax.teachers.ledger import Completion
-
+  teacher = make_adapter({'remedial': 2}, seeds=2)
+  items = teacher.plan(
+    'division/long', 'remedial', stage=1, round=2, level=Level()
+  )
   good = items[0].problem.completion('steps')
   completions = [
     Completion(good, 'stop', 5, 20), Completion('=1', 'stop', 5, 20),
     Completion(items[2].problem.completion('steps'), 'length', 5, 20),
     Completion('=' + items[3].problem.answer, 'stop', 5, 20),
   ]  # fmt: skip
-  lessons, rejected = adapter.curate(items, requests, completions)
+  asked = []
+
+  def ask(requests, response_model=None):
+    asked.extend(requests)
+    return completions
+
+  lessons, rejected = teacher.write(items, ask, ())
   # The last one's single restating call is true arithmetic but shows no step.
   assert dict(rejected) == {'wrong_answer': 1, 'truncated': 1, 'wrong_step': 1}
   assert [x.completion for x in lessons] == [good]
   assert lessons[0].metadata['kind'] == 'remedial'
-  assert lessons[0].metadata['request'] == requests[0].key()
+  assert lessons[0].metadata['request'] == asked[0].key()

@@ -114,6 +114,7 @@ def test_only_the_adapters_train(base):
   """Weight decay, moments and updates cover the adapters and nothing else."""
   adapters = lora.init(SPEC, base, jax.random.key(1))
   tx, _ = optimizer.make(
+    name='adamw',
     learning_rate=1e-2, total_steps=20, warmup_share=0.05, final_share=0.1,
     weight_decay=0.1, b1=0.9, b2=0.95, clip_norm=1.0,
   )  # fmt: skip

@@ -1,10 +1,10 @@
 """The whole loop on the shipped models, small: artefacts, resume, damage."""
 
-import importlib.util
 import io
 import json
 import os
 import pathlib
+import runpy
 import shutil
 import signal
 import sqlite3
@@ -16,14 +16,15 @@ import pytest
 import rich.console
 import safetensors.numpy
 
-from ioa_jax import pipeline, progress, teaching
+from ioa_jax import pipeline, progress, subject, teaching
 from ioa_jax.domains import arithmetic
 from ioa_jax.models import huggingface
 from ioa_jax.training import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = {
-  'teacher.batch_size': 192, 'adapter.seeds_per_module': 4,
+  'teacher.batch_size': 192, 'student.batch_size': 192,
+  'adapter.seeds_per_module': 4,
   'adapter.items_per_seed': 5, 'adapter.rehearsal_items_per_seed': 2,
   'adapter.remedial_items_per_seed': 2, 'train.total_steps': 40,
   'train.batch_rows': 8, 'train.steps_per_window': 5,
@@ -32,22 +33,23 @@ SMALL = {
 }  # fmt: skip
 
 
-def small_config(**changes):
-  path = ROOT / 'configs' / 'quickstart.py'
-  spec = importlib.util.spec_from_file_location('quickstart', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config()
-  config.update_from_flattened_dict(SMALL | changes)
+def load_config(name, changes):
+  path = ROOT / 'configs' / f'{name}.py'
+  config = runpy.run_path(str(path))['get_config']()
+  config.update_from_flattened_dict(changes)
   return config
 
 
-def run(workdir, **changes):
+def run_config(config, workdir):
   text = io.StringIO()
   display = progress.Display(rich.console.Console(file=text, width=200))
   with display:
-    results = pipeline.run(small_config(**changes), workdir, display)
+    results = pipeline.run(config, workdir, display)
   return results, text.getvalue()
+
+
+def run(workdir, **changes):
+  return run_config(load_config('quickstart', SMALL | changes), workdir)
 
 
 def load(path):
@@ -249,7 +251,7 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(
 
 def test_a_missing_teacher_file_leaves_nothing(tmp_path):
   model = tmp_path / 'teacher'
-  shutil.copytree(pipeline.ASSETS / 'teacher', model)
+  shutil.copytree(subject.ASSETS / 'teacher', model)
   (model / 'model.safetensors').unlink()
   with pytest.raises(ValueError, match='model.safetensors'):
     run(tmp_path / 'run', **{'teacher.model': str(model)})

@@ -35,7 +35,7 @@ def run(*arguments, script='distill.py'):
     (['--config.gate.tau_mastery=high'], 'high'),
     (
       ['--config.teacher.model=/nonexistent'],
-      '/nonexistent/config.json: no such',
+      '/nonexistent: no such directory',
     ),
     (['--config.mesh.fsdp=7'], 'mesh data'),
   ],

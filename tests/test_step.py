@@ -66,6 +66,7 @@ def curriculum(max_steps=40, remedial=10, total=200):
 def optimizer_and_schedule():
   # One recipe for all tests, so that they share a compiled window.
   return optimizer.make(
+    name='adamw',
     learning_rate=1e-2, total_steps=400, warmup_share=0.03, final_share=0.1,
     weight_decay=0.01, b1=0.9, b2=0.95, clip_norm=1.0,
   )  # fmt: skip
@@ -73,7 +74,8 @@ def optimizer_and_schedule():
 
 def new_window(mesh, state):
   return step_lib.Window(
-    CONFIG, optimizer_and_schedule()[0], batch_rows=8, num_steps=10,
+    step_lib.Program(CONFIG, optimizer_and_schedule()[0], batch_rows=8),
+    num_steps=10,
     state_shardings=sharding.state_shardings(mesh, state),
     metric_sharding=sharding.replicated(mesh),
   )  # fmt: skip
@@ -113,7 +115,7 @@ def make(
   return _windows[layout], state, inputs, mesh, schedule
 
 
-def run(parts, *, supply=None, save=lambda state, inputs: None):
+def run(parts, *, supply=None, grade=None, save=lambda state, inputs: None):
   run_window, state, inputs, mesh, _ = parts
   seen = []
 
@@ -123,7 +125,7 @@ def run(parts, *, supply=None, save=lambda state, inputs: None):
   with loop.StopRequest() as stop, jax.set_mesh(mesh):
     state, inputs = loop.run(
       run_window, state, inputs,
-      supply=supply or default_supply,
+      supply=supply or default_supply, grade=grade,
       observe=lambda state, metrics: seen.append(metrics),
       save=save, stop=stop,
     )  # fmt: skip

@@ -12,14 +12,18 @@ the teacher's, and is kept only if the verifier confirms it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 import numpy as np
 
+from ioa_jax.adapter import Ask, Level
 from ioa_jax.domains import arithmetic
-from ioa_jax.records import Lesson, Seed
-from ioa_jax.teachers.ledger import Completion, Request
+from ioa_jax.records import Lesson, Probe, Seed
+from ioa_jax.teachers.requests import Completion, Request
+
+_NAMES = [m.name for m in arithmetic.MODULES]
+_KINDS = ('stage', 'remedial', 'bridging', 'rehearsal')  # Order decides draws.
 
 # Operand sizes of a stage's items, smallest first; remedial items are minimal;
 # bridging items climb without leaving a level out.
@@ -42,45 +46,96 @@ class Item:
   stage_id: int
   round: int
 
-  def request(self, teacher_name: str, max_tokens: int) -> Request:
+
+class ArithmeticAdapter:
+  """Lessons of the built-in domain.
+
+  Args:
+    seed: of the run; decides every problem.
+    teacher: name that requests go to.
+    max_tokens: of one solution.
+    per_seed: new problems for each seed (Eq. 1's J), by kind.
+  """
+
+  def __init__(
+    self,
+    *,
+    seed: int,
+    teacher: str,
+    max_tokens: int,
+    answer_format: str,
+    smallest_first: bool,
+    seeds_per_module: int,
+    per_seed: Mapping[str, int],
+  ):
+    self._seed = seed
+    self._teacher = teacher
+    self._max_tokens = max_tokens
+    self._answer_format = answer_format
+    self._smallest_first = smallest_first
+    self._seeds_per_module = seeds_per_module
+    self._per_seed = dict(per_seed)
+
+  def _request(self, prompt: str) -> Request:
     """Greedy: a confirmed solution has one form, so sampling adds errors."""
     return Request(
-      model=teacher_name,
-      prompt=self.problem.prompt(self.answer_format),
-      temperature=0.0, top_k=0, top_p=1.0, max_tokens=max_tokens,
+      model=self._teacher, prompt=prompt, temperature=0.0, top_k=0, top_p=1.0,
+      max_tokens=self._max_tokens,
     )  # fmt: skip
 
+  def question(self, probe: Probe) -> Request:
+    """The probe as it stands."""
+    return self._request(probe.prompt)
 
-def plan_items(
-  module: str,
-  seeds: Sequence[Seed],
-  *,
-  kind: str,
-  items_per_seed: int,
-  answer_format: str,
-  smallest_first: bool,
-  stage_id: int,
-  round: int,
-  rng: np.random.Generator,
-) -> list[Item]:
-  """`items_per_seed` new problems for each seed (Eq. 1's J), smallest first.
+  def max_lessons(self, rounds: int) -> int:
+    """Of one module: those of its stage, and of `rounds` remedial rounds."""
+    first = max(v for k, v in self._per_seed.items() if k != 'remedial')
+    return self._seeds_per_module * (
+      first + rounds * self._per_seed['remedial']
+    )
 
-  Problems do not repeat within a call; a module with a small pool gives fewer.
-  """
-  sizes = _SIZES[kind] if smallest_first else (1.0,)
-  total = len(seeds) * items_per_seed
-  items: dict[str, Item] = {}
-  for index in range(total):
-    size = sizes[index * len(sizes) // total]
-    for _ in range(20):
-      problem = arithmetic.training_problem(module, rng, size)
-      if problem.text not in items:
-        items[problem.text] = Item(
-          problem, answer_format, kind, seeds[index % len(seeds)], stage_id,
-          round,
-        )  # fmt: skip
-        break
-  return list(items.values())
+  def plan(
+    self,
+    module: str,
+    kind: str,
+    *,
+    stage: int,
+    round: int,
+    level: Level,
+  ) -> list[Item]:
+    """New problems for each seed, smallest first.
+
+    Problems do not repeat within a call; a module with a small pool gives
+    fewer. The student's level is not needed: every problem of a module
+    exercises each of its calls.
+    """
+    del level
+    rng = np.random.default_rng(
+      [self._seed, _NAMES.index(module), stage, round, _KINDS.index(kind)]
+    )
+    seeds = arithmetic.seeds(module, self._seeds_per_module)
+    sizes = _SIZES[kind] if self._smallest_first else (1.0,)
+    total = len(seeds) * self._per_seed[kind]
+    items: dict[str, Item] = {}
+    for index in range(total):
+      size = sizes[index * len(sizes) // total]
+      for _ in range(20):
+        problem = arithmetic.training_problem(module, rng, size)
+        if problem.text not in items:
+          items[problem.text] = Item(
+            problem, self._answer_format, kind, seeds[index % len(seeds)],
+            stage, round,
+          )  # fmt: skip
+          break
+    return list(items.values())
+
+  def write(
+    self, items: Sequence[Item], ask: Ask, earlier: Sequence[Lesson]
+  ) -> tuple[list[Lesson], Counter]:
+    """The teacher's solutions, kept where the verifier confirms them."""
+    del earlier  # The problems are drawn here, and may come again.
+    requests = [self._request(i.problem.prompt(i.answer_format)) for i in items]
+    return curate(items, requests, ask(requests))
 
 
 def curate(

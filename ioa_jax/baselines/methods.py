@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import ml_collections
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:
@@ -39,3 +41,8 @@ METHODS = {
     ordered=False, gated=False, weighting='uniform', answer_format='direct'
   ),
 }
+
+
+def answer_format(config: ml_collections.ConfigDict) -> str:
+  """The format of lessons and probes: the method's, else the configured."""
+  return METHODS[config.method].answer_format or config.adapter.answer_format

@@ -1,0 +1,30 @@
+"""What can be taught."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ioa_jax.records import KnowledgeModule, Probe, Seed
+
+
+class Domain(Protocol):
+  """A domain; the module `arithmetic` is one as it stands.
+
+  Attributes:
+    MODULES: prerequisites before what stands on them.
+  """
+
+  MODULES: Sequence[KnowledgeModule]
+
+  def probes(self, split: str, answer_format: str) -> tuple[Probe, ...]:
+    """Probes of a split, 'gate' or 'held_out', the same for every run."""
+    ...
+
+  def seeds(self, module: str, count: int) -> tuple[Seed, ...]:
+    """At most `count` examples of a module; none is a probe."""
+    ...
+
+  def is_correct(self, completion: str, answer: str) -> bool:
+    """The verdict on a completion, however it got to its answer."""
+    ...

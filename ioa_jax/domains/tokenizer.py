@@ -7,6 +7,7 @@ way in and on the way out. Text elsewhere in the project is in human order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import re
 
 import tokenizers
@@ -31,3 +32,28 @@ def build() -> tokenizers.Tokenizer:
 def reverse_digits(text: str) -> str:
   """Reverses each run of digits; its own inverse."""
   return re.sub(r'\d+', lambda run: run[0][::-1], text)
+
+
+class DigitCodec:
+  """How the built-in models read and write the domain's text.
+
+  Args:
+    tokenizer: of the model, as `build` makes it.
+  """
+
+  stop_tokens = (EOS_ID,)
+
+  def __init__(self, tokenizer: tokenizers.Tokenizer):
+    self._tokenizer = tokenizer
+
+  def prompt(self, text: str, system: str = '') -> list[int]:
+    """Tokens up to where the model answers; it knows no system prompt."""
+    del system
+    return self._tokenizer.encode(reverse_digits(text)).ids
+
+  def answer(self, text: str) -> list[int]:
+    """Tokens of a whole answer, its end included."""
+    return [*self._tokenizer.encode(reverse_digits(text)).ids, EOS_ID]
+
+  def decode(self, tokens: Sequence[int]) -> str:
+    return reverse_digits(self._tokenizer.decode(list(tokens)))

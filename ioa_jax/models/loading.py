@@ -39,20 +39,25 @@ def load(
   name: str,
   *,
   scan_unroll: int = 1,
+  remat: str = 'none',
+  dtype: str = 'float32',
+  param_dtype: str = 'float32',
   mesh: jax.sharding.Mesh | None = None,
 ) -> Model:
   """Reads a Hugging Face model directory.
 
   Args:
-    scan_unroll: see `DecoderConfig`.
+    scan_unroll, remat, dtype: see `DecoderConfig`.
+    param_dtype: of the weights in memory; what trains is kept in float32.
     mesh: where the parameters lie; None is the first local device.
 
   Raises:
     ModelError: naming the file that is missing or damaged.
   """
   config = dataclasses.replace(
-    huggingface.read_config(directory), scan_unroll=scan_unroll
-  )
+    huggingface.read_config(directory),
+    scan_unroll=scan_unroll, remat=remat, dtype=dtype,
+  )  # fmt: skip
   path = directory / 'tokenizer.json'
   if not path.exists():
     raise huggingface.ModelError(
@@ -66,5 +71,7 @@ def load(
   shardings = None
   if mesh is not None:
     shardings = sharding.param_shardings(mesh, decoder.abstract_params(config))
-  params = huggingface.load_params(directory, config, shardings=shardings)
+  params = huggingface.load_params(
+    directory, config, param_dtype, shardings=shardings
+  )
   return Model(name, directory, config, params, tokenizer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import json
 import pathlib
-from typing import Any
+from typing import Any, Protocol
 
 import tokenizers
 
@@ -77,6 +77,54 @@ def stop_tokens(directory: str | pathlib.Path) -> list[int]:
       if ids is not None:
         return list(ids) if isinstance(ids, list) else [ids]
   raise ModelError(f'{directory}/config.json: field "eos_token_id" is missing.')
+
+
+class Codec(Protocol):
+  """Text to tokens as one model reads and writes it.
+
+  Attributes:
+    stop_tokens: ids that end an answer.
+  """
+
+  stop_tokens: Sequence[int]
+
+  def prompt(self, text: str, system: str = '') -> list[int]:
+    """Tokens of a question up to where the model answers."""
+    ...
+
+  def answer(self, text: str) -> list[int]:
+    """Tokens of a whole answer, its end included."""
+    ...
+
+  def decode(self, tokens: Sequence[int]) -> str: ...
+
+
+class ChatCodec:
+  """How an instruction-tuned model reads questions and writes answers.
+
+  Raises:
+    ModelError: without a readable tokenizer, a chat template or a stop token.
+  """
+
+  def __init__(self, directory: str | pathlib.Path):
+    self._directory = directory
+    self._tokenizer = load_tokenizer(directory)
+    self.stop_tokens = tuple(stop_tokens(directory))
+    self.prompt('')  # A missing template shows now.
+
+  def prompt(self, text: str, system: str = '') -> list[int]:
+    """Tokens of a conversation up to where the model answers."""
+    turns = [{'role': 'system', 'content': system}] if system else []
+    turns.append({'role': 'user', 'content': text})
+    return chat_tokens(self._tokenizer, self._directory, turns)
+
+  def answer(self, text: str) -> list[int]:
+    """Tokens of a whole answer, its end included."""
+    tokens = self._tokenizer.encode(text, add_special_tokens=False)
+    return [*tokens, self.stop_tokens[0]]
+
+  def decode(self, tokens: Sequence[int]) -> str:
+    return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
 
 
 def shared_vocabulary(

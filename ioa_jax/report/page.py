@@ -84,7 +84,8 @@ def _headline(run: read.Run) -> dict[str, Any]:
   }
   if run.results:
     teacher, student = run.results['teacher'], run.results['student']
-    line['size'] = teacher['params'] / max(student['params'], 1)
+    # A teacher behind a server does not tell its size.
+    line['size'] = (teacher['params'] or 0) / max(student['params'], 1)
     line['journey'] = charts.journey(
       student['score_before'], student['score_after'], teacher['score']
     )

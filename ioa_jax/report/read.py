@@ -105,7 +105,7 @@ _EVENTS = {
 }
 
 _RESULTS = {
-  'teacher': {'name': str, 'params': int, 'score': float},
+  'teacher': {'name': str, 'params': Maybe(int), 'score': float},
   'student': {
     'name': str,
     'params': int,

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 import math
 
+import pydantic
+
 from ioa_jax.models import decoder
+from ioa_jax.models.vocabulary import Codec
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.teachers import ledger as ledger_lib
 from ioa_jax.teachers.ledger import Ledger
@@ -22,19 +25,22 @@ class LocalTeacher:
     sampler: sampler_lib.Sampler,
     *,
     batch_size: int,
-    encode: Callable[[str], list[int]],
-    decode: Callable[[Sequence[int]], str],
+    codec: Codec,
   ):
     self.name = name
     self.batch_size = batch_size
     self._params = params
     self._sampler = sampler
-    self._encode = encode
-    self._decode = decode
+    self._codec = codec
 
   def complete(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
     """Yields completions in order, a batch at a time."""
-    prompts = [self._encode(r.prompt) for r in requests]
+    for r in requests:
+      if r.history or r.stop:
+        raise ValueError(
+          f'{r.describe()}: a local teacher takes no history and no stop texts.'
+        )
+    prompts = [self._codec.prompt(r.prompt, r.system) for r in requests]
     settings = [
       sampler_lib.Sampling(r.temperature, r.top_k, r.top_p, r.max_tokens)
       for r in requests
@@ -44,7 +50,7 @@ class LocalTeacher:
     for batch in self._sampler(self._params, prompts, settings, seeds):
       yield [
         Completion(
-          text=self._decode(g.tokens),
+          text=self._codec.decode(g.tokens),
           finish_reason='stop' if g.stopped else 'length',
           prompt_tokens=len(prompts[done + i]),
           completion_tokens=len(g.tokens) + g.stopped,
@@ -59,9 +65,14 @@ class LocalTeacher:
     requests: Sequence[Request],
     *,
     budget: Budget,
+    response_model: type[pydantic.BaseModel] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
   ) -> tuple[list[Completion], int]:
-    """As the other teachers' `ask`; only completion tokens are limited."""
+    """As the other teachers' `ask`; only completion tokens are limited.
+
+    A `response_schema` is not enforced here: whoever asked checks the answer.
+    """
+    del response_model
     limit = budget.max_completion_tokens
     return ask(
       self, ledger, requests, on_progress=on_progress,

@@ -87,7 +87,7 @@ def add_rows(
     if count_K[k] + n > curriculum.capacity_K[k]:
       raise ValueError(
         f'module {k}: {n} new rows, {curriculum.capacity_K[k] - count_K[k]} '
-        'free; raise train.remedial_reserve.'
+        'free.'
       )
     start = int(curriculum.offset_K[k] + count_K[k])
     for name, value in packed.items():

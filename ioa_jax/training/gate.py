@@ -56,6 +56,7 @@ class GateState:
     steps_in_stage, round: since the stage began.
     needs_data: waiting for the host, either for remedial lessons or for the
       first lessons of a stage; no step moves the student meanwhile.
+    needs_scores: waiting for the host to grade this round's probes.
     stopped: a stall ended the run.
     correct_K, probed_K: the latest probing round of each module.
     outcome_S, steps_S, rounds_S: the record.
@@ -65,6 +66,7 @@ class GateState:
   steps_in_stage: jax.Array
   round: jax.Array
   needs_data: jax.Array
+  needs_scores: jax.Array
   stopped: jax.Array
   correct_K: jax.Array
   probed_K: jax.Array
@@ -85,6 +87,7 @@ def init(
     steps_in_stage=zero(),
     round=zero(),
     needs_data=no(),
+    needs_scores=no(),
     stopped=no(),
     correct_K=jnp.array(correct_K, jnp.int32),
     probed_K=jnp.array(probed_K, jnp.int32),
@@ -118,7 +121,8 @@ def in_stage(gate: GateState, plan: GatePlan) -> jax.Array:
 def active(gate: GateState, plan: GatePlan) -> jax.Array:
   """Whether a training step may run."""
   more = gate.stage < plan.max_steps_S.shape[0]
-  return more & ~gate.needs_data & ~gate.stopped
+  waits = gate.needs_data | gate.needs_scores
+  return more & ~waits & ~gate.stopped
 
 
 def count_step(gate: GateState) -> GateState:
@@ -141,14 +145,10 @@ def decide(
   Returns:
     The new state and the decision (STAY, ADVANCE, REMEDIATE or STALL).
   """
-  asked_K = probed_K > 0
-  gate = gate.replace(
-    correct_K=jnp.where(asked_K, correct_K, gate.correct_K),
-    probed_K=jnp.where(asked_K, probed_K, gate.probed_K),
-  )
+  gate = note(gate, correct_K, probed_K)
   in_stage_K = in_stage(gate, plan)
   # A module that was not asked this round has no evidence in this round.
-  passed_K = mastered(gate, plan) & asked_K
+  passed_K = mastered(gate, plan) & (probed_K > 0)
   passed = jnp.all(passed_K | ~in_stage_K) & jnp.any(in_stage_K)
   s = gate.stage
   limit = plan.max_steps_S[s] + gate.round * plan.remedial_steps_S[s]
@@ -166,6 +166,7 @@ def decide(
     steps_in_stage=jnp.where(moves, zero, gate.steps_in_stage),
     round=jnp.where(moves, zero, gate.round),
     needs_data=remediate,
+    needs_scores=jnp.bool_(False),
     stopped=gate.stopped | (stall & plan.stop_on_stall),
     outcome_S=gate.outcome_S.at[s].set(outcome, mode='drop'),
   )
@@ -176,10 +177,33 @@ def decide(
   return gate, decision
 
 
+def note(
+  gate: GateState, correct_K: jax.Array, probed_K: jax.Array
+) -> GateState:
+  """Keeps the counts of modules that were asked, and decides nothing."""
+  asked_K = probed_K > 0
+  return gate.replace(
+    correct_K=jnp.where(asked_K, correct_K, gate.correct_K),
+    probed_K=jnp.where(asked_K, probed_K, gate.probed_K),
+  )
+
+
 def require_lessons(gate: GateState, plan: GatePlan, count_K: jax.Array):
   """Waits if the current stage has a module without any lesson yet."""
   missing = jnp.any(in_stage(gate, plan) & (count_K == 0))
   return gate.replace(needs_data=gate.needs_data | missing)
+
+
+def settle(
+  gate: GateState,
+  plan: GatePlan,
+  correct_K: jax.Array,
+  probed_K: jax.Array,
+  count_K: jax.Array,
+) -> tuple[GateState, jax.Array]:
+  """`decide` and `require_lessons` for counts that the host brings."""
+  gate, decision = decide(gate, plan, correct_K, probed_K)
+  return require_lessons(gate, plan, count_K), decision
 
 
 def grant(gate: GateState, remedial: jax.Array) -> GateState:

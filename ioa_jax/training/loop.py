@@ -14,6 +14,7 @@ from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import step as step_lib
 
 Metrics = dict[str, np.ndarray]
+Counts = tuple[np.ndarray, np.ndarray]
 
 
 class NonFiniteLoss(RuntimeError):
@@ -48,6 +49,8 @@ class StopRequest:
 
 # Only the gate passes through, so no weight is copied or laid out anew.
 _grant = jax.jit(gate_lib.grant)
+_settle = jax.jit(gate_lib.settle)
+_note = jax.jit(gate_lib.note)
 
 
 def run(
@@ -58,6 +61,7 @@ def run(
   supply: Callable[
     [step_lib.TrainState, step_lib.Inputs, bool], step_lib.Inputs
   ],
+  grade: Callable[[step_lib.TrainState, np.ndarray], Counts],
   observe: Callable[[step_lib.TrainState, Metrics], None],
   save: Callable[[step_lib.TrainState, step_lib.Inputs], None],
   stop: StopRequest,
@@ -67,6 +71,8 @@ def run(
   Args:
     supply: asked when the gate waits, with (state, inputs, remedial); returns
       inputs with more lessons. `remedial` is False for a stage's first lessons.
+    grade: asked, if the step has no probes of its own, with (state, ask_K);
+      returns correct and answered probes of each module, 0 of those not asked.
     observe: given each window's metrics, (T, ...) arrays on the host.
     save: called after each window; decides itself whether a save is due.
 
@@ -82,6 +88,11 @@ def run(
       inputs = supply(state, inputs, remedial)
       state = state.replace(gate=_grant(state.gate, np.bool_(remedial)))
       save(state, inputs)
+    if bool(state.gate.needs_scores) and not stop.signal_name:
+      state, metrics = _graded(state, inputs, grade)
+      observe(state, metrics)
+      save(state, inputs)
+      continue
     if stop.signal_name or not bool(step_lib.is_active(state, inputs)):
       save(state, inputs)
       return state, inputs
@@ -94,3 +105,27 @@ def run(
         f'{int(state.gate.stage)}. Weights before that step are kept. Lower '
         'optimizer.learning_rate or optimizer.clip_norm.'
       )
+
+
+def _graded(state, inputs, grade) -> tuple[step_lib.TrainState, Metrics]:
+  """One probing round by the host; its metrics are a window without steps."""
+  gate = state.gate
+  ask_K = np.asarray(gate_lib.in_stage(gate, inputs.plan))
+  stage, round = int(gate.stage), int(gate.round)
+  correct_K, probed_K = grade(state, ask_K)
+  gate, decision = _settle(
+    gate, inputs.plan, correct_K, probed_K, inputs.curriculum.count_K
+  )
+  if int(gate.stage) != stage and not ask_K.all():
+    more_correct_K, more_probed_K = grade(state, ~ask_K)
+    gate = _note(gate, more_correct_K, more_probed_K)
+    correct_K, probed_K = correct_K + more_correct_K, probed_K + more_probed_K
+  metrics = {
+    'ran': False, 'tokens': 0, 'step': int(state.step), 'stage': stage,
+    'round': round, 'decision': int(decision), 'correct_K': correct_K,
+    'probed_K': probed_K,
+  }  # fmt: skip
+  return (
+    state.replace(gate=gate),
+    {name: np.asarray(value)[None] for name, value in metrics.items()},
+  )

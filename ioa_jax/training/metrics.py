@@ -27,18 +27,22 @@ def window_events(
   """The events of one window, in the order of steps.
 
   Args:
-    metrics: (T, ...) arrays of `step.train_step`; idle steps are left out.
+    metrics: (T, ...) arrays of `step.train_step`; idle steps are left out, but
+      not a probing round of the host.
     tokens_before: live tokens trained on before this window.
     learning_rate: the schedule, step to rate.
     every: steps per train event.
   """
   events: list[dict[str, Any]] = []
   tokens, run = tokens_before, []
-  for t in np.flatnonzero(metrics['ran']):
-    run.append(t)
-    tokens += int(metrics['tokens'][t])
+  ran = np.flatnonzero(metrics['ran'])
+  probed = np.flatnonzero(metrics['decision'] != gate_lib.NO_PROBE)
+  for t in np.union1d(ran, probed):
     step = int(metrics['step'][t])
-    if step % every == 0 or t == np.flatnonzero(metrics['ran'])[-1]:
+    if metrics['ran'][t]:
+      run.append(t)
+      tokens += int(metrics['tokens'][t])
+    if run and (step % every == 0 or t == ran[-1]):
       count = float(metrics['loss_count'][run].sum())
       events.append({
         'event': 'train',

@@ -1,13 +1,15 @@
-"""The recipe of METHOD §6: AdamW, global-norm clipping, warm-up, cosine."""
+"""AdamW (METHOD §6) or Muon, with global-norm clipping, warm-up and cosine."""
 
 from __future__ import annotations
 
 import jax
 import optax
+from optax import contrib
 
 
 def make(
   *,
+  name: str,
   learning_rate: float,
   total_steps: int,
   warmup_share: float,
@@ -20,8 +22,14 @@ def make(
   """Returns the transformation and its learning-rate schedule.
 
   Args:
+    name: 'adamw', or 'muon' for the layers' kernels with Adam for the rest
+      (Jordan, 2024; Liu et al., 2025, arXiv:2502.16982). Muon's updates are
+      scaled to the size of Adam's, so one learning rate serves both; it wants a
+      weight decay of about 0.1, which reaches the kernels only.
     warmup_share: share of `total_steps` spent warming up.
     final_share: last learning rate, as a share of the peak.
+    b1, b2: decay of Adam's moments; `b1` serves Muon's Adam as well, whose own
+      momentum is 0.95.
   """
   schedule = optax.warmup_cosine_decay_schedule(
     init_value=0.0,
@@ -30,17 +38,31 @@ def make(
     decay_steps=total_steps,
     end_value=final_share * learning_rate,
   )
-  tx = optax.chain(
-    optax.clip_by_global_norm(clip_norm),
+  if name == 'adamw':
     # Norm scales are not decayed: pulling them to zero shrinks the residual.
-    optax.adamw(
+    rule = optax.adamw(
       schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=_matrices
-    ),
-  )
-  return tx, schedule
+    )
+  else:
+    rule = contrib.muon(
+      schedule, weight_decay=weight_decay, adam_b1=b1, adam_b2=b2,
+      consistent_rms=0.2, muon_weight_dimension_numbers=_kernel_axes,
+    )  # fmt: skip
+  return optax.chain(optax.clip_by_global_norm(clip_norm), rule), schedule
 
 
 def _matrices(params):
   return jax.tree_util.tree_map_with_path(
     lambda path, _: path[-1].key not in ('scale', 'bias'), params
   )
+
+
+def _kernel_axes(params):
+  """(layers, in, out) kernels: one orthogonal update for each layer."""
+  return jax.tree.map(
+    lambda x: (
+      contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)
+      if x.ndim == 3 else None
+    ),
+    params,
+  )  # fmt: skip

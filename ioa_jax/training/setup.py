@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from ioa_jax import sharding
-from ioa_jax.models import decoder
+from ioa_jax.models import decoder, lora
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import packing, probing
@@ -81,14 +81,18 @@ def make_mix(
 
 
 def make_state(
-  params: decoder.Params,
+  params: decoder.Params | lora.Adapters,
   tx: optax.GradientTransformation,
   diagnosis: Mapping[str, Any],
   names: Sequence[str],
   num_stages: int,
   mesh: jax.sharding.Mesh,
 ) -> step_lib.TrainState:
-  """The state before the first step, laid out on `mesh`."""
+  """The state before the first step, laid out on `mesh`.
+
+  Args:
+    params: what trains: all weights, or adapters.
+  """
   student = [diagnosis['modules'][name]['student'] for name in names]
   gate = gate_lib.init(
     num_stages,
@@ -103,15 +107,18 @@ def make_inputs(
   curriculum: curriculum_lib.Curriculum,
   mix: curriculum_lib.Mix,
   plan: gate_lib.GatePlan,
-  bank: probing.ProbeBank,
+  bank: probing.ProbeBank | None,
   mesh: jax.sharding.Mesh,
   *,
   seed: int,
   total_steps: int,
   probe_every_steps: int,
   average_decay: float,
+  base: decoder.Params | None = None,
 ) -> step_lib.Inputs:
+  """What a step reads; see `step.Inputs` for `base` and `bank`."""
   inputs = step_lib.Inputs(
+    base=None,
     curriculum=curriculum,
     mix=mix,
     plan=plan,
@@ -121,7 +128,8 @@ def make_inputs(
     probe_every_steps=np.int32(probe_every_steps),
     average_decay=np.float32(average_decay),
   )
-  return place(inputs, mesh)
+  # The base lies where it was loaded: it is large, and split over devices.
+  return place(inputs, mesh).replace(base=base)
 
 
 def place(tree, mesh: jax.sharding.Mesh):

@@ -9,6 +9,7 @@ Shapes: K knowledge modules, T steps of a window.
 from __future__ import annotations
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import flax.struct
@@ -16,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ioa_jax.models import decoder
+from ioa_jax.models import decoder, lora
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import losses, probing
 
 # Purposes of the root key; each draw folds in its purpose and its step.
-DATA = 0
+DATA, DROPOUT = 0, 1
 
 
 @flax.struct.dataclass
@@ -31,7 +32,8 @@ class TrainState:
 
   Attributes:
     step: optimizer steps taken.
-    params, opt_state: float32 master weights and moments.
+    params, opt_state: what trains, in float32, and its moments: all weights, or
+      the adapters alone.
     average: exponential moving average of `params`; what the gate reads and
       what is exported.
     gate: see `gate.GateState`.
@@ -51,12 +53,18 @@ class TrainState:
 
 @flax.struct.dataclass
 class Inputs:
-  """What a step reads; constant between two visits of the host."""
+  """What a step reads; constant between two visits of the host.
 
+  Attributes:
+    base: frozen weights under the adapters that train; None if all train.
+    bank: probes that the step answers itself; None if the host grades them.
+  """
+
+  base: decoder.Params | None
   curriculum: curriculum_lib.Curriculum
   mix: curriculum_lib.Mix
   plan: gate_lib.GatePlan
-  bank: probing.ProbeBank
+  bank: probing.ProbeBank | None
   seed: jax.Array
   total_steps: jax.Array
   probe_every_steps: jax.Array
@@ -87,10 +95,31 @@ def is_active(state: TrainState, inputs: Inputs) -> jax.Array:
   )
 
 
-def _learn(config, tx, state, inputs, batch):
-  """One optimizer step; a batch without live tokens moves nothing."""
+def assemble(
+  trained: Any,
+  base: decoder.Params | None,
+  spec: lora.LoraSpec | None,
+  dropout_key: jax.Array | None = None,
+) -> decoder.Params:
+  """Weights that the decoder takes: what trains, over what does not."""
+  if spec is None:
+    return trained
+  return lora.attach(base, trained, spec, dropout_key=dropout_key)
 
-  def loss_fn(params):
+
+def _key(inputs, purpose, step):
+  key = jax.random.fold_in(jax.random.key(inputs.seed), purpose)
+  return jax.random.fold_in(key, step)
+
+
+def _learn(program, state, inputs, batch):
+  """One optimizer step; a batch without live tokens moves nothing."""
+  config, tx = program.config, program.tx
+
+  def loss_fn(trained):
+    params = assemble(
+      trained, inputs.base, program.lora, _key(inputs, DROPOUT, state.step)
+    )
     hidden = decoder.forward(
       config, params, batch['token'], batch['segment'], batch['position']
     )
@@ -138,25 +167,24 @@ def _learn(config, tx, state, inputs, batch):
   }
 
 
-def _probe(config, state, inputs):
+def _probe(program, state, inputs):
   """Probes the stage and decides; after leaving a stage probes everything."""
   ask_K = gate_lib.in_stage(state.gate, inputs.plan)
+  config = program.config
+  params = assemble(state.average, inputs.base, program.lora)
   correct_K, probed_K = probing.probe_modules(
-    config, state.average, inputs.bank, ask_K
+    config, params, inputs.bank, ask_K
   )
   gate, decision = gate_lib.decide(state.gate, inputs.plan, correct_K, probed_K)
   left = gate.stage != state.gate.stage
   # What earlier stages have kept, for the forgetting matrix and for replay.
   others_K = left & ~ask_K
   more_correct_K, more_probed_K = probing.probe_modules(
-    config, state.average, inputs.bank, others_K
+    config, params, inputs.bank, others_K
   )
   correct_K += more_correct_K
   probed_K += more_probed_K
-  gate = gate.replace(
-    correct_K=jnp.where(probed_K > 0, correct_K, gate.correct_K),
-    probed_K=jnp.where(probed_K > 0, probed_K, gate.probed_K),
-  )
+  gate = gate_lib.note(gate, correct_K, probed_K)
   gate = gate_lib.require_lessons(gate, inputs.plan, inputs.curriculum.count_K)
   return state.replace(gate=gate), {
     'decision': decision,
@@ -165,7 +193,21 @@ def _probe(config, state, inputs):
   }
 
 
-def train_step(config, tx, batch_rows, state, inputs):
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """What is compiled in, and never changes during a run.
+
+  Attributes:
+    lora: how adapters are laid over the base; None trains all weights.
+  """
+
+  config: decoder.DecoderConfig
+  tx: optax.GradientTransformation
+  batch_rows: int
+  lora: lora.LoraSpec | None = None
+
+
+def train_step(program: Program, state: TrainState, inputs: Inputs):
   """Returns the next state and this step's metrics."""
   k = state.cursor_K.shape[0]
   stage, round = state.gate.stage, state.gate.round
@@ -179,22 +221,25 @@ def train_step(config, tx, batch_rows, state, inputs):
     weight_K = curriculum_lib.module_weights(
       inputs.mix, state.gate, inputs.plan, inputs.curriculum.count_K
     )
-    key = jax.random.fold_in(
-      jax.random.fold_in(jax.random.key(inputs.seed), DATA), state.step
-    )
+    key = _key(inputs, DATA, state.step)
     batch, cursor_K, drawn_K = curriculum_lib.draw(
       inputs.curriculum, weight_K, state.cursor_K, key, inputs.seed,
-      batch_rows=batch_rows,
+      batch_rows=program.batch_rows,
     )  # fmt: skip
-    state, metrics = _learn(config, tx, state, inputs, batch)
+    state, metrics = _learn(program, state, inputs, batch)
     state = state.replace(cursor_K=cursor_K)
     due = state.gate.steps_in_stage % inputs.probe_every_steps == 0
-    state, probe_metrics = jax.lax.cond(
-      due & state.finite,
-      lambda s: _probe(config, s, inputs),
-      lambda s: (s, no_probe),
-      state,
-    )
+    due &= state.finite
+    if inputs.bank is None:
+      state = state.replace(gate=state.gate.replace(needs_scores=due))
+      probe_metrics = no_probe
+    else:
+      state, probe_metrics = jax.lax.cond(
+        due,
+        lambda s: _probe(program, s, inputs),
+        lambda s: (s, no_probe),
+        state,
+      )
     return state, metrics | probe_metrics | {'drawn_K': drawn_K}
 
   def rest(state):
@@ -223,10 +268,8 @@ class Window:
 
   def __init__(
     self,
-    config: decoder.DecoderConfig,
-    tx: optax.GradientTransformation,
+    program: Program,
     *,
-    batch_rows: int,
     num_steps: int,
     state_shardings: Any = None,
     metric_sharding: Any = None,
@@ -237,7 +280,7 @@ class Window:
       self._num_traces += 1
 
       def body(state, _):
-        return train_step(config, tx, batch_rows, state, inputs)
+        return train_step(program, state, inputs)
 
       return jax.lax.scan(body, state, length=num_steps)
 

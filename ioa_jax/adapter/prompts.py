@@ -1,0 +1,148 @@
+"""Every word that is said to a teacher about lessons; METHOD §4.
+
+Rendered by code, so that a change is a change of the request's hash, and
+compared with golden files in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import json
+
+from ioa_jax.adapter import Level
+from ioa_jax.records import KnowledgeModule, Seed
+
+STRATEGIES = {
+  'concretise': (
+    'Concretise: show an abstract idea first in a small story or a picture of '
+    'things one can count, then in symbols.'
+  ),
+  'decompose': (
+    'Decompose: extract what is given, relate it, formulate, solve, verify; '
+    'one calculation in each step.'
+  ),
+  'cognitive_load': (
+    'Manage cognitive load: the smallest numbers and the fewest facts that '
+    'still show the idea; nothing that is not needed.'
+  ),
+  'template': (
+    'One fixed form: every step is one line that begins with "First,", "Next," '
+    'or "Therefore,".'
+  ),
+  'plain_language': (
+    'Plain language: short sentences, common words, no more than 15 words each.'
+  ),
+}
+
+# Different places make for different problems; the item's index chooses.
+_SETTINGS = (
+  'a market stall', 'a school trip', 'a kitchen', 'a building site', 'a garden',
+  'a sports club', 'a library', 'a train journey',
+)  # fmt: skip
+
+_KIND = {
+  'stage': 'Write one new problem of this unit.',
+  'rehearsal': (
+    'Write one new problem of this unit, for a student who knows it already '
+    'and must not forget it.'
+  ),
+  'remedial': (
+    'The student has practised this unit and still fails. Write one new, '
+    'minimal problem that trains exactly what went wrong below, and nothing '
+    'else.'
+  ),
+  'bridging': (
+    'The step up to this unit is high. Write one new problem that is only one '
+    'notch harder than what the student can do; leave no level out.'
+  ),
+}
+
+_EXAMPLE = {
+  'module': 'category/unit',
+  'prereq': ['category/other_unit'],
+  'difficulty_tag': 'introductory | intermediate | advanced',
+  'problem': 'the whole question',
+  'solution': {
+    'steps': ['First, ...', 'Next, ...', 'Therefore, ...'],
+    'final_answer': 'the answer alone',
+    'verification': 'how the answer was checked',
+  },
+  'adapter_flags': {
+    'concretization': True,
+    'decomposition': True,
+    'cognitive_load': {'scale': 'small', 'notes': 'what was kept small'},
+    'format_template': True,
+    'simplified_language': True,
+  },
+  'metadata': {'stage_id': 0, 'seed_style_ref': 'what the example shows'},
+}
+
+SOLVE = (
+  'Solve the problem. Reason step by step, one calculation a line. End with a '
+  'line of its own in exactly this form:\n{closing}'
+)
+
+
+def lesson(
+  module: KnowledgeModule,
+  seed: Seed,
+  *,
+  domain: str,
+  kind: str,
+  difficulty: str,
+  strategies: Sequence[str],
+  stage: int,
+  variant: int,
+  level: Level,
+) -> tuple[str, str]:
+  """System and user message that ask for one lesson.
+
+  Args:
+    domain: one line, what the student is learning.
+    kind: 'stage', 'remedial', 'bridging' or 'rehearsal'.
+    difficulty: of records.DIFFICULTIES.
+    strategies: of STRATEGIES, those that are on.
+    variant: tells apart the items of one seed, and chooses their setting.
+    level: the student's, on this unit; only a remedial request shows what
+      went wrong.
+  """
+  rules = '\n'.join(f'- {STRATEGIES[s]}' for s in strategies)
+  system = (
+    f'You write lessons for a small language model that is learning {domain}. '
+    'It imitates what it reads, so every line must be correct and must be '
+    'needed.' + (f'\nFor every lesson:\n{rules}' if rules else '')
+  )
+  prerequisites = ', '.join(module.prerequisites) or 'nothing'
+  setting = _SETTINGS[variant % len(_SETTINGS)]
+  parts = [
+    f'Unit: {module.name} ({module.description}). It stands on: '
+    f'{prerequisites}.',
+    _KIND[kind],
+    f'Difficulty: {difficulty}. Setting: {setting}. Variant {variant + 1}.',
+  ]
+  if level.score is not None:
+    parts.append(
+      f'The student answers {level.score:.0%} of such problems correctly.'
+    )
+  if kind == 'remedial' and level.wrong:
+    parts.append('What went wrong:')
+    parts += [
+      f'- Problem: {_clip(w["prompt"])}\n  Right answer: {_clip(w["answer"])}\n'
+      f'  The student wrote: {_clip(w["student"])}'
+      for w in level.wrong
+    ]
+  parts += [
+    'An example of the style, not to be copied:',
+    f'{seed.problem}\nAnswer: {seed.answer}',
+    'Answer with one JSON object and nothing else, with all of these keys. '
+    f'"module" is "{module.name}", "stage_id" is {stage}, "difficulty_tag" is '
+    f'"{difficulty}", each flag says whether you did so:',
+    json.dumps(_EXAMPLE, indent=1),
+  ]
+  return system, '\n\n'.join(parts)
+
+
+def _clip(text: str, limit: int = 300) -> str:
+  """Student text is of any length and shape; a request shows its beginning."""
+  one_line = ' '.join(text.split())
+  return one_line if len(one_line) <= limit else one_line[: limit - 3] + '...'

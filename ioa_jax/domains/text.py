@@ -1,0 +1,230 @@
+"""A user's own domain: seed items in a file, each tagged with a module.
+
+Seeds are JSON Lines. Which columns hold what is configured:
+
+  problem   what is asked
+  solution  a worked answer; it ends in the final one
+  answer    the final answer; '' takes it from the solution
+  module    the tag, `category/module`
+
+A taxonomy file in YAML describes the modules and what each stands on. Without
+one, modules are the tags in the order of the file, and nothing stands on
+anything.
+
+  modules:
+    - name: word_problems/two_steps
+      description: two calculations
+      prerequisites: []
+
+Items are split 8:2 within each module, by their text alone, so adding a seed
+moves no other; the smaller part is halved into gate and held-out probes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
+import pathlib
+from typing import Any, Protocol
+
+import networkx as nx
+import yaml
+
+from ioa_jax.records import KnowledgeModule, Probe, Seed
+
+COLUMNS = ('problem', 'solution', 'answer', 'module')
+_VALIDATION_SHARE = 0.2  # METHOD §1.
+
+
+class DomainError(ValueError):
+  """Seeds or taxonomy cannot be used; one line that names the place."""
+
+
+class TextDomain:
+  """See the module's docstring.
+
+  Args:
+    rows: seeds, each with its place in the file (for messages).
+    taxonomy: a file, or None.
+    max_probes: of a module and split; more are left unused.
+    min_probes: a module with fewer in a split is an error, since its score
+      would say nothing.
+
+  Raises:
+    DomainError: naming file, line and what is wanted.
+  """
+
+  def __init__(
+    self,
+    rows: Iterable[tuple[str, Mapping[str, Any]]],
+    taxonomy: pathlib.Path | None,
+    *,
+    columns: Mapping[str, str],
+    grader: Grader,
+    min_probes: int,
+    max_probes: int,
+  ):
+    self._grader = grader
+    items = _distinct(_read_seeds(rows, columns, grader))
+    tags = Counter(item.module for item, _ in items)
+    self.MODULES = (
+      tuple(KnowledgeModule(name, name, (), 0) for name in tags)
+      if taxonomy is None
+      else read_taxonomy(taxonomy)
+    )
+    names = [m.name for m in self.MODULES]
+    unknown = sorted(set(tags) - set(names))
+    if unknown:
+      raise DomainError(
+        f'{sum(tags[u] for u in unknown)} seeds are tagged '
+        f'{unknown[:3]}, which {taxonomy} does not name. Add the modules, or '
+        'correct the tags.'
+      )
+    self._seeds: dict[str, tuple[Seed, ...]] = {}
+    self._probes: dict[str, dict[str, tuple[Probe, ...]]] = {
+      'gate': {}, 'held_out': {}
+    }  # fmt: skip
+    for name in names:
+      mine = [(s, solution) for s, solution in items if s.module == name]
+      mine.sort(key=lambda pair: _digest(pair[0].problem))
+      parts = _split(mine)
+      for split in ('gate', 'held_out'):
+        chosen = parts[split][:max_probes]
+        if len(chosen) < min_probes:
+          raise DomainError(
+            f'domain.seeds: module {name!r} has {len(mine)} seeds, so '
+            f'{len(chosen)} {split} probes, wanted {min_probes}. Add seeds, '
+            'merge the module into another, or lower domain.min_probes.'
+          )
+        self._probes[split][name] = tuple(
+          Probe(f'{split}/{name}/{_digest(s.problem)[:8]}', name, s.problem,
+                solution, s.answer)
+          for s, solution in chosen
+        )  # fmt: skip
+      self._seeds[name] = tuple(s for s, _ in parts['train'])
+
+  def probes(self, split: str, answer_format: str) -> tuple[Probe, ...]:
+    """See `Domain`; there is one format of answers."""
+    del answer_format
+    by_module = self._probes[split]
+    return tuple(p for m in self.MODULES for p in by_module[m.name])
+
+  def seeds(self, module: str, count: int) -> tuple[Seed, ...]:
+    return self._seeds[module][:count]
+
+  def is_correct(self, completion: str, answer: str) -> bool:
+    return self._grader.is_correct(completion, answer)
+
+
+class Grader(Protocol):
+  """How a final answer is found in a text, and compared."""
+
+  def find(self, text: str) -> str | None:
+    """The final answer that a text states, or None."""
+    ...
+
+  def is_correct(self, completion: str, answer: str) -> bool: ...
+
+
+def _split(items: Sequence) -> dict[str, list]:
+  """Training, gate and held-out parts of one module's items, in hash order."""
+  held = round(len(items) * _VALIDATION_SHARE)
+  gate = held // 2
+  return {
+    'gate': list(items[:gate]),
+    'held_out': list(items[gate:held]),
+    'train': list(items[held:]),
+  }
+
+
+def _digest(text: str) -> str:
+  return hashlib.sha256(' '.join(text.split()).encode()).hexdigest()
+
+
+def _distinct(items) -> list[tuple[Seed, str]]:
+  """The first of equal problems, so that none is in two splits."""
+  found: dict[str, tuple[Seed, str]] = {}
+  for seed, solution in items:
+    found.setdefault(_digest(seed.problem), (seed, solution))
+  return list(found.values())
+
+
+def _read_seeds(rows, columns, grader) -> Iterator[tuple[Seed, str]]:
+  """Yields seeds with their worked solutions."""
+  for where, row in rows:
+    value = {}
+    for column in COLUMNS:
+      name = columns[column]
+      got = row.get(name) if name else ''
+      if not isinstance(got, str) or (name and not got.strip()):
+        raise DomainError(
+          f'{where}: column {name!r} is missing or no text; there is '
+          f'{sorted(row)}. domain.columns.{column} names the one to read.'
+        )
+      value[column] = got.strip()
+    answer = value['answer'] or grader.find(value['solution'])
+    if not answer:
+      raise DomainError(
+        f'{where}: domain.grader finds no final answer in the solution. Name '
+        'its column in domain.columns.answer.'
+      )
+    yield Seed(value['module'], value['problem'], answer), value['solution']
+
+
+def read_taxonomy(path: pathlib.Path) -> tuple[KnowledgeModule, ...]:
+  """Modules in an order in which prerequisites come first.
+
+  Raises:
+    DomainError: naming the entry: unknown keys, unknown prerequisites, cycles.
+  """
+  try:
+    raw = yaml.safe_load(path.read_text(encoding='utf-8'))
+  except FileNotFoundError:
+    raise DomainError(
+      f'{path}: no such file; domain.taxonomy names the modules.'
+    ) from None
+  except yaml.YAMLError as e:
+    raise DomainError(f'{path}: not YAML ({e}).') from None
+  entries = raw.get('modules') if isinstance(raw, dict) else None
+  if not isinstance(entries, list) or not entries:
+    raise DomainError(f'{path}: wanted a list under the key "modules".')
+  named: dict[str, dict] = {}
+  for index, entry in enumerate(entries):
+    where = f'{path}: modules[{index}]'
+    if not isinstance(entry, dict) or not isinstance(entry.get('name'), str):
+      raise DomainError(f'{where}: wanted a mapping with a name.')
+    extra = sorted(set(entry) - {'name', 'description', 'prerequisites'})
+    needs = entry.get('prerequisites') or []
+    if extra or not isinstance(needs, list):
+      raise DomainError(
+        f'{where} ({entry["name"]}): wanted name, description and a list of '
+        f'prerequisites; got {extra or needs!r}.'
+      )
+    if entry['name'] in named:
+      raise DomainError(f'{where}: {entry["name"]!r} is there twice.')
+    named[entry['name']] = {
+      'description': str(entry.get('description') or entry['name']),
+      'prerequisites': tuple(map(str, needs)),
+    }
+  return _ordered(path, named)
+
+
+def _ordered(path, named) -> tuple[KnowledgeModule, ...]:
+  graph = nx.DiGraph()
+  graph.add_nodes_from(named)
+  for name, entry in named.items():
+    for needed in entry['prerequisites']:
+      if needed not in named:
+        raise DomainError(
+          f'{path}: {name!r} stands on {needed!r}, which is not a module.'
+        )
+      graph.add_edge(needed, name)
+  if not nx.is_directed_acyclic_graph(graph):
+    circle = ' -> '.join(a for a, _ in nx.find_cycle(graph))
+    raise DomainError(f'{path}: the prerequisites go in a circle: {circle}.')
+  return tuple(
+    KnowledgeModule(name, level=level, **named[name])
+    for level, generation in enumerate(nx.topological_generations(graph))
+    for name in generation
+  )

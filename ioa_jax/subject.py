@@ -1,0 +1,176 @@
+"""From the configuration to what is taught, by whom, to whom."""
+
+from __future__ import annotations
+
+from collections import Counter
+import dataclasses
+import pathlib
+
+import jax
+import ml_collections
+
+from ioa_jax.adapter import Adapter, arithmetic_lessons, text_lessons
+from ioa_jax.baselines import methods
+from ioa_jax.domains import Domain, arithmetic, text
+from ioa_jax.domains import tokenizer as tokenizer_lib
+from ioa_jax.evaluation import benchmark_files, final_answers
+from ioa_jax.models import hub, loading, vocabulary
+from ioa_jax.models.vocabulary import Codec
+from ioa_jax.sampling import sampler as sampler_lib
+from ioa_jax.teachers import Teacher, local, replay
+from ioa_jax.teachers.requests import Price
+
+ASSETS = pathlib.Path(__file__).parent / 'assets' / 'arithmetic'
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """What is taught and how; fixed before a run begins.
+
+  Attributes:
+    name: of the domain, for people.
+    domain: modules, seeds, probes, verdicts.
+    adapter: its requests and lessons.
+    teacher: who answers requests.
+    teacher_params: how many, None if it is not on this machine.
+    student: before it has learnt anything.
+    codec: how the student reads and writes text.
+  """
+
+  name: str
+  domain: Domain
+  adapter: Adapter
+  teacher: Teacher
+  teacher_params: int | None
+  student: loading.Model
+  codec: Codec
+
+
+def open_subject(
+  config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> Subject:
+  """Loads everything that `config` names.
+
+  Raises:
+    ValueError: naming the model, file or field that cannot be used.
+  """
+  open_domain = {'arithmetic': _arithmetic, 'text': _text}
+  subject = open_domain[config.domain.kind](config, mesh)
+  asked = Counter(p.module for p in subject.domain.probes('gate', 'steps'))
+  module, fewest = min(asked.items(), key=lambda item: item[1])
+  if fewest < config.gate.min_probes:
+    raise ValueError(
+      f'config.gate.min_probes is {config.gate.min_probes} and module '
+      f'{module!r} has {fewest} gate probes, so it could never be mastered. '
+      'Lower it, or add seeds.'
+    )
+  return subject
+
+
+def _arithmetic(config, mesh) -> Subject:
+  teacher_model = _load(config.teacher, 'teacher', mesh)
+  student = _load(config.student, 'student', mesh)
+  teacher = _local_teacher(
+    config, teacher_model, tokenizer_lib.DigitCodec(teacher_model.tokenizer)
+  )
+  adapter = arithmetic_lessons.ArithmeticAdapter(
+    seed=config.seed,
+    teacher=teacher.name,
+    max_tokens=config.teacher.max_tokens,
+    answer_format=methods.answer_format(config),
+    smallest_first=config.adapter.smallest_first,
+    seeds_per_module=config.adapter.seeds_per_module,
+    per_seed=_per_seed(config.adapter),
+  )
+  return Subject(
+    'arithmetic', arithmetic, adapter, teacher, teacher_model.num_params,
+    student, tokenizer_lib.DigitCodec(student.tokenizer),
+  )  # fmt: skip
+
+
+def _text(config, mesh) -> Subject:
+  c = config.domain
+  student = _load(config.student, 'student', mesh)
+  codec = vocabulary.ChatCodec(student.directory)
+  grader = final_answers.KINDS[c.grader]()
+  rows = benchmark_files.read(
+    pathlib.Path(c.seeds), [name for name in c.columns.values() if name]
+  )
+  domain = text.TextDomain(
+    rows,
+    pathlib.Path(c.taxonomy) if c.taxonomy else None,
+    columns=c.columns, grader=grader, min_probes=c.min_probes,
+    max_probes=c.max_probes,
+  )  # fmt: skip
+  teacher, teacher_params = _teacher(config, mesh)
+  adapter = text_lessons.TextAdapter(
+    domain, grader, codec,
+    description=c.description,
+    teacher=teacher.name,
+    max_tokens=config.teacher.max_tokens,
+    temperature=config.teacher.temperature,
+    strategies=config.adapter.strategies,
+    confirm_samples=config.adapter.confirm_samples,
+    seeds_per_module=config.adapter.seeds_per_module,
+    per_seed=_per_seed(config.adapter),
+    max_lesson_tokens=config.train.row_length // 2,
+    near_duplicate=config.adapter.near_duplicate,
+  )  # fmt: skip
+  return Subject(
+    c.name, domain, adapter, teacher, teacher_params, student, codec
+  )
+
+
+def _teacher(config, mesh) -> tuple[Teacher, int | None]:
+  """The teacher of free text, and its parameters if it is on this machine."""
+  c = config.teacher
+  if c.kind == 'replay':
+    return replay.ReplayTeacher(pathlib.Path(c.recording), c.model), None
+  if c.kind == 'openai':
+    from ioa_jax.teachers import openai_http  # Needs the extra `http`.
+
+    settings = openai_http.Settings(
+      base_url=c.base_url, api_key_env=c.api_key_env,
+      max_concurrency=c.max_concurrency,
+    )  # fmt: skip
+    price = Price(**c.price)
+    return openai_http.OpenAITeacher(c.model, settings, price), None
+  model = _load(c, 'teacher', mesh)
+  codec = vocabulary.ChatCodec(model.directory)
+  return _local_teacher(config, model, codec), model.num_params
+
+
+def _per_seed(config) -> dict[str, int]:
+  """Items for each seed, by the kind of request."""
+  return {
+    'stage': config.items_per_seed,
+    'bridging': config.items_per_seed,
+    'remedial': config.remedial_items_per_seed,
+    'rehearsal': config.rehearsal_items_per_seed,
+  }
+
+
+def _load(config, role: str, mesh: jax.sharding.Mesh) -> loading.Model:
+  """`config.model`: a directory, a hub id, or 'builtin'."""
+  if config.model == 'builtin':
+    directory, name = ASSETS / role, f'builtin-{role}'
+  else:
+    directory = hub.locate(config.model)
+    name = pathlib.Path(config.model).name
+  return loading.load(
+    directory, name, scan_unroll=config.scan_unroll, remat=config.remat,
+    dtype=config.dtype, mesh=mesh,
+  )  # fmt: skip
+
+
+def _local_teacher(config, model: loading.Model, codec: Codec):
+  sampler = sampler_lib.Sampler(
+    model.config,
+    stop_tokens=codec.stop_tokens,
+    batch_size=config.teacher.batch_size,
+    max_new_tokens=config.teacher.max_tokens,
+  )
+  return local.LocalTeacher(
+    model.name, model.params, sampler, codec=codec,
+    batch_size=config.teacher.batch_size,
+  )  # fmt: skip

@@ -1,0 +1,81 @@
+r"""GSM8K as seeds of a text domain: tagged, with a taxonomy.
+
+  python scripts/gsm8k_seeds.py --input=train.jsonl --output_dir=data/gsm8k
+
+The unit of a problem is how many calculations its worked answer takes (GSM8K
+marks each as `<<48/2=24>>`); more calculations stand on fewer. Writes
+seeds.jsonl and taxonomy.yaml, the two files that a domain of your own needs.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+import json
+import pathlib
+import re
+
+from absl import flags
+
+from ioa_jax import commandline
+
+_INPUT = flags.DEFINE_string(
+  'input', None, "GSM8K's train.jsonl, or train.jsonl.gz."
+)
+_OUTPUT_DIR = flags.DEFINE_string('output_dir', None, 'Made if absent.')
+flags.mark_flags_as_required(['input', 'output_dir'])
+
+# Name, most calculations, description; each unit stands on the one before it.
+UNITS = (
+  ('word_problems/two_steps', 2, 'word problems of one or two calculations'),
+  ('word_problems/four_steps', 4, 'word problems of three or four'),
+  ('word_problems/many_steps', 99, 'word problems of five and more'),
+)
+_MARK = re.compile(r'<<.*?>>')
+
+
+def unit(answer: str) -> str | None:
+  """The unit of a worked answer; None if it marks no calculation."""
+  count = len(_MARK.findall(answer))
+  return next((name for name, most, _ in UNITS if 0 < count <= most), None)
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  from ioa_jax.evaluation import benchmark_files as files
+
+  source, output = pathlib.Path(_INPUT.value), pathlib.Path(_OUTPUT_DIR.value)
+  counts: Counter[str] = Counter()
+  lines = []
+  for where, row in files.read(source, ('question', 'answer')):
+    answer = files.text_field(where, row, 'answer')
+    name = unit(answer)
+    if name is None:
+      continue
+    counts[name] += 1
+    lines.append(json.dumps({
+      'module': name,
+      'problem': files.text_field(where, row, 'question'),
+      'solution': _MARK.sub('', answer),
+    }, ensure_ascii=False))  # fmt: skip
+  if not lines:
+    raise ValueError(f'{source}: no answer marks its calculations as <<...>>.')
+  output.mkdir(parents=True, exist_ok=True)
+  (output / 'seeds.jsonl').write_text('\n'.join(lines) + '\n')
+  (output / 'taxonomy.yaml').write_text(_taxonomy())
+  for name, count in sorted(counts.items()):
+    print(f'{count:6} {name}')
+  print(f'Wrote {output / "seeds.jsonl"} and {output / "taxonomy.yaml"}.')
+
+
+def _taxonomy() -> str:
+  lines = ['modules:']
+  for index, (name, _, description) in enumerate(UNITS):
+    before = [UNITS[index - 1][0]] if index else []
+    lines += [
+      f'  - name: {name}', f'    description: {description}',
+      f'    prerequisites: [{", ".join(before)}]',
+    ]  # fmt: skip
+  return '\n'.join(lines) + '\n'
+
+
+if __name__ == '__main__':
+  commandline.run(main)

@@ -1,0 +1,148 @@
+"""Seeds in a file to a domain: splits, taxonomy, graders, and bad input."""
+
+import json
+
+import pytest
+
+from ioa_jax.domains import text
+from ioa_jax.evaluation import final_answers
+
+COLUMNS = {
+  'module': 'unit', 'problem': 'question', 'solution': 'worked', 'answer': '',
+}  # fmt: skip
+
+
+def rows(count=50, unit='a/b', added=1):
+  return [
+    (f'f:{n}', {'unit': unit, 'question': f'What is {n} + {added}?',
+                'worked': f'Add.\n#### {n + 1}'})
+    for n in range(count)
+  ]  # fmt: skip
+
+
+def make(rows_, taxonomy=None, **changes):
+  settings = {'min_probes': 2, 'max_probes': 99, 'columns': COLUMNS} | changes
+  return text.TextDomain(
+    rows_, taxonomy, grader=final_answers.Number(), **settings
+  )
+
+
+def test_splits_are_disjoint_and_eight_to_two():
+  domain = make(rows(50) + rows(50, 'a/c', added=2))
+  for module in ('a/b', 'a/c'):
+    seeds = {s.problem for s in domain.seeds(module, 999)}
+    gate, held = (
+      {p.prompt for p in domain.probes(split, '') if p.module == module}
+      for split in ('gate', 'held_out')
+    )
+    assert (len(seeds), len(gate), len(held)) == (40, 5, 5)
+    assert not seeds & gate and not seeds & held and not gate & held
+
+
+def test_equal_problems_are_one_item():
+  again = [(w, r | {'question': r['question'] + ' '}) for w, r in rows(50)]
+  domain = make(rows(50) + again)
+  every = [s.problem for s in domain.seeds('a/b', 999)]
+  every += [
+    p.prompt for s in ('gate', 'held_out') for p in domain.probes(s, '')
+  ]
+  assert len(every) == len(set(every)) == 50
+
+
+def test_the_split_of_an_item_does_not_depend_on_the_order_of_the_file():
+  one, other = make(rows(50)), make(rows(50)[::-1])
+  assert one.probes('gate', '') == other.probes('gate', '')
+  assert one.seeds('a/b', 7) == other.seeds('a/b', 7)
+
+
+def test_answers_come_from_the_solution_or_their_column():
+  seed = make(rows(50)).seeds('a/b', 1)[0]
+  assert seed.answer == str(int(seed.problem.split()[2]) + 1)
+  given = [(w, r | {'final': '7'}) for w, r in rows(50)]
+  domain = make(given, columns=COLUMNS | {'answer': 'final'})
+  assert {p.answer for p in domain.probes('held_out', '')} == {'7'}
+
+
+def test_taxonomy_orders_modules_by_what_they_stand_on(tmp_path):
+  path = tmp_path / 't.yaml'
+  path.write_text(
+    'modules:\n- {name: c, prerequisites: [a, b]}\n'
+    '- {name: b, prerequisites: [a], description: the second}\n- name: a\n'
+  )
+  modules = text.read_taxonomy(path)
+  assert [(m.name, m.level) for m in modules] == [('a', 0), ('b', 1), ('c', 2)]
+  assert modules[1].description == 'the second'
+  assert modules[0].description == 'a'
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    ('modules: []', 'wanted a list'),
+    ('- a', 'wanted a list'),
+    ('modules: [{nam: a}]', 'with a name'),
+    ('modules: [{name: a, needs: [b]}]', "got \\['needs'\\]"),
+    ('modules: [{name: a, prerequisites: b}]', 'list of prerequisites'),
+    ('modules: [{name: a, prerequisites: [b]}]', 'which is not a module'),
+    ('modules: [{name: a}, {name: a}]', 'is there twice'),
+    ('modules: [{name: a, prerequisites: [b]}, {name: b, prerequisites: [a]}]',
+     'in a circle: '),
+    ('modules: {a: [', 'not YAML'),
+  ],
+)  # fmt: skip
+def test_a_bad_taxonomy_is_named(tmp_path, content, message):
+  path = tmp_path / 't.yaml'
+  path.write_text(content)
+  with pytest.raises(text.DomainError, match=message):
+    text.read_taxonomy(path)
+  with pytest.raises(text.DomainError, match='no such file'):
+    text.read_taxonomy(tmp_path / 'absent.yaml')
+
+
+@pytest.mark.parametrize(
+  ('row', 'message'),
+  [
+    ({'question': None}, "f:0: column 'question' is missing or no text"),
+    ({'worked': ' '}, "column 'worked' is missing or no text"),
+    ({'worked': 'So it is.'}, 'finds no final answer'),
+    ({'unit': 5}, 'domain.columns.module names the one'),
+  ],
+)
+def test_a_bad_seed_is_named(row, message):
+  bad = rows(50)
+  bad[0] = ('f:0', bad[0][1] | row)
+  with pytest.raises(text.DomainError, match=message):
+    make(bad)
+
+
+def test_too_few_probes_and_unknown_tags_are_refused(tmp_path):
+  with pytest.raises(text.DomainError, match="'a/b' has 9 seeds, so 1 gate"):
+    make(rows(9))
+  path = tmp_path / 't.yaml'
+  path.write_text('modules: [{name: a/c}]')
+  with pytest.raises(text.DomainError, match=r"tagged \['a/b'\]"):
+    make(rows(50), path)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'answer', 'other'),
+  [
+    ('number', '1,234', '1235'),
+    ('number', '-0.5', '0.5'),
+    ('maths', '\\frac{1}{2}', '\\frac{1}{3}'),
+    ('choice', 'B', 'C'),
+    ('last_line', 'Paris', 'London'),
+  ],
+)
+def test_every_grader_reads_its_own_closing_line(kind, answer, other):
+  grader = final_answers.KINDS[kind]()
+  lesson = f'First, think of {other}.\n{grader.closing(answer)}'
+  assert grader.is_correct(lesson, answer)
+  assert not grader.is_correct(lesson, other)
+  assert grader.find(lesson).strip() == answer
+  assert not grader.is_correct('', answer)
+
+
+def test_records_of_the_domain_are_json():
+  probe = make(rows(50)).probes('gate', '')[0]
+  assert json.loads(probe.to_json())['reference'].startswith('Add.')

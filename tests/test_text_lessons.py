@@ -1,0 +1,195 @@
+"""The adapter for text: what it asks, and what it lets become a lesson."""
+
+import json
+import pathlib
+
+import pytest
+
+from ioa_jax.adapter import Level, prompts, text_lessons
+from ioa_jax.domains import text
+from ioa_jax.evaluation import final_answers
+from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Seed
+from ioa_jax.teachers.requests import Completion
+from tests.test_text_domain import COLUMNS, rows
+
+GOLDEN = pathlib.Path(__file__).parent / 'golden'
+MODULE = KnowledgeModule('algebra/linear', 'ax + b = c', ('algebra/sums',), 1)
+SEED = Seed('algebra/linear', 'Solve 2x + 1 = 7.', '3')
+WRONG = [{'prompt': 'Solve 3x = 9.', 'answer': '3', 'student': 'x\n' * 400}]
+
+
+class Characters:
+  """A codec with one token for each character."""
+
+  stop_tokens = (0,)
+
+  def prompt(self, text, system=''):
+    return [ord(c) for c in text]
+
+  answer = prompt
+
+
+def adapter(**changes):
+  grader = final_answers.Number()
+  domain = text.TextDomain(
+    rows(50), None, columns=COLUMNS, grader=grader, min_probes=2, max_probes=9
+  )
+  settings = dict(
+    description='to add', teacher='t', max_tokens=50, temperature=0.7,
+    strategies=tuple(prompts.STRATEGIES), confirm_samples=3, seeds_per_module=4,
+    per_seed={'stage': 3, 'remedial': 1, 'bridging': 3, 'rehearsal': 1},
+    max_lesson_tokens=200, near_duplicate=0.8,
+  )  # fmt: skip
+  return text_lessons.TextAdapter(
+    domain, grader, Characters(), **(settings | changes)
+  )
+
+
+def draft(**changes):
+  value = {
+    'module': 'a/b', 'prereq': [], 'difficulty_tag': 'introductory',
+    'problem': 'Tim has 4 red cars and 5 blue ones. How many?',
+    'solution': {
+      'steps': ['First, add 4 and 5.'], 'final_answer': '9',
+      'verification': 'counted',
+    },
+    'adapter_flags': {
+      'concretization': True, 'decomposition': True,
+      'cognitive_load': {'scale': 'small', 'notes': ''},
+      'format_template': True, 'simplified_language': True,
+    },
+    'metadata': {'stage_id': 0, 'seed_style_ref': ''},
+  }  # fmt: skip
+  return value | changes
+
+
+@pytest.mark.parametrize('kind', ['stage', 'remedial', 'bridging'])
+def test_prompts_are_what_the_golden_files_say(kind):
+  system, user = prompts.lesson(
+    MODULE, SEED, domain='algebra', kind=kind, difficulty='intermediate',
+    strategies=tuple(prompts.STRATEGIES), stage=1, variant=3,
+    level=Level(0.25, WRONG),
+  )  # fmt: skip
+  got = f'{system}\n=====\n{user}\n'
+  assert got == (GOLDEN / f'{kind}.txt').read_text(), (
+    'the prompt changed: if it should, python -m tests.test_text_lessons'
+  )
+
+
+def test_each_strategy_has_its_own_switch():
+  for off in prompts.STRATEGIES:
+    on = [s for s in prompts.STRATEGIES if s != off]
+    (item, *_) = adapter(strategies=on).plan(
+      'a/b', 'stage', stage=0, round=0, level=Level()
+    )
+    for strategy, sentence in prompts.STRATEGIES.items():
+      assert (sentence in item.request.system) == (strategy != off)
+
+
+def test_requests_climb_in_difficulty_and_never_repeat():
+  items = adapter().plan('a/b', 'stage', stage=0, round=0, level=Level())
+  assert len({i.request.key() for i in items}) == len(items) == 12
+  levels = [
+    next(d for d in DIFFICULTIES if f'Difficulty: {d}' in i.request.prompt)
+    for i in items
+  ]
+  assert levels == sorted(levels, key=DIFFICULTIES.index)
+  assert len(set(levels)) == 3
+  again = adapter().plan('a/b', 'remedial', stage=0, round=1, level=Level())
+  later = adapter().plan('a/b', 'remedial', stage=0, round=2, level=Level())
+  assert not {i.request.key() for i in again} & {i.request.key() for i in later}
+
+
+def write(answers, solutions, earlier=(), **changes):
+  """Lessons from scripted answers; `solutions` are those of each draft."""
+  a = adapter(**changes)
+  items = a.plan('a/b', 'stage', stage=0, round=0, level=Level())
+  done = lambda text: Completion(text, 'stop', 1, 1)
+
+  def ask(requests, response_model=None):
+    if response_model:
+      return [
+        x if isinstance(x, Completion) else done(x) for x in answers
+      ]  # fmt: skip
+    assert all(not r.response_schema for r in requests)
+    return [done(s) for group in solutions for s in group]
+
+  return a.write(items[: len(answers)], ask, earlier)
+
+
+RIGHT, FALSE = 'The answer is 9.', 'The answer is 8.'
+
+
+def test_a_majority_of_independent_solutions_confirms():
+  good = json.dumps(draft())
+  for solutions, kept in (
+    ([RIGHT, RIGHT, FALSE], 1), ([RIGHT, FALSE, FALSE], 0),
+    ([FALSE] * 3, 0), (['no idea'] * 3, 0),
+  ):  # fmt: skip
+    lessons, rejected = write([good], [solutions])
+    assert len(lessons) == kept
+    assert dict(rejected) == ({} if kept else {'unconfirmed': 1})
+  lesson = write([good], [[RIGHT] * 3])[0][0]
+  assert lesson.completion == 'First, add 4 and 5.\nThe answer is 9.'
+  assert lesson.solution['verification'] == (
+    '3 of 3 independent solutions agree'
+  )
+
+
+def test_half_of_the_solutions_is_no_majority():
+  lessons, rejected = write(
+    [json.dumps(draft())], [[RIGHT, FALSE]], confirm_samples=2
+  )
+  assert not lessons and rejected == {'unconfirmed': 1}
+
+
+@pytest.mark.parametrize(
+  ('answer', 'reason'),
+  [
+    ('no', 'schema'),
+    ('[' * 5000, 'schema'),
+    (json.dumps(draft(extra=1)), 'schema'),
+    (json.dumps(draft(difficulty_tag='hard')), 'schema'),
+    (json.dumps({k: v for k, v in draft().items() if k != 'prereq'}), 'schema'),
+    (json.dumps(draft(module='a/c')), 'off_stage'),
+    (json.dumps(draft(solution=draft()['solution'] | {'final_answer': 'x'})),
+     'no_answer'),
+    (Completion('', 'length', 1, 9), 'length'),
+    (Completion('', 'content_filter', 1, 9), 'content_filter'),
+  ],
+)  # fmt: skip
+def test_unusable_answers_are_counted_by_reason(answer, reason):
+  lessons, rejected = write([answer], [])
+  assert not lessons and rejected == {reason: 1}
+
+
+def test_nearly_json_is_repaired():
+  text = '```json\n' + json.dumps(draft())[:-1] + ',}\n```'
+  lessons, _ = write([text], [[RIGHT] * 3])
+  assert len(lessons) == 1
+
+
+def test_repetitions_probes_and_long_lessons_are_left_out():
+  good = json.dumps(draft())
+  probe = adapter()._domain.probes('gate', '')[0].prompt
+  shown = json.dumps(draft(problem=probe))
+  long = json.dumps(draft(problem='How many? ' * 30))
+  lessons, rejected = write([good, good, shown, long], [[RIGHT] * 3] * 4)
+  assert len(lessons) == 1
+  assert rejected == {'near_duplicate': 1, 'contaminated': 1, 'too_long': 1}
+  # Also against what earlier calls kept.
+  _, rejected = write([good], [[RIGHT] * 3], earlier=lessons)
+  assert rejected == {'near_duplicate': 1}
+
+
+if (
+  __name__ == '__main__'
+):  # Writes the golden files anew, to be read in a diff.
+  GOLDEN.mkdir(exist_ok=True)
+  for kind in ('stage', 'remedial', 'bridging'):
+    system, user = prompts.lesson(
+      MODULE, SEED, domain='algebra', kind=kind, difficulty='intermediate',
+      strategies=tuple(prompts.STRATEGIES), stage=1, variant=3,
+      level=Level(0.25, WRONG),
+    )  # fmt: skip
+    (GOLDEN / f'{kind}.txt').write_text(f'{system}\n=====\n{user}\n')

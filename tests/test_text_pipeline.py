@@ -1,0 +1,219 @@
+"""The whole loop on a domain of text: served teacher, LoRA, graded probes."""
+
+import json
+import os
+import signal
+import sqlite3
+import string
+
+import jax
+import numpy as np
+import pytest
+import tokenizers
+
+from ioa_jax import teaching
+from ioa_jax.models import decoder, huggingface, lora, peft
+from tests import faulty_server, word_problem_teacher
+from tests.test_pipeline import (
+  assert_same_run,
+  events,
+  load_config,
+  run_config,
+)
+
+CONFIG = decoder.DecoderConfig(
+  vocab_size=104, width=32, num_layers=2, num_heads=4, num_kv_heads=2,
+  head_width=8, mlp_width=48,
+)  # fmt: skip
+TEMPLATE = '{% for m in messages %}{{ m.role }} {{ m.content }}{% endfor %}:'
+
+
+def write_student(path):
+  """A tiny Llama with random weights, one token for each ASCII character."""
+  params = jax.jit(decoder.init, static_argnums=0)(CONFIG, jax.random.key(0))
+  huggingface.save(
+    path, CONFIG, params, dtype='float32', eos_token_id=1, pad_token_id=0
+  )
+  words = ['<pad>', '<eos>', *string.printable]
+  model = tokenizers.models.WordLevel(
+    {w: i for i, w in enumerate(words)}, unk_token='<pad>'
+  )
+  tokenizer = tokenizers.Tokenizer(model)
+  tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split('', 'isolated')
+  tokenizer.decoder = tokenizers.decoders.Fuse()
+  tokenizer.save(str(path / 'tokenizer.json'))
+  (path / 'tokenizer_config.json').write_text(json.dumps({
+    'tokenizer_class': 'PreTrainedTokenizerFast', 'eos_token': '<eos>',
+    'pad_token': '<pad>', 'chat_template': TEMPLATE,
+  }))  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+  path = tmp_path_factory.mktemp('text')
+  write_student(path / 'student')
+  rows = word_problem_teacher.seeds()
+  (path / 'seeds.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+  (path / 'taxonomy.yaml').write_text(
+    'modules:\n- name: apples/two\n  prerequisites: [apples/one]\n'
+    '- name: apples/one\n'
+  )
+  return path
+
+
+def config(files, url='', **changes):
+  return load_config('smollm2_135m', {
+    'domain.seeds': str(files / 'seeds.jsonl'),
+    'domain.taxonomy': str(files / 'taxonomy.yaml'),
+    'domain.min_probes': 4, 'domain.max_probes': 4, 'gate.min_probes': 4,
+    'teacher.base_url': url or 'http://127.0.0.1:1/v1',
+    'teacher.max_tokens': 64, 'student.model': str(files / 'student'),
+    'student.max_tokens': 16, 'student.remat': 'none',
+    'adapter.seeds_per_module': 10, 'gate.probe_every_steps': 4,
+    'gate.max_rounds': 1, 'train.total_steps': 24, 'train.row_length': 256,
+    'train.steps_per_window': 3, 'run.checkpoint_every_steps': 3,
+    'optimizer.learning_rate': 1e-2,
+  } | changes)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def finished(files, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('whole') / 'run'
+  with faulty_server.FaultyServer(
+    respond=word_problem_teacher.respond
+  ) as server:
+    results, _ = run_config(config(files, server.url), workdir)
+  return workdir, results
+
+
+def test_it_ends_with_every_stage_tried_and_one_compilation(finished):
+  workdir, results = finished
+  assert results['compilations'] == 1
+  assert results['domain'] == 'gsm8k'
+  assert results['teacher'] == {'name': 'teacher', 'params': None, 'score': 1.0}
+  assert [s['modules'] for s in results['stages'][:2]] == [
+    ['apples/one'], ['apples/two'],
+  ]  # fmt: skip
+  assert sum(s['steps'] for s in results['stages']) == 24
+  assert (workdir / 'report.html').exists()
+  # A random student of 24 steps masters nothing, and the gate says so.
+  assert all(s['outcome'] != 'mastered' for s in results['stages'])
+  probes = [e for e in events(workdir) if e['event'] == 'probe']
+  assert {e['decision'] for e in probes} >= {'stay', 'remediate', 'stall'}
+  assert all(s['n'] == 4 for e in probes for s in e['scores'].values())
+
+
+def test_only_confirmed_lessons_are_kept_and_the_rest_is_counted(finished):
+  workdir, _ = finished
+  rejected = {}
+  for event in events(workdir):
+    if event['event'] == 'supply':
+      for reason, count in event['rejected'].items():
+        rejected[reason] = rejected.get(reason, 0) + count
+  assert rejected['unconfirmed'] and rejected['schema']
+  lessons = [
+    json.loads(x) for x in (workdir / 'lessons.jsonl').read_text().splitlines()
+  ]
+  assert len({x['problem'] for x in lessons}) == len(lessons) > 30
+  for x in lessons:
+    answer = word_problem_teacher.solve(x['problem'])
+    assert x['completion'].endswith(f'The answer is {answer}.')
+  # The server has no more to say in remedial rounds, and that is noticed.
+  assert rejected['near_duplicate']
+
+
+def test_remedial_requests_show_what_the_student_wrote(finished):
+  workdir, _ = finished
+  with sqlite3.connect(workdir / 'ledger.sqlite') as db:
+    asked = [json.loads(r)['prompt'] for (r,) in db.execute(
+      'SELECT request FROM completions')]  # fmt: skip
+  remedial = [p for p in asked if 'still fails' in p]
+  assert remedial
+  for prompt in remedial:
+    assert prompt.count('The student wrote: ') == teaching.WRONG_KEPT
+    assert 'The student answers 0% of such problems' in prompt
+
+
+def test_only_adapters_train_and_the_export_is_the_merged_student(
+  finished, files
+):
+  workdir, _ = finished
+  base = huggingface.load_params(files / 'student', CONFIG)
+  got = huggingface.load_params(workdir / 'student', CONFIG)
+  adapters, spec = peft.load(workdir / 'adapter', CONFIG.num_layers)
+  assert spec == lora.LoraSpec(targets=tuple(sorted(lora.LoraSpec().targets)))
+  want = lora.merge(base, adapters, spec)
+  # Exported in bfloat16.
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-8, atol=1e-6),
+    got, want,
+  )  # fmt: skip
+  assert max(float(abs(x['b']).max()) for x in adapters.values()) > 1e-3
+  newest = max(
+    (p for p in (workdir / 'checkpoints').iterdir() if p.name.isdigit()),
+    key=lambda p: int(p.name),
+  )
+  kept = (newest / 'state' / '_METADATA').read_text()
+  assert 'q_proj' in kept and 'embedding' not in kept
+
+
+@pytest.fixture(scope='module')
+def replayed(finished, files, tmp_path_factory):
+  """The same run from its own recording."""
+  settings = config(files, **{
+    'teacher.kind': 'replay',
+    'teacher.recording': str(finished[0] / 'ledger.sqlite'),
+  })  # fmt: skip
+  workdir = tmp_path_factory.mktemp('replayed') / 'run'
+  return workdir, run_config(settings, workdir)[0], settings
+
+
+def test_a_recorded_teacher_repeats_the_run_offline(finished, replayed):
+  workdir, again, _ = replayed
+  assert again['modules'] == finished[1]['modules']
+  assert again['stages'] == finished[1]['stages']
+  assert (workdir / 'lessons.jsonl').read_bytes() == (
+    finished[0] / 'lessons.jsonl'
+  ).read_bytes()
+
+
+def test_a_stopped_run_continues_to_the_same_end(
+  replayed, tmp_path, monkeypatch
+):
+  grade = teaching.Teaching.grade
+  for at in (8, 20):  # Between a probe's steps and its scores.
+
+    def grade_then_signal(self, state, ask_K, at=at):
+      if int(state.step) == at:
+        os.kill(os.getpid(), signal.SIGTERM)
+      return grade(self, state, ask_K)
+
+    with monkeypatch.context() as patch:
+      patch.setattr(teaching.Teaching, 'grade', grade_then_signal)
+      results, text = run_config(replayed[2], tmp_path / 'run')
+    assert results is None and f'at step {at}' in text
+  run_config(replayed[2], tmp_path / 'run')
+  assert_same_run(replayed[0], tmp_path / 'run')
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'domain.min_probes': 5}, "'apples/one' has 40 seeds, so 4 gate probes"),
+    ({'gate.min_probes': 5}, 'gate.min_probes is 5 .* never be mastered'),
+    ({'domain.columns.problem': 'question'}, "no column 'question'"),
+    ({'domain.seeds': 'nothing.jsonl'}, 'nothing.jsonl'),
+    ({'domain.grader': 'maths'}, 'domain.grader finds no final answer'),
+    ({'adapter.strategies': ('sing',)}, 'sing.* unknown'),
+    ({'teacher.base_url': 'nowhere'}, 'not an http'),
+    ({'teacher.api_key_env': 'NO_SUCH_KEY'}, 'NO_SUCH_KEY is not set'),
+    ({'teacher.kind': 'replay', 'teacher.recording': 'x'}, 'no such ledger'),
+    ({'domain.kind': 'songs'}, 'config.domain.kind'),
+  ],
+)
+def test_bad_input_is_named_and_leaves_nothing(
+  files, tmp_path, changes, message
+):
+  with pytest.raises(ValueError, match=message):
+    run_config(config(files, **changes), tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()

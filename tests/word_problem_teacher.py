@@ -1,0 +1,79 @@
+"""A server that knows a tiny domain of word problems, for tests.
+
+It solves `NAME has A apples and gets B more. How many?` and writes lessons of
+the two units of `SEEDS`. Some lessons are wrong on purpose.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from tests import faulty_server
+
+UNITS = ('apples/one', 'apples/two')
+
+
+def problem(unit: str, a: int, b: int) -> tuple[str, int]:
+  if unit == UNITS[0]:
+    return f'Ann has {a} apples and gets {b} more. How many?', a + b
+  return (
+    f'Ann has {a} apples and gets {b} more. She loses 1. How many?', a + b - 1
+  )  # fmt: skip
+
+
+def seeds() -> list[dict]:
+  rows = []
+  for unit in UNITS:
+    for n in range(40):
+      text, answer = problem(unit, n, n % 7)
+      rows.append({
+        'module': unit, 'problem': text,
+        'solution': f'First, count.\n#### {answer}',
+      })  # fmt: skip
+  return rows
+
+
+def solve(text: str) -> int:
+  a, b = map(int, re.findall(r'\d+', text)[:2])
+  return a + b - ('loses 1' in text)
+
+
+def lesson(prompt: str) -> str:
+  """A lesson as asked for; every fifth is wrong, every seventh no JSON."""
+  unit = re.search(r'"module" is "(.*?)"', prompt)[1]
+  variant = int(re.search(r'Variant (\d+)', prompt)[1])
+  text, answer = problem(unit, 100 + variant, 3 + variant % 50)
+  if variant % 7 == 6:
+    return 'I would rather not.'
+  draft = {
+    'module': unit,
+    'prereq': [],
+    'difficulty_tag': 'introductory',
+    'problem': text,
+    'solution': {
+      'steps': [f'First, add the numbers in variant {variant}.'],
+      'final_answer': str(answer + (variant % 5 == 4)),
+      'verification': 'counted',
+    },
+    'adapter_flags': {
+      'concretization': True,
+      'decomposition': True,
+      'cognitive_load': {'scale': 'small', 'notes': ''},
+      'format_template': True,
+      'simplified_language': True,
+    },
+    'metadata': {'stage_id': 0, 'seed_style_ref': 'apples'},
+  }
+  return json.dumps(draft)
+
+
+def respond(body, headers) -> faulty_server.Reply:
+  """For `FaultyServer(respond=...)`."""
+  del headers
+  user = next(m['content'] for m in body['messages'] if m['role'] == 'user')
+  if 'Unit: ' in user:
+    text = lesson(user)
+  else:
+    text = f'First, count.\nThe answer is {solve(user)}.'
+  return 200, {}, faulty_server.chat_completion('r', text)
