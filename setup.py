@@ -60,6 +60,8 @@ EXTRAS = {
   'test': [
     *EVAL,
     'pytest>=8.2,<10',
+    # Compiling is most of the time, and one core's work.
+    'pytest-xdist>=3.6,<4',
     'hypothesis>=6.100,<7',
     'ruff>=0.12,<1',
     # The independent oracle of parity tests. Pinned: an open range pulls

@@ -53,7 +53,7 @@ def run(
       page.write(directory.path)
     return results
 
-  with jax.set_mesh(mesh):
+  with directory.locked(), jax.set_mesh(mesh):
     room = Classroom(config, directory, subject, mesh, display)
     return _run(room)
 

@@ -7,6 +7,8 @@ append-only ones back to what the checkpoint it resumes from has seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -60,6 +62,23 @@ class RunDirectory:
         f'--workdir={path} belongs to another configuration ({shown}). Use '
         'another --workdir, or the configuration it was started with.'
       )
+
+  @contextlib.contextmanager
+  def locked(self):
+    """Keeps other processes out; the lock ends with this one, however it ends.
+
+    Raises:
+      ConfigError: if another process is at work here.
+    """
+    with open(self.path / '.lock', 'w', encoding='utf-8') as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        raise config_lib.ConfigError(
+          f'--workdir={self.path} is in use by another process; wait for its '
+          'end, or choose another.'
+        ) from None
+      yield
 
   def write_text(self, name: str, text: str) -> None:
     """Replaces a file whole: a reader sees the old or the new one."""

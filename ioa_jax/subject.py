@@ -127,8 +127,13 @@ def _teacher(config, mesh) -> tuple[Teacher, int | None]:
   if c.kind == 'replay':
     return replay.ReplayTeacher(pathlib.Path(c.recording), c.model), None
   if c.kind == 'openai':
-    from ioa_jax.teachers import openai_http  # Needs the extra `http`.
-
+    try:
+      from ioa_jax.teachers import openai_http
+    except ModuleNotFoundError as e:
+      raise ValueError(
+        f'config.teacher.kind is {c.kind!r} and the package {e.name} is not '
+        "installed: pip install -e '.[http]'"
+      ) from None
     settings = openai_http.Settings(
       base_url=c.base_url, api_key_env=c.api_key_env,
       max_concurrency=c.max_concurrency,

@@ -63,6 +63,7 @@ class FaultyServer:
     fault_rate: share of requests that meet one of FAULTS. Which one depends on
       the seed, the prompt and how often it was asked, not on timing.
     respond: takes over completely: (body, headers) to (status, headers, JSON).
+    port: 0 takes any that is free.
 
   Attributes:
     asked: the first user message of each request, in order of arrival.
@@ -79,6 +80,7 @@ class FaultyServer:
     seed: int = 0,
     latency_seconds: float = 0.0,
     respond: Callable[[dict[str, Any], Any], Reply] | None = None,
+    port: int = 0,
   ):
     self.asked: list[str] = []
     self.bodies: list[dict[str, Any]] = []
@@ -93,7 +95,7 @@ class FaultyServer:
     self._times: Counter[str] = Counter()
     self._lock = threading.Lock()
     handler = type('Handler', (_Handler,), {'owner': self})
-    self._server = _Server(('127.0.0.1', 0), handler)
+    self._server = _Server(('127.0.0.1', port), handler)
     self.url = f'http://127.0.0.1:{self._server.server_port}/v1'
 
   def __enter__(self):

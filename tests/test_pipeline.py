@@ -95,7 +95,7 @@ def finished(tmp_path_factory):
 def test_every_artefact_is_there_and_true(finished):
   workdir, results, text = finished
   names = {p.name for p in workdir.iterdir()} - {
-    'ledger.sqlite-wal', 'ledger.sqlite-shm'
+    '.lock', 'ledger.sqlite-wal', 'ledger.sqlite-shm'
   }  # fmt: skip
   assert names == {
     'config.json', 'diagnosis.json', 'curriculum.json', 'ledger.sqlite',

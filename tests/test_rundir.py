@@ -127,3 +127,27 @@ def test_the_nearest_field_is_offered():
   config = make()
   assert config_lib.nearest('gate.tau_mastrey', config) == 'gate.tau_mastery'
   assert config_lib.nearest('tau_mastery', config) == 'gate.tau_mastery'
+
+
+def test_two_processes_never_share_a_directory(tmp_path):
+  directory = rundir.RunDirectory(tmp_path, make())
+  enter = (
+    'import pathlib, sys, ml_collections\n'
+    'from ioa_jax import rundir\n'
+    f'config = ml_collections.ConfigDict({make().to_dict()!r})\n'
+    'try:\n'
+    '  with rundir.RunDirectory(pathlib.Path(sys.argv[1]), config).locked():\n'
+    '    print("in")\n'
+    'except ValueError as e:\n'
+    '  print(e)\n'
+  )
+
+  def other():
+    done = subprocess.run(
+      [sys.executable, '-c', enter, tmp_path], capture_output=True, text=True
+    )
+    return done.stdout
+
+  with directory.locked():
+    assert 'in use by another process' in other()
+  assert other() == 'in\n'

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ioa_jax import sharding
 from ioa_jax.models import decoder, huggingface, vocabulary
 from ioa_jax.sampling import sampler
 
@@ -47,31 +48,49 @@ def directory(request):
   return path
 
 
-def test_equals_transformers_on_real_weights(directory):
-  """Logits within 1e-3, and the same 40 greedy tokens on five prompts."""
-  torch = pytest.importorskip('torch')
-  transformers = pytest.importorskip('transformers')
+@pytest.fixture(scope='module')
+def prompts(directory):
   tokenizer = vocabulary.load_tokenizer(directory)
-  prompts = [
+  return [
     vocabulary.chat_tokens(
       tokenizer, directory, [{'role': 'user', 'content': prompt}]
     )
     for prompt in PROMPTS
   ]
+
+
+@pytest.fixture(scope='module')
+def wanted(directory, prompts):
+  """Logits of each prompt and 40 greedy tokens, by transformers."""
+  torch = pytest.importorskip('torch')
+  transformers = pytest.importorskip('transformers')
   model = transformers.AutoModelForCausalLM.from_pretrained(
     directory, dtype=torch.float32
   )
-  want_logits, want_tokens = [], []
+  logits, tokens = [], []
   with torch.no_grad():
     for prompt in prompts:
       ids = torch.tensor(prompt)[None]
-      want_logits.append(model(ids).logits[0].numpy())
+      logits.append(model(ids).logits[0].numpy())
       out = model.generate(ids, max_new_tokens=40, do_sample=False)
-      want_tokens.append(tuple(out[0, len(prompt) :].tolist()))
-  del model
+      tokens.append(tuple(out[0, len(prompt) :].tolist()))
+  return logits, tokens
 
+
+@pytest.mark.parametrize(
+  'axes', [{'data': 1}, {'data': 1, 'fsdp': 2, 'tensor': 2}],
+  ids=['one device', 'mesh'],
+)  # fmt: skip
+def test_equals_transformers_on_real_weights(directory, prompts, wanted, axes):
+  """Logits within 1e-3, and the same 40 greedy tokens on five prompts."""
+  want_logits, want_tokens = wanted
+  devices = int(np.prod(list(axes.values())))
+  mesh = sharding.make_mesh(**axes, devices=jax.devices()[:devices])
   config = huggingface.read_config(directory)
-  params = huggingface.load_params(directory, config)
+  params = huggingface.load_params(
+    directory, config,
+    shardings=sharding.param_shardings(mesh, decoder.abstract_params(config)),
+  )  # fmt: skip
   width = max(map(len, prompts))
   token = np.zeros((len(prompts), width), np.int32)
   segment = np.zeros_like(token)
@@ -87,17 +106,18 @@ def test_equals_transformers_on_real_weights(directory):
     )
     return decoder.unembed(config, params, hidden)
 
-  for got, want in zip(logits(params), want_logits, strict=True):
-    np.testing.assert_allclose(got[: len(want)], want, atol=1e-3, rtol=0)
-
   stop = vocabulary.stop_tokens(directory)
   sample = sampler.Sampler(
     config, stop_tokens=stop, batch_size=len(prompts), max_new_tokens=40
   )
-  (generations,) = sample(
-    params, prompts, [sampler.Sampling(max_tokens=40)] * len(prompts),
-    [0] * len(prompts),
-  )  # fmt: skip
+  with jax.set_mesh(mesh):
+    got_logits = jax.device_get(logits(params))
+    (generations,) = sample(
+      params, prompts, [sampler.Sampling(max_tokens=40)] * len(prompts),
+      [0] * len(prompts),
+    )  # fmt: skip
+  for got, want in zip(got_logits, want_logits, strict=True):
+    np.testing.assert_allclose(got[: len(want)], want, atol=1e-3, rtol=0)
   for generation, want in zip(generations, want_tokens, strict=True):
     # transformers keeps the stop token.
     assert generation.tokens == tuple(t for t in want if t not in stop)
