@@ -16,7 +16,7 @@ import ml_collections
 
 from ioa_jax import config as config_lib
 from ioa_jax import progress as progress_lib
-from ioa_jax import rundir, sharding, teaching
+from ioa_jax import projection, rundir, sharding, teaching
 from ioa_jax import subject as subject_lib
 from ioa_jax.classroom import Classroom
 from ioa_jax.evaluation import intervals, scoring
@@ -56,6 +56,17 @@ def run(
   with directory.locked(), jax.set_mesh(mesh):
     room = Classroom(config, directory, subject, mesh, display)
     return _run(room)
+
+
+def dry_run(config: ml_collections.ConfigDict) -> str:
+  """What `run` would ask of the teacher, in lines; sends and writes nothing.
+
+  Raises:
+    ValueError: as `run`.
+  """
+  config_lib.validate(config)
+  mesh = sharding.make_mesh(**config.mesh)
+  return projection.describe(config, subject_lib.open_subject(config, mesh))
 
 
 def _run(room: Classroom) -> Record | None:

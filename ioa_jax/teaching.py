@@ -26,6 +26,10 @@ Record = dict[str, Any]
 WRONG_KEPT = 3  # Wrong answers of a module that a remedial request can show.
 
 
+class NoLessons(ValueError):
+  """A stage has a module that nothing can be taught of."""
+
+
 @dataclasses.dataclass
 class Account:
   """What a checkpoint must know besides arrays; restored with it."""
@@ -175,6 +179,14 @@ class Teaching:
       return
     start = time.monotonic()
     lessons = self._room.supply(wanted, stage, round, step, self._levels())
+    taught = {lesson.module for lesson in lessons}
+    for name, kind in wanted:
+      if name not in taught and kind in ('stage', 'bridging'):
+        raise NoLessons(
+          f'{name}: the teacher wrote no lesson that could be kept; the last '
+          'line of metrics.jsonl counts why. Change the teacher, the seeds or '
+          'the adapter, in another --workdir.'
+        )
     self._account.lessons += len(lessons)
     self.inputs = setup.add_lessons(
       self.inputs, self._room.examples(lessons), self._names,

@@ -7,6 +7,7 @@ lessons.jsonl, metrics.jsonl, tensorboard/, checkpoints/, student/ (a Hugging
 Face directory), results.json and report.html. The same command continues a run
 that was stopped (SIGTERM saves first) and says so if it is finished.
 
+--dry_run projects what the teacher is asked and costs, and sends nothing.
 Any field can be set: --config.gate.tau_mastery=0.95 --config.seed=1
 """
 
@@ -18,6 +19,10 @@ from absl import flags
 from ioa_jax import commandline
 
 flags.DEFINE_string('workdir', None, 'The run directory; made if absent.')
+flags.DEFINE_boolean(
+  'dry_run', False,
+  'Only say what the teacher would be asked and what it could cost.',
+)  # fmt: skip
 commandline.DEFINE_config()
 flags.mark_flags_as_required(['workdir'])
 
@@ -27,6 +32,9 @@ def main(argv: Sequence[str]) -> None:
   # Imported after the flags are checked: bad input answers at once.
   from ioa_jax import pipeline, progress
 
+  if flags.FLAGS.dry_run:
+    print(pipeline.dry_run(flags.FLAGS.config))
+    return
   workdir = pathlib.Path(flags.FLAGS.workdir)
   with progress.Display() as display:
     results = pipeline.run(flags.FLAGS.config, workdir, display)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import string
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from ioa_jax import teaching
+from ioa_jax import pipeline, teaching
 from ioa_jax.models import decoder, huggingface, lora, peft
 from tests import faulty_server, word_problem_teacher
 from tests.test_pipeline import (
@@ -155,6 +156,18 @@ def test_only_adapters_train_and_the_export_is_the_merged_student(
   )
   kept = (newest / 'state' / '_METADATA').read_text()
   assert 'q_proj' in kept and 'embedding' not in kept
+
+
+def test_a_dry_run_bounds_what_was_asked_and_sends_nothing(finished, files):
+  with faulty_server.FaultyServer(
+    respond=word_problem_teacher.respond
+  ) as server:
+    text = pipeline.dry_run(config(files, server.url))
+    assert not server.asked
+  ((low, high),) = re.findall(r'total: ([\d,]+) to ([\d,]+) requests', text)
+  with sqlite3.connect(finished[0] / 'ledger.sqlite') as db:
+    ((asked,),) = db.execute('SELECT COUNT(*) FROM calls')
+  assert int(low.replace(',', '')) < asked < int(high.replace(',', ''))
 
 
 @pytest.fixture(scope='module')

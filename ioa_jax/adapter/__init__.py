@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Any, Protocol
+from typing import Protocol
 
 import pydantic
 
@@ -38,8 +38,20 @@ class Level:
   wrong: Sequence[Mapping[str, str]] = ()
 
 
+class Item(Protocol):
+  """One lesson to be asked for."""
+
+  request: Request
+
+
 class Adapter(Protocol):
-  """How the lessons of one domain are planned and written (METHOD §4)."""
+  """How the lessons of one domain are planned and written (METHOD §4).
+
+  Attributes:
+    confirm_samples: further requests by which a lesson is confirmed.
+  """
+
+  confirm_samples: int
 
   def question(self, probe: Probe) -> Request:
     """The probe as it is put to the teacher."""
@@ -53,7 +65,7 @@ class Adapter(Protocol):
     stage: int,
     round: int,
     level: Level,
-  ) -> list[Any]:
+  ) -> list[Item]:
     """Items to be written; the same ones whenever this is called.
 
     Args:
@@ -62,7 +74,7 @@ class Adapter(Protocol):
     ...
 
   def write(
-    self, items: Sequence[Any], ask: Ask, earlier: Sequence[Lesson]
+    self, items: Sequence[Item], ask: Ask, earlier: Sequence[Lesson]
   ) -> tuple[list[Lesson], Counter]:
     """Confirmed lessons, and how many were rejected for each reason.
 

@@ -45,6 +45,7 @@ class Item:
   seed: Seed
   stage_id: int
   round: int
+  request: Request
 
 
 class ArithmeticAdapter:
@@ -82,6 +83,8 @@ class ArithmeticAdapter:
       model=self._teacher, prompt=prompt, temperature=0.0, top_k=0, top_p=1.0,
       max_tokens=self._max_tokens,
     )  # fmt: skip
+
+  confirm_samples = 0  # The verifier needs no second opinion.
 
   def question(self, probe: Probe) -> Request:
     """The probe as it stands."""
@@ -124,7 +127,7 @@ class ArithmeticAdapter:
         if problem.text not in items:
           items[problem.text] = Item(
             problem, self._answer_format, kind, seeds[index % len(seeds)],
-            stage, round,
+            stage, round, self._request(problem.prompt(self._answer_format)),
           )  # fmt: skip
           break
     return list(items.values())
@@ -134,18 +137,15 @@ class ArithmeticAdapter:
   ) -> tuple[list[Lesson], Counter]:
     """The teacher's solutions, kept where the verifier confirms them."""
     del earlier  # The problems are drawn here, and may come again.
-    requests = [self._request(i.problem.prompt(i.answer_format)) for i in items]
-    return curate(items, requests, ask(requests))
+    return curate(items, ask([i.request for i in items]))
 
 
 def curate(
-  items: Sequence[Item],
-  requests: Sequence[Request],
-  completions: Sequence[Completion],
+  items: Sequence[Item], completions: Sequence[Completion]
 ) -> tuple[list[Lesson], Counter]:
   """Confirmed lessons with their lineage, and why the others were rejected."""
   lessons, rejected = [], Counter()
-  for item, request, completion in zip(items, requests, completions):
+  for item, completion in zip(items, completions, strict=True):
     if completion.finish_reason != 'stop':
       rejected['truncated'] += 1
       continue
@@ -154,11 +154,12 @@ def curate(
     if reason:
       rejected[reason] += 1
       continue
-    lessons.append(_lesson(item, request, text))
+    lessons.append(_lesson(item, text))
   return lessons, rejected
 
 
-def _lesson(item: Item, request: Request, text: str) -> Lesson:
+def _lesson(item: Item, text: str) -> Lesson:
+  request = item.request
   problem = item.problem
   module = next(m for m in arithmetic.MODULES if m.name == problem.module)
   decomposed = item.answer_format == 'steps'

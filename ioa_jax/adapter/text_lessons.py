@@ -131,7 +131,7 @@ class TextAdapter:
     self._max_tokens = max_tokens
     self._temperature = temperature
     self._strategies = tuple(strategies)
-    self._confirm_samples = confirm_samples
+    self.confirm_samples = confirm_samples
     self._seeds_per_module = seeds_per_module
     self._per_seed = dict(per_seed)
     self._max_lesson_tokens = max_lesson_tokens
@@ -200,13 +200,13 @@ class TextAdapter:
     rejected: Counter = Counter()
     drafts = []
     answers = ask([i.request for i in items], Draft)
-    for item, completion in zip(items, answers):
+    for item, completion in zip(items, answers, strict=True):
       draft, reason = self._read(item, completion)
       if draft is None:
         rejected[reason] += 1
       else:
         drafts.append((item, draft))
-    tries = range(self._confirm_samples)
+    tries = range(self.confirm_samples)
     solved = ask([self._solve(d.problem, t) for _, d in drafts for t in tries])
     lessons = []
     for index, (item, draft) in enumerate(drafts):

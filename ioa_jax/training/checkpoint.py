@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from ioa_jax.training import step as step_lib
@@ -48,7 +49,12 @@ class Checkpoints:
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(state),
         curriculum=ocp.args.StandardSave(inputs.curriculum),
-        progress=ocp.args.JsonSave(dict(progress)),
+        progress=ocp.args.JsonSave(
+          {
+            'fingerprint': int(_fingerprint((state, inputs.curriculum))),
+            **progress,
+          }
+        ),
       ),
     )
 
@@ -71,14 +77,7 @@ class Checkpoints:
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
       try:
-        restored = self._manager.restore(
-          step,
-          args=ocp.args.Composite(
-            state=ocp.args.StandardRestore(_abstract(state)),
-            curriculum=ocp.args.StandardRestore(_abstract(inputs.curriculum)),
-            progress=ocp.args.JsonRestore(),
-          ),
-        )
+        restored = self._restore(step, state, inputs)
       except Exception as e:  # Orbax has no common type for damaged files.
         say(
           f'Checkpoint {step} is damaged ({str(e).splitlines()[0][:120]}); '
@@ -96,6 +95,20 @@ class Checkpoints:
       )
     return None
 
+  def _restore(self, step, state, inputs):
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(_abstract(state)),
+        curriculum=ocp.args.StandardRestore(_abstract(inputs.curriculum)),
+        progress=ocp.args.JsonRestore(),
+      ),
+    )
+    arrays = restored['state'], restored['curriculum']
+    if int(_fingerprint(arrays)) != restored['progress'].pop('fingerprint'):
+      raise CheckpointError('its values are not those that were saved')
+    return restored
+
   def close(self) -> None:
     self._manager.wait_until_finished()
     self._manager.close()
@@ -103,3 +116,32 @@ class Checkpoints:
 
 def _abstract(tree):
   return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+
+
+@jax.jit
+def _fingerprint(tree) -> jax.Array:
+  """A checksum of every value, since the files carry none.
+
+  Bits are mixed with their place (a bijection, so no single flip is lost) and
+  added modulo 2**32: the same on any number of devices, and nothing is
+  gathered.
+  """
+  total = jnp.uint32(0)
+  for index, leaf in enumerate(jax.tree.leaves(tree)):
+    place = jnp.uint32(0)
+    for axis, size in enumerate(leaf.shape):
+      along = jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
+      place = place * jnp.uint32(size) + along
+    x = _bits(leaf) ^ (place * jnp.uint32(0x9E3779B1) + jnp.uint32(index))
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    total += jnp.sum(x ^ (x >> 16), dtype=jnp.uint32)
+  return total
+
+
+def _bits(x) -> jax.Array:
+  if x.dtype == bool:
+    return x.astype(jnp.uint32)
+  width = x.dtype.itemsize * 8
+  bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f'uint{width}'))
+  return bits.astype(jnp.uint32)

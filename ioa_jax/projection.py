@@ -1,0 +1,69 @@
+"""What a run would ask of its teacher and cost, before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ml_collections
+
+from ioa_jax.adapter import Level
+from ioa_jax.baselines import methods
+from ioa_jax.subject import Subject
+from ioa_jax.teachers.cost import Planned, render
+from ioa_jax.teachers.requests import Budget, Price, Request
+
+# A schema that does not fit is asked for again, see `openai_http.Settings`.
+_MAX_CALLS = 3
+
+
+def describe(config: ml_collections.ConfigDict, subject: Subject) -> str:
+  """Lines for people: requests, tokens and dollars from low to high.
+
+  Low is a student without a gap; high teaches every module with all remedial
+  rounds. Prompts are counted with the student's tokenizer.
+  """
+  price = Price(**config.teacher.get('price', {}))
+  budget = Budget(
+    max_completion_tokens=config.teacher.max_completion_tokens,
+    max_usd=config.teacher.get('max_usd'),
+  )
+  return render(_planned(config, subject), price, budget)
+
+
+def _planned(config, subject: Subject) -> list[Planned]:
+  most = config.teacher.max_tokens
+  answer_format = methods.answer_format(config)
+  questions = [
+    subject.adapter.question(p)
+    for split in ('gate', 'held_out')
+    for p in subject.domain.probes(split, answer_format)
+  ]
+  asked = len(questions)
+  length = _mean_tokens(subject, questions)
+  planned = [Planned('probes of the teacher', asked, asked, length, most)]
+  for kind, times in (('stage', 1), ('remedial', config.gate.max_rounds)):
+    requests = [
+      item.request
+      for module in subject.domain.MODULES
+      for item in subject.adapter.plan(
+        module.name, kind, stage=0, round=0, level=Level()
+      )
+    ]
+    count = times * len(requests)
+    planned.append(
+      Planned(
+        f'{kind} lessons', 0, count, _mean_tokens(subject, requests), most,
+        max_calls=_MAX_CALLS if config.teacher.kind == 'openai' else 1,
+      )
+    )  # fmt: skip
+    again = subject.adapter.confirm_samples * count
+    if again:
+      planned.append(
+        Planned(f'confirming {kind} lessons', 0, again, length, most)
+      )
+  return planned
+
+
+def _mean_tokens(subject: Subject, requests: Sequence[Request]) -> float:
+  lengths = [len(subject.codec.prompt(r.prompt, r.system)) for r in requests]
+  return sum(lengths) / max(1, len(lengths))
