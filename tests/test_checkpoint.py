@@ -98,10 +98,6 @@ def test_the_fingerprint_sees_every_bit_and_no_layout():
   assert len(seen) == 1 + 24 * 3
   assert int(checkpoint._fingerprint(tree | {'b': ~tree['b']})) != want
   mesh = sharding.make_mesh(data=2, fsdp=2)
-  split = jax.device_put(
-    tree['a'],
-    jax.sharding.NamedSharding(
-      mesh, jax.sharding.PartitionSpec('data', 'fsdp')
-    ),
-  )
+  spec = jax.sharding.PartitionSpec('data', 'fsdp')
+  split = jax.device_put(tree['a'], jax.sharding.NamedSharding(mesh, spec))
   assert int(checkpoint._fingerprint(tree | {'a': split})) == want
