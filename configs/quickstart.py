@@ -77,6 +77,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.train = ml_collections.ConfigDict()
   config.train.total_steps = 4000
   config.train.batch_rows = 16
+  # Parts of a batch, one after the other; they divide batch_rows.
+  config.train.microbatches = 1
   config.train.row_length = 64
   config.train.replay_share = 0.3
   config.train.need_floor = 0.2

@@ -111,6 +111,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.train = ml_collections.ConfigDict()
   config.train.total_steps = 600
   config.train.batch_rows = 4
+  # Parts of a batch, one after the other; they divide batch_rows.
+  config.train.microbatches = 1
   config.train.row_length = 512
   config.train.replay_share = 0.2
   config.train.need_floor = 0.2

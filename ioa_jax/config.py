@@ -50,6 +50,7 @@ _RANGES = {
   'on_stall': (lambda v: v in ('advance', 'stop'), "'advance' or 'stop'"),
   'total_steps': (lambda v: v >= 1, '>= 1'),
   'batch_rows': (lambda v: v >= 1, '>= 1'),
+  'microbatches': (lambda v: v >= 1, '>= 1'),
   'row_length': (lambda v: v >= 8, '>= 8'),
   'replay_share': (lambda v: 0 <= v < 1, 'in [0, 1)'),
   'need_floor': (lambda v: 0 < v <= 1, 'in (0, 1]'),
@@ -82,6 +83,13 @@ def validate(config: ml_collections.ConfigDict) -> None:
         f'config.{path} is {value!r}, wanted {wanted}. Set '
         f'--config.{path}=VALUE.'
       )
+
+  rows, parts = config.train.batch_rows, config.train.microbatches
+  if rows % parts:
+    raise ConfigError(
+      f'config.train.microbatches is {parts}, which does not divide '
+      f'config.train.batch_rows {rows}.'
+    )
 
 
 def flatten(config) -> dict[str, Any]:

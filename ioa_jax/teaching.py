@@ -108,7 +108,8 @@ class Teaching:
     )  # fmt: skip
     self._window = step_lib.Window(
       step_lib.Program(
-        room.student.config, tx, batch_rows=c.train.batch_rows, lora=self._lora
+        room.student.config, tx, batch_rows=c.train.batch_rows,
+        microbatches=c.train.microbatches, lora=self._lora,
       ),
       num_steps=c.train.steps_per_window,
       state_shardings=sharding.state_shardings(self._mesh, self.state),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from ioa_jax.models import decoder
+
 
 def cross_entropy(
   logits_BxLxV: jax.Array, target_BxL: jax.Array, weight_BxL: jax.Array
@@ -18,3 +20,48 @@ def cross_entropy(
     ..., 0
   ]
   return jnp.sum(nll_BxL * weight_BxL), jnp.sum(weight_BxL)
+
+
+# Logits of one row that are held at once; 16 MiB in float32.
+_MAX_ROW_LOGITS = 2**22
+
+
+def token_cross_entropy(
+  config: decoder.DecoderConfig,
+  params: decoder.Params,
+  hidden_BxLxD: jax.Array,
+  target_BxL: jax.Array,
+  weight_BxL: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """`cross_entropy` of the decoder's logits, which never exist whole.
+
+  With 150 thousand tokens the logits of a batch are larger than the model. They
+  are made for a piece of each row at a time, and again in the backward pass.
+  """
+  length = hidden_BxLxD.shape[1]
+  piece = _piece(length, config.vocab_size)
+
+  def one(hidden, target, weight):
+    logits = decoder.unembed(config, params, hidden)
+    return cross_entropy(logits, target, weight)
+
+  if piece == length:
+    return one(hidden_BxLxD, target_BxL, weight_BxL)
+
+  def body(sums, piece):
+    return jax.tree.map(jnp.add, sums, jax.checkpoint(one)(*piece)), None
+
+  # The row is split and not the batch: rows stay where their devices are.
+  split = lambda x: jnp.moveaxis(
+    x.reshape(x.shape[0], length // piece, piece, *x.shape[2:]), 1, 0
+  )
+  pieces = tuple(map(split, (hidden_BxLxD, target_BxL, weight_BxL)))
+  zero = jnp.float32(0.0)
+  sums, _ = jax.lax.scan(body, (zero, zero), pieces)
+  return sums
+
+
+def _piece(length: int, vocab_size: int) -> int:
+  """The largest divisor of `length` whose logits are few enough."""
+  most = max(1, _MAX_ROW_LOGITS // vocab_size)
+  return max(n for n in range(1, length + 1) if length % n == 0 and n <= most)

@@ -112,26 +112,53 @@ def _key(inputs, purpose, step):
   return jax.random.fold_in(key, step)
 
 
+def _gradients(program, state, inputs, batch):
+  """Gradients of the mean token loss; its sum and the count of tokens."""
+
+  def loss_fn(trained, rows, key):
+    params = assemble(trained, inputs.base, program.lora, key)
+    hidden = decoder.forward(
+      program.config, params, rows['token'], rows['segment'], rows['position']
+    )
+    loss_sum, count = losses.token_cross_entropy(
+      program.config, params, hidden, rows['target'], rows['weight']
+    )
+    return loss_sum, count
+
+  key = _key(inputs, DROPOUT, state.step)
+  if program.microbatches == 1:
+
+    def mean(trained):
+      loss_sum, count = loss_fn(trained, batch, key)
+      return loss_sum / jnp.maximum(count, 1.0), (loss_sum, count)
+
+    (_, sums), grads = jax.value_and_grad(mean, has_aux=True)(state.params)
+    return grads, *sums
+
+  def add(total, rows_and_index):
+    rows, index = rows_and_index
+    (loss_sum, count), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+      state.params, rows, jax.random.fold_in(key, index)
+    )
+    return jax.tree.map(jnp.add, total, (grads, loss_sum, count)), None
+
+  m = program.microbatches
+  # Every m-th row, so that each part has rows on every device.
+  split = lambda x: jnp.moveaxis(x.reshape(-1, m, *x.shape[1:]), 1, 0)
+  zero = jnp.float32(0.0)
+  start = (jax.tree.map(jnp.zeros_like, state.params), zero, zero)
+  (grads, loss_sum, count), _ = jax.lax.scan(
+    add, start, (jax.tree.map(split, batch), jnp.arange(m))
+  )
+  # Sums and counts travel apart and are divided once: parts differ in tokens.
+  grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1.0), grads)
+  return grads, loss_sum, count
+
+
 def _learn(program, state, inputs, batch):
   """One optimizer step; a batch without live tokens moves nothing."""
-  config, tx = program.config, program.tx
-
-  def loss_fn(trained):
-    params = assemble(
-      trained, inputs.base, program.lora, _key(inputs, DROPOUT, state.step)
-    )
-    hidden = decoder.forward(
-      config, params, batch['token'], batch['segment'], batch['position']
-    )
-    logits = decoder.unembed(config, params, hidden)
-    loss_sum, count = losses.cross_entropy(
-      logits, batch['target'], batch['weight']
-    )
-    return loss_sum / jnp.maximum(count, 1.0), (loss_sum, count)
-
-  (_, (loss_sum, count)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-    state.params
-  )
+  tx = program.tx
+  grads, loss_sum, count = _gradients(program, state, inputs, batch)
   grad_norm = optax.tree.norm(grads)
   finite = jnp.isfinite(loss_sum) & jnp.isfinite(grad_norm)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -198,12 +225,15 @@ class Program:
   """What is compiled in, and never changes during a run.
 
   Attributes:
+    microbatches: parts of a batch that are learned from one after the other,
+      for memory; they divide `batch_rows`.
     lora: how adapters are laid over the base; None trains all weights.
   """
 
   config: decoder.DecoderConfig
   tx: optax.GradientTransformation
   batch_rows: int
+  microbatches: int = 1
   lora: lora.LoraSpec | None = None
 
 
