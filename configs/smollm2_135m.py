@@ -1,5 +1,6 @@
 r"""SmolLM2-135M on grade-school word problems: a domain of text, with LoRA.
 
+  pip install -e '.[http,eval]'
   python scripts/gsm8k_seeds.py --input=train.jsonl --output_dir=data/gsm8k
   python scripts/distill.py --config=configs/smollm2_135m.py \
     --config.teacher.base_url=http://127.0.0.1:8000/v1 \
@@ -49,11 +50,13 @@ def get_config() -> ml_collections.ConfigDict:
   config.teacher.api_key_env = ''
   config.teacher.max_concurrency = 16
   config.teacher.recording = ''
-  # US dollars.
+  config.teacher.max_attempts = 8
+  config.teacher.max_retry_after_seconds = 600.0
+  # US dollars; a limit of 0 is none, and a limit needs the prices.
   config.teacher.price = ml_collections.ConfigDict()
   config.teacher.price.prompt_usd_per_million = 0.0
   config.teacher.price.completion_usd_per_million = 0.0
-  config.teacher.max_usd = 5.0
+  config.teacher.max_usd = 0.0
   config.teacher.max_completion_tokens = 1_000_000
   config.teacher.max_tokens = 1024
   config.teacher.temperature = 0.7

@@ -5,6 +5,7 @@ What needs more than one of them is here: asking a model, writing lessons.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 import json
 
@@ -22,7 +23,7 @@ from ioa_jax.rundir import RunDirectory
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.subject import Subject
 from ioa_jax.teachers.ledger import Ledger
-from ioa_jax.teachers.requests import Budget, Completion, Request
+from ioa_jax.teachers.requests import Completion, Request
 from ioa_jax.training import packing
 
 WrongAnswers = dict[str, list[dict[str, str]]]
@@ -54,23 +55,38 @@ class Classroom:
     self.cached = 0
     self.logged = 0
     self.lessons: list[Lesson] = []
-    self._budget = Budget(
-      config.teacher.max_completion_tokens,
-      max_usd=config.teacher.get('max_usd'),
-    )
     self._student_sampler = sampler_lib.Sampler(
       self.student.config,
       stop_tokens=subject.codec.stop_tokens,
       batch_size=config.student.batch_size,
       max_new_tokens=config.student.max_tokens,
+      prompt_bucket=subject.codec.prompt_bucket,
     )
 
   def ask_teacher(self, probes: Sequence[Probe], phase: str) -> Scores:
-    """The teacher's scores; its answers are in the ledger like any others."""
+    """The teacher's scores; its answers are in the ledger like any others.
+
+    Raises:
+      ValueError: if more than a tenth of a module's probes got no answer (cut
+        off, filtered, refused). Fewer are left out: no answer is no evidence.
+    """
     self.display.update(phase=phase)
     completions = self._ask([self.subject.adapter.question(p) for p in probes])
-    texts = [c.text for c in completions]
-    return scoring.score(probes, texts, self.domain.is_correct)
+    answered, asked, silent = [], Counter(), Counter()
+    for probe, completion in zip(probes, completions, strict=True):
+      asked[probe.module] += 1
+      if completion.text or completion.finish_reason == 'stop':
+        answered.append((probe, completion.text))
+      else:
+        silent[probe.module, completion.finish_reason] += 1
+    for (module, reason), count in silent.items():
+      if count > 0.1 * asked[module]:
+        raise ValueError(
+          f'{module}: {count} of {asked[module]} probes got no answer from the '
+          f'teacher ({reason}), so its score is unknown. Raise '
+          'teacher.max_tokens, or use another teacher.'
+        )
+    return scoring.score(*zip(*answered), self.domain.is_correct)
 
   def ask_student(
     self, params: decoder.Params, probes: Sequence[Probe], phase: str
@@ -100,7 +116,7 @@ class Classroom:
       self.display.update(done=done, total=total, teacher_tokens=tokens)
 
     completions, cached = self.subject.teacher.ask(
-      self.ledger, requests, budget=self._budget,
+      self.ledger, requests, budget=self.subject.budget,
       response_model=response_model, on_progress=on_progress,
     )  # fmt: skip
     self.cached += cached
@@ -144,6 +160,12 @@ class Classroom:
     """Takes up the first `count` lessons of an earlier start; drops others."""
     self.directory.keep_lines('lessons.jsonl', lambda i, _: i < count)
     lines = self.directory.read_lines('lessons.jsonl')
+    if len(lines) != count:
+      raise ValueError(
+        f'{self.directory.path / "lessons.jsonl"} has {len(lines)} lessons and '
+        f'the checkpoint {count}; restore the file, or start in another '
+        '--workdir.'
+      )
     self.lessons = [Lesson.from_json(line) for line in lines]
 
   def log(self, events: Sequence[dict]) -> None:

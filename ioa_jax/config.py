@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from typing import Any
 
 import ml_collections
@@ -16,6 +17,14 @@ class ConfigError(ValueError):
   """A configuration that cannot be run; one line that says what to change."""
 
 
+# How a run is carried out, and not what it is: these may change between starts.
+_OPERATIONAL = re.compile(
+  r'run\.|teacher\.(max_completion_tokens|max_usd|base_url|api_key_env'
+  r'|max_concurrency|max_attempts|max_retry_after_seconds|price\.)'
+)
+_DTYPE = (lambda v: v in ('float32', 'bfloat16'), "'float32' or 'bfloat16'")
+_SHARE = (lambda v: 0 <= v <= 1, 'in [0, 1]')
+_COUNT = (lambda v: v >= 1, '>= 1')
 # The field's path, or its last part: (test, what is wanted).
 _RANGES = {
   'domain.kind': (
@@ -32,7 +41,7 @@ _RANGES = {
   ),
   'near_duplicate': (lambda v: 0 < v <= 1, 'in (0, 1]'),
   'confirm_samples': (lambda v: v >= 1, '>= 1: an unchecked answer is none'),
-  'max_probes': (lambda v: v >= 1, '>= 1'),
+  'max_probes': _COUNT,
   'method': (lambda v: v in METHODS, f'one of {sorted(METHODS)}'),
   'tau_gap': (lambda v: 0 <= v < 1, 'in [0, 1)'),
   'target_share': (lambda v: 0 < v <= 1, 'in (0, 1]'),
@@ -41,30 +50,41 @@ _RANGES = {
   'zpd': (lambda v: v in ('readiness', 'literal'), "'readiness' or 'literal'"),
   'consolidation_share': (lambda v: 0 <= v < 1, 'in [0, 1)'),
   'scoring': (lambda v: v in ('in_step', 'graded'), "'in_step' or 'graded'"),
+  'dtype': _DTYPE,
+  'export_dtype': _DTYPE,
+  'max_tokens': _COUNT,
+  'temperature': (lambda v: v >= 0, '>= 0'),
+  'max_usd': (lambda v: v >= 0, '>= 0 (0 sets no limit)'),
+  'warmup_share': _SHARE,
+  'final_share': _SHARE,
+  'weight_decay': (lambda v: v >= 0, '>= 0'),
+  'b1': (lambda v: 0 <= v < 1, 'in [0, 1)'),
+  'b2': (lambda v: 0 <= v < 1, 'in [0, 1)'),
+  'clip_norm': (lambda v: v > 0, '> 0'),
   'rank': (lambda v: v >= 0, '>= 0 (0 trains all weights)'),
   'tau_mastery': (lambda v: 0 < v <= 1, 'in (0, 1]'),
-  'min_probes': (lambda v: v >= 1, '>= 1'),
-  'probe_every_steps': (lambda v: v >= 1, '>= 1'),
+  'min_probes': _COUNT,
+  'probe_every_steps': _COUNT,
   'max_rounds': (lambda v: v >= 0, '>= 0'),
   'remedial_share': (lambda v: 0 <= v < 1, 'in [0, 1)'),
   'on_stall': (lambda v: v in ('advance', 'stop'), "'advance' or 'stop'"),
-  'total_steps': (lambda v: v >= 1, '>= 1'),
-  'batch_rows': (lambda v: v >= 1, '>= 1'),
-  'microbatches': (lambda v: v >= 1, '>= 1'),
+  'total_steps': _COUNT,
+  'batch_rows': _COUNT,
+  'microbatches': _COUNT,
   'row_length': (lambda v: v >= 8, '>= 8'),
   'replay_share': (lambda v: 0 <= v < 1, 'in [0, 1)'),
   'need_floor': (lambda v: 0 < v <= 1, 'in (0, 1]'),
   'average_decay': (lambda v: 0 <= v < 1, 'in [0, 1)'),
   'optimizer.name': (lambda v: v in ('adamw', 'muon'), "'adamw' or 'muon'"),
   'learning_rate': (lambda v: v > 0, '> 0'),
-  'seeds_per_module': (lambda v: v >= 1, '>= 1'),
-  'items_per_seed': (lambda v: v >= 1, '>= 1'),
+  'seeds_per_module': _COUNT,
+  'items_per_seed': _COUNT,
   'answer_format': (lambda v: v in ('steps', 'direct'), "'steps' or 'direct'"),
-  'batch_size': (lambda v: v >= 1, '>= 1'),
-  'max_completion_tokens': (lambda v: v >= 1, '>= 1'),
-  'steps_per_window': (lambda v: v >= 1, '>= 1'),
-  'keep_checkpoints': (lambda v: v >= 1, '>= 1'),
-  'checkpoint_every_steps': (lambda v: v >= 1, '>= 1'),
+  'batch_size': _COUNT,
+  'max_completion_tokens': _COUNT,
+  'steps_per_window': _COUNT,
+  'keep_checkpoints': _COUNT,
+  'checkpoint_every_steps': _COUNT,
 }
 
 
@@ -84,12 +104,44 @@ def validate(config: ml_collections.ConfigDict) -> None:
         f'--config.{path}=VALUE.'
       )
 
+  if config.domain.kind == 'arithmetic':
+    _require(config, 'teacher.kind', 'local', "domain.kind is 'arithmetic'")
+  else:
+    why = "domain.kind is 'text'"
+    if 'seeds' not in config.domain:
+      raise ConfigError(
+        'config.domain.kind is text, and the fields of a text domain are '
+        'missing; start from configs/smollm2_135m.py.'
+      )
+    _require(config, 'gate.scoring', 'graded', why)
+    _require(config, 'adapter.answer_format', 'steps', why)
+    if METHODS[config.method].answer_format not in (None, 'steps'):
+      raise ConfigError(
+        f'config.method {config.method!r} teaches direct answers, and {why}, '
+        'which has worked solutions only.'
+      )
+    if config.domain.max_probes < config.domain.min_probes:
+      raise ConfigError(
+        f'config.domain.max_probes {config.domain.max_probes} is below '
+        f'config.domain.min_probes {config.domain.min_probes}.'
+      )
+    if config.adapter.confirm_samples > 1 and config.teacher.temperature == 0:
+      raise ConfigError(
+        'config.teacher.temperature is 0, so several confirming solutions '
+        'would be one; set it above 0, or adapter.confirm_samples to 1.'
+      )
   rows, parts = config.train.batch_rows, config.train.microbatches
   if rows % parts:
     raise ConfigError(
       f'config.train.microbatches is {parts}, which does not divide '
       f'config.train.batch_rows {rows}.'
     )
+
+
+def _require(config, path, wanted, why) -> None:
+  got = flatten(config)[path]
+  if got != wanted:
+    raise ConfigError(f'config.{path} is {got!r}, wanted {wanted!r}: {why}.')
 
 
 def flatten(config) -> dict[str, Any]:
@@ -124,10 +176,11 @@ def sha256(config: ml_collections.ConfigDict) -> str:
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-  """Lines `field: old -> new` for every field that differs."""
+  """Lines `field: old -> new` for fields that make it another run."""
   a, b = flatten(old), flatten(new)
   return [
     f'{k}: {a.get(k, "(absent)")!r} -> {b.get(k, "(absent)")!r}'
     for k in sorted(a.keys() | b.keys())
     if a.get(k, '(absent)') != b.get(k, '(absent)')
+    and not _OPERATIONAL.match(k)
   ]

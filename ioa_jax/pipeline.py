@@ -23,6 +23,7 @@ from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.identifier import diagnosis as diagnosis_lib
 from ioa_jax.models import huggingface, lora, model_card, peft
 from ioa_jax.organizer import curriculum as organizer
+from ioa_jax.records import Score
 from ioa_jax.report import page
 from ioa_jax.training import gate as gate_lib
 
@@ -44,15 +45,17 @@ def run(
       line; a bad configuration or model leaves the directory untouched.
   """
   config_lib.validate(config)
+  if (workdir / 'results.json').exists():
+    # Needs no model, no key and no server.
+    directory = rundir.RunDirectory(workdir, config)
+    results = directory.read_json('results.json')
+    display.say(f'{workdir}: finished before; see its report.html.')
+    if not (workdir / 'report.html').exists():
+      page.write(workdir)
+    return results
   mesh = sharding.make_mesh(**config.mesh)
   subject = subject_lib.open_subject(config, mesh)
   directory = rundir.RunDirectory(workdir, config)
-  if results := directory.read_json('results.json'):
-    display.say(f'{workdir}: finished before; see its report.html.')
-    if not (directory.path / 'report.html').exists():
-      page.write(directory.path)
-    return results
-
   with directory.locked(), jax.set_mesh(mesh):
     room = Classroom(config, directory, subject, mesh, display)
     return _run(room)
@@ -87,18 +90,35 @@ def _run(room: Classroom) -> Record | None:
 
 
 def diagnose(room: Classroom) -> Record:
-  """P_T and P_S on the gate probes; gaps, severity and targets."""
+  """P_T and P_S on the gate probes; gaps, severity and targets.
+
+  The teacher's held-out score is measured here too, once: a run that cannot be
+  judged, or that the budget does not reach to judge, ends before it begins.
+  """
   start = time.monotonic()
   probes = room.domain.probes('gate', room.answer_format)
   teacher, _ = room.ask_teacher(probes, 'probing the teacher')
   student, wrong = room.ask_student(
     room.student.params, probes, 'probing the student'
   )
+  # The teacher is held to its best format, whatever the student is taught.
+  held_out, _ = room.ask_teacher(
+    room.domain.probes('held_out', 'steps'), 'evaluating the teacher'
+  )
+  if not scoring.mean_score(held_out):
+    raise ValueError(
+      f'the teacher {room.subject.teacher.name!r} answers no held-out probe '
+      'correctly, so there is nothing to retain. Check its answers in '
+      'ledger.sqlite against the domain and its grader.'
+    )
   found = diagnosis_lib.diagnose(
     room.domain.MODULES, teacher, student, wrong,
     domain=room.subject.name, **room.config.identifier,
   )  # fmt: skip
-  return found | {'seconds': time.monotonic() - start}
+  return found | {
+    'teacher_held_out': {k: v.to_dict() for k, v in held_out.items()},
+    'seconds': time.monotonic() - start,
+  }
 
 
 def organise(room: Classroom, diagnosis: Record) -> Record:
@@ -133,10 +153,9 @@ def evaluate(
   """Held-out scores of teacher, student before and after; the run's account."""
   start = time.monotonic()
   probes = room.domain.probes('held_out', room.answer_format)
-  # The teacher is held to its best format, whatever the student was taught.
-  teacher, _ = room.ask_teacher(
-    room.domain.probes('held_out', 'steps'), 'evaluating the teacher'
-  )
+  teacher = {
+    k: Score.from_dict(v) for k, v in diagnosis['teacher_held_out'].items()
+  }
   before, _ = room.ask_student(
     room.student.params, probes, 'evaluating the base student'
   )
@@ -233,7 +252,7 @@ def export(room: Classroom, taught: teaching.Taught, results: Record) -> None:
   """The student as a Hugging Face directory, with a card of the run."""
   params = taught.params
   if taught.adapters is not None:
-    spec = lora.LoraSpec(**room.config.student.lora)
+    spec = room.subject.lora
     peft.save(
       room.directory.path / 'adapter', taught.adapters, spec,
       base_model=room.config.student.model,

@@ -6,28 +6,25 @@ from collections.abc import Sequence
 
 import ml_collections
 
-from ioa_jax.adapter import Level
+from ioa_jax.adapter import WRONG_KEPT, Level
 from ioa_jax.baselines import methods
 from ioa_jax.subject import Subject
 from ioa_jax.teachers.cost import Planned, render
-from ioa_jax.teachers.requests import Budget, Price, Request
+from ioa_jax.teachers.requests import Request
 
-# A schema that does not fit is asked for again, see `openai_http.Settings`.
+# An answer that does not fit is asked for again, twice by default: see
+# `openai_http.Settings.max_regenerations`.
 _MAX_CALLS = 3
 
 
 def describe(config: ml_collections.ConfigDict, subject: Subject) -> str:
   """Lines for people: requests, tokens and dollars from low to high.
 
-  Low is a student without a gap; high teaches every module with all remedial
-  rounds. Prompts are counted with the student's tokenizer.
+  Low is the probes alone; high teaches every module with all remedial rounds,
+  and every answer is the longest allowed. Prompts are counted with the
+  student's tokenizer, so tokens are the teacher's only roughly.
   """
-  price = Price(**config.teacher.get('price', {}))
-  budget = Budget(
-    max_completion_tokens=config.teacher.max_completion_tokens,
-    max_usd=config.teacher.get('max_usd'),
-  )
-  return render(_planned(config, subject), price, budget)
+  return render(_planned(config, subject), subject.price, subject.budget)
 
 
 def _planned(config, subject: Subject) -> list[Planned]:
@@ -40,26 +37,38 @@ def _planned(config, subject: Subject) -> list[Planned]:
   ]
   asked = len(questions)
   length = _mean_tokens(subject, questions)
-  planned = [Planned('probes of the teacher', asked, asked, length, most)]
+  calls = _MAX_CALLS if config.teacher.kind == 'openai' else 1
+  planned = [
+    Planned('probes of the teacher', asked, asked, length, most,
+            max_calls=calls)
+  ]  # fmt: skip
+  # As long as a remedial request gets: with wrong answers in it.
+  probe = subject.domain.probes('gate', answer_format)[0]
+  shown = {
+    'prompt': probe.prompt, 'answer': probe.answer, 'student': probe.reference
+  }  # fmt: skip
+  level = Level(0.0, [shown] * WRONG_KEPT)
   for kind, times in (('stage', 1), ('remedial', config.gate.max_rounds)):
     requests = [
       item.request
       for module in subject.domain.MODULES
       for item in subject.adapter.plan(
-        module.name, kind, stage=0, round=0, level=Level()
+        module.name, kind, stage=0, round=0, level=level
       )
     ]
     count = times * len(requests)
     planned.append(
       Planned(
         f'{kind} lessons', 0, count, _mean_tokens(subject, requests), most,
-        max_calls=_MAX_CALLS if config.teacher.kind == 'openai' else 1,
+        max_calls=calls,
       )
     )  # fmt: skip
     again = subject.adapter.confirm_samples * count
     if again:
       planned.append(
-        Planned(f'confirming {kind} lessons', 0, again, length, most)
+        Planned(
+          f'confirming {kind} lessons', 0, again, length, most, max_calls=calls
+        )
       )
   return planned
 

@@ -18,6 +18,9 @@ import ml_collections
 
 from ioa_jax import config as config_lib
 
+# Of the first writes, before there is a config.json.
+_LEFT_BY_A_KILL = {'.writable', '.config.json.tmp'}
+
 
 class RunDirectory:
   """A claimed work directory.
@@ -41,7 +44,7 @@ class RunDirectory:
     file = path / 'config.json'
     new = config_lib.to_json(config)
     if not file.exists():
-      others = [p.name for p in path.iterdir()]
+      others = {p.name for p in path.iterdir()} - _LEFT_BY_A_KILL
       if others:
         raise config_lib.ConfigError(
           f'--workdir={path} holds {sorted(others)[:3]} and no config.json, so '
@@ -62,6 +65,8 @@ class RunDirectory:
         f'--workdir={path} belongs to another configuration ({shown}). Use '
         'another --workdir, or the configuration it was started with.'
       )
+    if file.read_text() != new:
+      self.write_text('config.json', new)  # Operational fields only.
 
   @contextlib.contextmanager
   def locked(self):
@@ -118,6 +123,8 @@ class RunDirectory:
     text = ''.join(line + '\n' for line in lines)
     with open(self.path / name, 'a', encoding='utf-8') as file:
       file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
 
   def keep_lines(self, name: str, keep: Callable[[int, str], bool]) -> None:
     """Drops what a resumed run will write again, and a half-written line."""
@@ -130,6 +137,7 @@ class RunDirectory:
 
   def read_lines(self, name: str) -> list[str]:
     path = self.path / name
-    return (
-      path.read_text(encoding='utf-8').splitlines() if path.exists() else []
-    )
+    if not path.exists():
+      return []
+    # Not `splitlines`: JSON strings may hold U+2028 and its like.
+    return path.read_text(encoding='utf-8').split('\n')[:-1]

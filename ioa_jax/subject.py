@@ -15,10 +15,11 @@ from ioa_jax.domains import Domain, arithmetic, text
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import benchmark_files, final_answers
 from ioa_jax.models import hub, loading, vocabulary
+from ioa_jax.models.lora import LoraSpec
 from ioa_jax.models.vocabulary import Codec
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.teachers import Teacher, local, replay
-from ioa_jax.teachers.requests import Price
+from ioa_jax.teachers.requests import Budget, Price
 
 ASSETS = pathlib.Path(__file__).parent / 'assets' / 'arithmetic'
 
@@ -35,6 +36,9 @@ class Subject:
     teacher_params: how many, None if it is not on this machine.
     student: before it has learnt anything.
     codec: how the student reads and writes text.
+    budget: hard limits of all that the teacher is asked.
+    price: of a served teacher.
+    lora: what trains of the student; None is all of it.
   """
 
   name: str
@@ -44,6 +48,9 @@ class Subject:
   teacher_params: int | None
   student: loading.Model
   codec: Codec
+  budget: Budget
+  price: Price
+  lora: LoraSpec | None
 
 
 def open_subject(
@@ -85,6 +92,7 @@ def _arithmetic(config, mesh) -> Subject:
   return Subject(
     'arithmetic', arithmetic, adapter, teacher, teacher_model.num_params,
     student, tokenizer_lib.DigitCodec(student.tokenizer),
+    Budget(config.teacher.max_completion_tokens), Price(), _lora(config),
   )  # fmt: skip
 
 
@@ -102,7 +110,12 @@ def _text(config, mesh) -> Subject:
     columns=c.columns, grader=grader, min_probes=c.min_probes,
     max_probes=c.max_probes,
   )  # fmt: skip
-  teacher, teacher_params = _teacher(config, mesh)
+  price = Price(**config.teacher.price)
+  budget = Budget(
+    max_completion_tokens=config.teacher.max_completion_tokens,
+    max_usd=config.teacher.max_usd or None,
+  )
+  teacher, teacher_params = _teacher(config, price, mesh)
   adapter = text_lessons.TextAdapter(
     domain, grader, codec,
     description=c.description,
@@ -113,15 +126,16 @@ def _text(config, mesh) -> Subject:
     confirm_samples=config.adapter.confirm_samples,
     seeds_per_module=config.adapter.seeds_per_module,
     per_seed=_per_seed(config.adapter),
-    max_lesson_tokens=config.train.row_length // 2,
+    row_length=config.train.row_length,
     near_duplicate=config.adapter.near_duplicate,
   )  # fmt: skip
   return Subject(
-    c.name, domain, adapter, teacher, teacher_params, student, codec
-  )
+    c.name, domain, adapter, teacher, teacher_params, student, codec, budget,
+    price, _lora(config),
+  )  # fmt: skip
 
 
-def _teacher(config, mesh) -> tuple[Teacher, int | None]:
+def _teacher(config, price, mesh) -> tuple[Teacher, int | None]:
   """The teacher of free text, and its parameters if it is on this machine."""
   c = config.teacher
   if c.kind == 'replay':
@@ -129,20 +143,31 @@ def _teacher(config, mesh) -> tuple[Teacher, int | None]:
   if c.kind == 'openai':
     try:
       from ioa_jax.teachers import openai_http
-    except ModuleNotFoundError as e:
-      raise ValueError(
-        f'config.teacher.kind is {c.kind!r} and the package {e.name} is not '
-        "installed: pip install -e '.[http]'"
-      ) from None
+    except ImportError as e:
+      raise ValueError(f"config.teacher.kind is 'openai': {e}") from None
     settings = openai_http.Settings(
       base_url=c.base_url, api_key_env=c.api_key_env,
-      max_concurrency=c.max_concurrency,
+      max_concurrency=c.max_concurrency, max_attempts=c.max_attempts,
+      max_retry_after_seconds=c.max_retry_after_seconds,
     )  # fmt: skip
-    price = Price(**c.price)
-    return openai_http.OpenAITeacher(c.model, settings, price), None
+    # Prices of zero are prices that nobody set: no money can be counted.
+    known = price if price != Price() else None
+    teacher = openai_http.OpenAITeacher(c.model, settings, known)
+    if config.teacher.max_usd and known is None:
+      raise ValueError(
+        'config.teacher.max_usd is set and config.teacher.price is not, so it '
+        'could not be kept; set the prices (US dollars per million tokens).'
+      )
+    return teacher, None
   model = _load(c, 'teacher', mesh)
   codec = vocabulary.ChatCodec(model.directory)
   return _local_teacher(config, model, codec), model.num_params
+
+
+def _lora(config) -> LoraSpec | None:
+  """Rank 0 trains all weights."""
+  spec = config.student.lora
+  return LoraSpec(**spec) if spec.rank else None
 
 
 def _per_seed(config) -> dict[str, int]:
@@ -174,6 +199,7 @@ def _local_teacher(config, model: loading.Model, codec: Codec):
     stop_tokens=codec.stop_tokens,
     batch_size=config.teacher.batch_size,
     max_new_tokens=config.teacher.max_tokens,
+    prompt_bucket=codec.prompt_bucket,
   )
   return local.LocalTeacher(
     model.name, model.params, sampler, codec=codec,

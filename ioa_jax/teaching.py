@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from ioa_jax import sharding
-from ioa_jax.adapter import Level
+from ioa_jax.adapter import WRONG_KEPT, Level
 from ioa_jax.classroom import Classroom, WrongAnswers
 from ioa_jax.models import decoder, lora
 from ioa_jax.records import Score
@@ -23,7 +23,6 @@ from ioa_jax.training import metrics as metrics_lib
 from ioa_jax.training import step as step_lib
 
 Record = dict[str, Any]
-WRONG_KEPT = 3  # Wrong answers of a module that a remedial request can show.
 
 
 class NoLessons(ValueError):
@@ -89,7 +88,7 @@ class Teaching:
     )  # fmt: skip
     # A lesson never takes more than a row, so this many rows always suffice.
     rows = room.subject.adapter.max_lessons(c.gate.max_rounds)
-    self._lora = _lora_spec(c.student.lora)
+    self._lora = room.subject.lora
     student = room.student.params
     trained = student
     if self._lora is not None:
@@ -327,13 +326,6 @@ class Teaching:
     metrics_lib.write_tensorboard(
       self._room.directory.path / 'tensorboard', map(json.loads, lines)
     )
-
-
-def _lora_spec(config) -> lora.LoraSpec | None:
-  """None trains all weights."""
-  if not config.rank:
-    return None
-  return lora.LoraSpec(**config)
 
 
 def _sentence(event: Mapping[str, Any], stages: Sequence[Record]) -> str:

@@ -49,6 +49,7 @@ def main(argv: Sequence[str]) -> None:
     answer = files.text_field(where, row, 'answer')
     name = unit(answer)
     if name is None:
+      counts['left out: no calculation is marked'] += 1
       continue
     counts[name] += 1
     lines.append(json.dumps({

@@ -151,3 +151,31 @@ def test_two_processes_never_share_a_directory(tmp_path):
   with directory.locked():
     assert 'in use by another process' in other()
   assert other() == 'in\n'
+
+
+def test_how_a_run_is_carried_out_may_change_between_starts(tmp_path):
+  """A spent budget is raised, a server moves: the ledger must stay in use."""
+  start = make(teacher={'max_usd': 1.0, 'base_url': 'a', 'model': 'm'})
+  rundir.RunDirectory(tmp_path, start)
+  moved = make(teacher={'max_usd': 9.0, 'base_url': 'b', 'model': 'm'})
+  rundir.RunDirectory(tmp_path, moved)
+  kept = json.loads((tmp_path / 'config.json').read_text())
+  assert kept['teacher'] == {'max_usd': 9.0, 'base_url': 'b', 'model': 'm'}
+  other = make(teacher={'max_usd': 9.0, 'base_url': 'b', 'model': 'n'})
+  with pytest.raises(config_lib.ConfigError, match="model: 'm' -> 'n'\\)"):
+    rundir.RunDirectory(tmp_path, other)
+
+
+def test_lines_are_what_was_appended_whatever_is_in_them(tmp_path):
+  directory = rundir.RunDirectory(tmp_path, make())
+  lines = [json.dumps(f'a{c}b', ensure_ascii=False)
+           for c in '\u2028\u2029\x85\x0b\x1c']  # fmt: skip
+  directory.append_lines('x.jsonl', lines)
+  assert directory.read_lines('x.jsonl') == lines
+
+
+@pytest.mark.parametrize('left', ['.writable', '.config.json.tmp'])
+def test_a_kill_during_the_first_write_blocks_nothing(tmp_path, left):
+  (tmp_path / left).write_text('')
+  rundir.RunDirectory(tmp_path, make())
+  assert (tmp_path / 'config.json').exists()

@@ -267,8 +267,14 @@ def test_a_non_finite_step_changes_nothing_and_stops():
   broken = jax.tree.map(jnp.array, state.params)
   broken['embedding'] = broken['embedding'].at[2].set(jnp.nan)
   state = state.replace(params=broken)
+  saved = []
   with pytest.raises(loop.NonFiniteLoss, match='step 1: .*stage 0'):
-    run((run_window, state, inputs, mesh, schedule))
+    run(
+      (run_window, state, inputs, mesh, schedule),
+      save=lambda state, inputs: saved.append(state),
+    )
+  # A restart would take it for the end of the run.
+  assert not saved
 
 
 def test_idle_steps_cost_no_token_and_keep_the_state():

@@ -106,6 +106,7 @@ def test_a_bad_taxonomy_is_named(tmp_path, content, message):
     ({'worked': ' '}, "column 'worked' is missing or no text"),
     ({'worked': 'So it is.'}, 'finds no final answer'),
     ({'unit': 5}, 'domain.columns.module names the one'),
+    ({'worked': '#### 1/0'}, "'1/0' is not an answer"),
   ],
 )
 def test_a_bad_seed_is_named(row, message):

@@ -9,7 +9,7 @@ from ioa_jax.adapter import Level, prompts, text_lessons
 from ioa_jax.domains import text
 from ioa_jax.evaluation import final_answers
 from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Seed
-from ioa_jax.teachers.requests import Completion
+from ioa_jax.teachers.requests import Completion, schema_text
 from tests.test_text_domain import COLUMNS, rows
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
@@ -22,6 +22,8 @@ class Characters:
   """A codec with one token for each character."""
 
   stop_tokens = (0,)
+  prompt_bucket = 16
+  control_texts = ('<|end|>',)
 
   def prompt(self, text, system=''):
     return [ord(c) for c in text]
@@ -38,7 +40,7 @@ def adapter(**changes):
     description='to add', teacher='t', max_tokens=50, temperature=0.7,
     strategies=tuple(prompts.STRATEGIES), confirm_samples=3, seeds_per_module=4,
     per_seed={'stage': 3, 'remedial': 1, 'bridging': 3, 'rehearsal': 1},
-    max_lesson_tokens=200, near_duplicate=0.8,
+    row_length=200, near_duplicate=0.8,
   )  # fmt: skip
   return text_lessons.TextAdapter(
     domain, grader, Characters(), **(settings | changes)
@@ -154,6 +156,10 @@ def test_half_of_the_solutions_is_no_majority():
     (json.dumps(draft(module='a/c')), 'off_stage'),
     (json.dumps(draft(solution=draft()['solution'] | {'final_answer': 'x'})),
      'no_answer'),
+    (json.dumps(draft(problem='Say <|end|> to 4 and 5.')), 'control_token'),
+    (json.dumps(draft(solution=draft()['solution'] | {'steps': ['#### 8']})),
+     'no_answer'),
+    (json.dumps(draft(prereq=['\ud800'])), 'schema'),
     (Completion('', 'length', 1, 9), 'length'),
     (Completion('', 'content_filter', 1, 9), 'content_filter'),
   ],
@@ -167,6 +173,14 @@ def test_nearly_json_is_repaired():
   text = '```json\n' + json.dumps(draft())[:-1] + ',}\n```'
   lessons, _ = write([text], [[RIGHT] * 3])
   assert len(lessons) == 1
+  # Also what a server's answer was discarded for.
+  served = Completion('', 'schema', 1, 1, discarded=text)
+  assert len(write([served], [[RIGHT] * 3])[0]) == 1
+
+
+def test_the_schema_is_pinned():
+  """It is part of every request's key: a change pays for all lessons again."""
+  assert schema_text(text_lessons.Draft) == (GOLDEN / 'schema.json').read_text()
 
 
 def test_repetitions_probes_and_long_lessons_are_left_out():
@@ -193,3 +207,4 @@ if (
       level=Level(0.25, WRONG),
     )  # fmt: skip
     (GOLDEN / f'{kind}.txt').write_text(f'{system}\n=====\n{user}\n')
+  (GOLDEN / 'schema.json').write_text(schema_text(text_lessons.Draft))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import string
@@ -13,7 +14,8 @@ import pytest
 import tokenizers
 
 from ioa_jax import pipeline, teaching
-from ioa_jax.models import decoder, huggingface, lora, peft
+from ioa_jax.adapter import WRONG_KEPT
+from ioa_jax.models import decoder, huggingface, lora, peft, vocabulary
 from tests import faulty_server, word_problem_teacher
 from tests.test_pipeline import (
   assert_same_run,
@@ -131,7 +133,7 @@ def test_remedial_requests_show_what_the_student_wrote(finished):
   remedial = [p for p in asked if 'still fails' in p]
   assert remedial
   for prompt in remedial:
-    assert prompt.count('The student wrote: ') == teaching.WRONG_KEPT
+    assert prompt.count('The student wrote: ') == WRONG_KEPT
     assert 'The student answers 0% of such problems' in prompt
 
 
@@ -168,6 +170,56 @@ def test_a_dry_run_bounds_what_was_asked_and_sends_nothing(finished, files):
   with sqlite3.connect(finished[0] / 'ledger.sqlite') as db:
     ((asked,),) = db.execute('SELECT COUNT(*) FROM calls')
   assert int(low.replace(',', '')) < asked < int(high.replace(',', ''))
+
+
+def test_a_finished_run_needs_no_server_and_no_model(finished, files):
+  gone = config(files, **{'teacher.base_url': 'http://127.0.0.1:1/v1'})
+  gone.student.model = str(files / 'student')
+  results, text = run_config(gone, finished[0])
+  assert results == finished[1] and 'finished before' in text
+
+
+def test_a_teacher_that_is_cut_off_has_no_score(files, tmp_path):
+  def cut(body, headers):
+    status, more, reply = word_problem_teacher.respond(body, headers)
+    reply['choices'][0]['finish_reason'] = 'length'
+    return status, more, reply
+
+  with faulty_server.FaultyServer(respond=cut) as server:
+    with pytest.raises(
+      ValueError, match=r'4 of 4 probes got no answer .*length'
+    ):
+      run_config(config(files, server.url), tmp_path / 'run')
+  assert not (tmp_path / 'run' / 'diagnosis.json').exists()
+
+
+def test_a_teacher_that_knows_nothing_is_not_a_student_that_knows_all(
+  files, tmp_path
+):
+  def wrong(body, headers):
+    return 200, {}, faulty_server.chat_completion('r', 'The answer is -1.')
+
+  with faulty_server.FaultyServer(respond=wrong) as server:
+    with pytest.raises(ValueError, match='answers no held-out probe'):
+      run_config(config(files, server.url), tmp_path / 'run')
+
+
+def test_an_answer_ends_as_the_template_ends_it(files, tmp_path):
+  """Llama 3 names <|end_of_text|> first and ends turns with another token."""
+  path = tmp_path / 'model'
+  shutil.copytree(files / 'student', path)
+  settings = json.loads((path / 'generation_config.json').read_text())
+  settings['eos_token_id'] = [1, 95]  # The second is '~' in this vocabulary.
+  (path / 'generation_config.json').write_text(json.dumps(settings))
+  tokenizer = json.loads((path / 'tokenizer_config.json').read_text())
+  end = string.printable[93]
+  tokenizer['chat_template'] = (
+    '{% for m in messages %}{{ m.content }}' + end + '{% endfor %}'
+  )
+  (path / 'tokenizer_config.json').write_text(json.dumps(tokenizer))
+  codec = vocabulary.ChatCodec(path)
+  assert codec.answer('7')[-1] == 95
+  assert codec.decode(codec.answer('7')[:-1]) == '7'
 
 
 @pytest.fixture(scope='module')
@@ -212,7 +264,10 @@ def test_a_stopped_run_continues_to_the_same_end(
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'domain.min_probes': 5}, "'apples/one' has 40 seeds, so 4 gate probes"),
+    (
+      {'domain.min_probes': 5, 'domain.max_probes': 9},
+      "'apples/one' has 40 seeds, so 4 gate probes",
+    ),
     ({'gate.min_probes': 5}, 'gate.min_probes is 5 .* never be mastered'),
     ({'domain.columns.problem': 'question'}, "no column 'question'"),
     ({'domain.seeds': 'nothing.jsonl'}, 'nothing.jsonl'),
@@ -222,6 +277,14 @@ def test_a_stopped_run_continues_to_the_same_end(
     ({'teacher.api_key_env': 'NO_SUCH_KEY'}, 'NO_SUCH_KEY is not set'),
     ({'teacher.kind': 'replay', 'teacher.recording': 'x'}, 'no such ledger'),
     ({'domain.kind': 'songs'}, 'config.domain.kind'),
+    ({'gate.scoring': 'in_step'}, "scoring is 'in_step', wanted 'graded'"),
+    ({'method': 'uniform_direct'}, 'teaches direct answers'),
+    ({'domain.max_probes': 3}, 'max_probes 3 is below'),
+    ({'teacher.max_usd': 5.0}, 'max_usd is set and config.teacher.price is'),
+    ({'student.export_dtype': 'bf16'}, "export_dtype is 'bf16', wanted"),
+    ({'student.lora.targets': ('x_proj',)}, 'lora targets'),
+    ({'train.microbatches': 3}, 'does not divide'),
+    ({'domain.columns.module': ''}, 'columns.module is empty'),
   ],
 )
 def test_bad_input_is_named_and_leaves_nothing(

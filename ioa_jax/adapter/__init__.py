@@ -12,6 +12,8 @@ import pydantic
 from ioa_jax.records import Lesson, Probe
 from ioa_jax.teachers.requests import Completion, Request
 
+WRONG_KEPT = 3  # Wrong answers of a module that a remedial request shows.
+
 
 class Ask(Protocol):
   """Puts requests to the teacher, through the ledger."""

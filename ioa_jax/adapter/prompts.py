@@ -1,4 +1,4 @@
-"""Every word that is said to a teacher about lessons; METHOD §4.
+"""What is said to a teacher about lessons; METHOD §4.
 
 Rendered by code, so that a change is a change of the request's hash, and
 compared with golden files in the tests.

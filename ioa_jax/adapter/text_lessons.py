@@ -18,8 +18,8 @@ import pydantic
 
 from ioa_jax.adapter import Ask, Level, curation, prompts
 from ioa_jax.domains import Domain
-from ioa_jax.evaluation.final_answers import FinalAnswer
-from ioa_jax.models.vocabulary import Codec
+from ioa_jax.domains.text import Grader, states
+from ioa_jax.models.vocabulary import ChatCodec
 from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Lesson, Probe, Seed
 from ioa_jax.teachers.requests import Completion, Request, schema_text
 
@@ -54,9 +54,9 @@ class _Metadata(_Strict):
   seed_style_ref: str
 
 
+# What a teacher answers: METHOD §4's keys, all of them required. No docstring:
+# it would be part of the schema, and so of every request's key.
 class Draft(_Strict):
-  """What a teacher answers: METHOD §4's keys, all of them required."""
-
   module: str
   prereq: list[str]
   difficulty_tag: Literal['introductory', 'intermediate', 'advanced']
@@ -70,7 +70,9 @@ def parse(text: str) -> Draft | None:
   """The draft in a teacher's answer, repaired if it is nearly JSON."""
   for read in (json.loads, json_repair.loads):
     try:
-      return Draft.model_validate(read(text))
+      draft = Draft.model_validate(read(text))
+      draft.model_dump_json()  # A lone surrogate can be written nowhere.
+      return draft
     except (ValueError, TypeError, RecursionError):
       continue
   return None
@@ -96,14 +98,14 @@ class TextAdapter:
     strategies: of `prompts.STRATEGIES`, those that are on.
     confirm_samples: solutions by which a lesson's answer is confirmed.
     near_duplicate: similarity of problems from which one is left out.
-    max_lesson_tokens: of problem and solution, by the student's tokenizer.
+    row_length: tokens of a training row; a lesson takes one at most.
   """
 
   def __init__(
     self,
     domain: Domain,
-    grader: FinalAnswer,
-    codec: Codec,
+    grader: Grader,
+    codec: ChatCodec,
     *,
     description: str,
     teacher: str,
@@ -113,7 +115,7 @@ class TextAdapter:
     confirm_samples: int,
     seeds_per_module: int,
     per_seed: Mapping[str, int],
-    max_lesson_tokens: int,
+    row_length: int,
     near_duplicate: float,
   ):
     unknown = sorted(set(strategies) - set(prompts.STRATEGIES))
@@ -134,12 +136,18 @@ class TextAdapter:
     self.confirm_samples = confirm_samples
     self._seeds_per_module = seeds_per_module
     self._per_seed = dict(per_seed)
-    self._max_lesson_tokens = max_lesson_tokens
+    self._row_length = row_length
     self._near_duplicate = near_duplicate
-    self._probes = {
-      f'{split} probes': [p.prompt for p in domain.probes(split, '')]
-      for split in ('gate', 'held_out')
-    }
+    self._new_index()  # A missing package shows before anything is paid.
+    self._contamination = curation.Contamination(
+      {
+        f'{split} probes': [p.prompt for p in domain.probes(split, '')]
+        for split in ('gate', 'held_out')
+      }
+    )
+
+  def _new_index(self) -> curation.NearDuplicates:
+    return curation.NearDuplicates(threshold=self._near_duplicate)
 
   def _solve(self, problem: str, sample: int | None = None) -> Request:
     """`sample` None is greedy, else one of several tries."""
@@ -201,59 +209,79 @@ class TextAdapter:
     drafts = []
     answers = ask([i.request for i in items], Draft)
     for item, completion in zip(items, answers, strict=True):
-      draft, reason = self._read(item, completion)
-      if draft is None:
+      lesson, reason = self._read(item, completion)
+      if lesson is None:
         rejected[reason] += 1
       else:
-        drafts.append((item, draft))
+        drafts.append(lesson)
+    # What costs nothing comes first: confirming is paid for.
+    drafts, dropped = self._clean(drafts)
+    rejected.update(curation.count_reasons(dropped))
     tries = range(self.confirm_samples)
-    solved = ask([self._solve(d.problem, t) for _, d in drafts for t in tries])
+    solved = ask([self._solve(d.problem, t) for d in drafts for t in tries])
     lessons = []
-    for index, (item, draft) in enumerate(drafts):
+    for index, lesson in enumerate(drafts):
       mine = solved[index * len(tries) : (index + 1) * len(tries)]
+      final = lesson.solution['final_answer']
       agreed = sum(
-        c.finish_reason == 'stop'
-        and self._grader.is_correct(c.text, draft.solution.final_answer)
+        c.finish_reason == 'stop' and self._grader.is_correct(c.text, final)
         for c in mine
       )
       if 2 * agreed <= len(tries):
         rejected['unconfirmed'] += 1
         continue
-      lessons.append(self._lesson(item, draft, f'{agreed} of {len(tries)}'))
-    seen = curation.NearDuplicates(threshold=self._near_duplicate)
+      confirmed = f'{agreed} of {len(tries)} independent solutions agree'
+      lessons.append(
+        dataclasses.replace(
+          lesson, solution=lesson.solution | {'verification': confirmed}
+        )
+      )
+    seen = self._new_index()
     for lesson in earlier:
       seen.add(lesson.metadata['request'], lesson.problem)
-    kept, dropped = curation.curate(
-      lessons,
-      count_tokens=lambda text: len(self._codec.answer(text)),
-      min_tokens=8,
-      max_tokens=self._max_lesson_tokens,
-      contamination=curation.Contamination(self._probes),
-      near_duplicates=seen,
-    )
+    kept, dropped = self._clean(lessons, seen)
     rejected.update(curation.count_reasons(dropped))
     return kept, rejected
 
+  def _clean(self, lessons, near_duplicates=None):
+    return curation.curate(
+      lessons,
+      count_tokens=lambda text: len(self._codec.answer(text)),
+      min_tokens=8,
+      max_tokens=self._row_length,
+      contamination=self._contamination,
+      near_duplicates=near_duplicates,
+    )
+
   def _read(
     self, item: Item, completion: Completion
-  ) -> tuple[Draft | None, str]:
-    """The draft, or why there is none."""
-    if completion.finish_reason != 'stop':
-      return None, completion.finish_reason
-    draft = parse(completion.text)
+  ) -> tuple[Lesson | None, str]:
+    """An unconfirmed lesson, or why there is none."""
+    reason, text = completion.finish_reason, completion.text
+    if reason == 'schema':
+      text = completion.discarded  # A server's answer; nearly JSON is enough.
+    elif reason != 'stop':
+      return None, reason
+    draft = parse(text)
     if draft is None:
       return None, 'schema'
     if draft.module != item.module.name:
       return None, 'off_stage'
-    stated = self._grader.closing(draft.solution.final_answer)
-    try:
-      # An answer that the grader cannot read back is none.
-      readable = self._grader.is_correct(stated, draft.solution.final_answer)
-    except ValueError:
-      readable = False
-    return (draft, '') if readable else (None, 'no_answer')
+    lesson = self._lesson(item, draft)
+    # Read as a student's answer will be: the last line is not all of it.
+    if not states(self._grader, lesson.completion, draft.solution.final_answer):
+      return None, 'no_answer'
+    written = lesson.problem + lesson.completion
+    if any(control in written for control in self._codec.control_texts):
+      return None, 'control_token'
+    prompt = self._codec.prompt(lesson.problem)
+    answer = self._codec.answer(lesson.completion)
+    # The last token is only a target.
+    if len(prompt) + len(answer) - 1 > self._row_length:
+      return None, 'too_long'
+    return lesson, ''
 
-  def _lesson(self, item: Item, draft: Draft, confirmed: str) -> Lesson:
+  def _lesson(self, item: Item, draft: Draft) -> Lesson:
     solution = draft.solution
     closing = self._grader.closing(solution.final_answer)
     return Lesson(
@@ -265,7 +293,7 @@ class TextAdapter:
       solution={
         'steps': list(solution.steps),
         'final_answer': solution.final_answer,
-        'verification': f'{confirmed} independent solutions agree',
+        'verification': '',
       },
       adapter_flags=draft.adapter_flags.model_dump(),
       metadata={

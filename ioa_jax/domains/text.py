@@ -16,8 +16,8 @@ anything.
       description: two calculations
       prerequisites: []
 
-Items are split 8:2 within each module, by their text alone, so adding a seed
-moves no other; the smaller part is halved into gate and held-out probes.
+Items are split 8:2 within each module, in an order that their texts decide and
+the file does not; the smaller part is halved into gate and held-out probes.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ class TextDomain:
     max_probes: int,
   ):
     self._grader = grader
+    for column in ('module', 'problem', 'solution'):
+      if not columns[column]:
+        raise DomainError(f'domain.columns.{column} is empty; name a column.')
     items = _distinct(_read_seeds(rows, columns, grader))
     tags = Counter(item.module for item, _ in items)
     self.MODULES = (
@@ -124,7 +127,25 @@ class Grader(Protocol):
     """The final answer that a text states, or None."""
     ...
 
-  def is_correct(self, completion: str, answer: str) -> bool: ...
+  def is_correct(self, completion: str, answer: str) -> bool:
+    """Whether what a text states equals `answer`.
+
+    Raises:
+      ValueError: if `answer` is none of this kind.
+    """
+    ...
+
+  def closing(self, answer: str) -> str:
+    """The last line of a lesson, from which `find` reads `answer`."""
+    ...
+
+
+def states(grader: Grader, text: str, answer: str) -> bool:
+  """Whether `grader` reads `answer` from `text`; False if it is no answer."""
+  try:
+    return grader.is_correct(text, answer)
+  except ValueError:
+    return False
 
 
 def _split(items: Sequence) -> dict[str, list]:
@@ -160,7 +181,8 @@ def _read_seeds(rows, columns, grader) -> Iterator[tuple[Seed, str]]:
       if not isinstance(got, str) or (name and not got.strip()):
         raise DomainError(
           f'{where}: column {name!r} is missing or no text; there is '
-          f'{sorted(row)}. domain.columns.{column} names the one to read.'
+          f'{sorted(map(str, row))}. domain.columns.{column} names the one to '
+          'read.'
         )
       value[column] = got.strip()
     answer = value['answer'] or grader.find(value['solution'])
@@ -168,6 +190,10 @@ def _read_seeds(rows, columns, grader) -> Iterator[tuple[Seed, str]]:
       raise DomainError(
         f'{where}: domain.grader finds no final answer in the solution. Name '
         'its column in domain.columns.answer.'
+      )
+    if not states(grader, grader.closing(answer), answer):
+      raise DomainError(
+        f'{where}: {answer!r} is not an answer that domain.grader can compare.'
       )
     yield Seed(value['module'], value['problem'], answer), value['solution']
 
@@ -184,6 +210,8 @@ def read_taxonomy(path: pathlib.Path) -> tuple[KnowledgeModule, ...]:
     raise DomainError(
       f'{path}: no such file; domain.taxonomy names the modules.'
     ) from None
+  except (OSError, UnicodeDecodeError) as e:
+    raise DomainError(f'{path}: cannot be read as text ({e}).') from None
   except yaml.YAMLError as e:
     raise DomainError(f'{path}: not YAML ({e}).') from None
   entries = raw.get('modules') if isinstance(raw, dict) else None

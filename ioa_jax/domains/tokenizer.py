@@ -42,6 +42,7 @@ class DigitCodec:
   """
 
   stop_tokens = (EOS_ID,)
+  prompt_bucket = 16
 
   def __init__(self, tokenizer: tokenizers.Tokenizer):
     self._tokenizer = tokenizer

@@ -1,33 +1,11 @@
 """Final answers of free text: where one stands, whether it is right.
 
-One class for each kind of answer; a domain is given the one it needs.
+One class for each kind of answer, each a `domains.text.Grader`.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from ioa_jax.evaluation import graders, maths
-
-
-class FinalAnswer(Protocol):
-  """One kind of final answer."""
-
-  def find(self, text: str) -> str | None:
-    """The final answer that a text states, or None."""
-    ...
-
-  def is_correct(self, completion: str, answer: str) -> bool:
-    """Whether what a text states equals `answer`.
-
-    Raises:
-      ValueError: if `answer` is none of this kind.
-    """
-    ...
-
-  def closing(self, answer: str) -> str:
-    """The last line of a lesson, from which `find` reads `answer`."""
-    ...
 
 
 class Number:

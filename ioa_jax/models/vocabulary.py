@@ -13,6 +13,10 @@ from ioa_jax.models import huggingface, weights
 
 ModelError = weights.ModelError
 
+# Llama 3's template writes the day; another day would be another prompt. This
+# is the one that it writes itself where no clock is given.
+_DATE = '26 Jul 2024'
+
 
 def load_tokenizer(directory: str | pathlib.Path) -> Any:
   """The directory's tokenizer through transformers, which takes seconds.
@@ -58,8 +62,9 @@ def chat_tokens(
       'model, or add its template.'
     )
   text = tokenizer.apply_chat_template(
-    list(messages), tokenize=False, add_generation_prompt=True
-  )
+    list(messages), tokenize=False, add_generation_prompt=True,
+    date_string=_DATE,
+  )  # fmt: skip
   # The template writes its own special tokens.
   return tokenizer.encode(text, add_special_tokens=False)
 
@@ -84,9 +89,11 @@ class Codec(Protocol):
 
   Attributes:
     stop_tokens: ids that end an answer.
+    prompt_bucket: prompts are padded to a multiple of this, one program each.
   """
 
   stop_tokens: Sequence[int]
+  prompt_bucket: int
 
   def prompt(self, text: str, system: str = '') -> list[int]:
     """Tokens of a question up to where the model answers."""
@@ -106,11 +113,35 @@ class ChatCodec:
     ModelError: without a readable tokenizer, a chat template or a stop token.
   """
 
+  prompt_bucket = 64
+
   def __init__(self, directory: str | pathlib.Path):
     self._directory = directory
     self._tokenizer = load_tokenizer(directory)
     self.stop_tokens = tuple(stop_tokens(directory))
     self.prompt('')  # A missing template shows now.
+    self._end = self._end_of_turn()
+    # Text that has one would be read as control, whoever wrote it.
+    self.control_texts = (
+      *self._tokenizer.get_added_vocab(), *self._tokenizer.all_special_tokens
+    )  # fmt: skip
+
+  def _end_of_turn(self) -> int:
+    """The stop token that the template writes after an answer.
+
+    Llama 3 lists <|end_of_text|> first and ends turns with <|eot_id|>.
+    """
+    mark = 'ANSWER'
+    turns = [('user', 'x'), ('assistant', mark)]
+    text = self._tokenizer.apply_chat_template(
+      [{'role': role, 'content': content} for role, content in turns],
+      tokenize=False, date_string=_DATE,
+    )  # fmt: skip
+    after = self._tokenizer.encode(
+      text.rpartition(mark)[2], add_special_tokens=False
+    )
+    ends = [t for t in after if t in self.stop_tokens]
+    return ends[0] if ends else self.stop_tokens[0]
 
   def prompt(self, text: str, system: str = '') -> list[int]:
     """Tokens of a conversation up to where the model answers."""
@@ -121,7 +152,7 @@ class ChatCodec:
   def answer(self, text: str) -> list[int]:
     """Tokens of a whole answer, its end included."""
     tokens = self._tokenizer.encode(text, add_special_tokens=False)
-    return [*tokens, self.stop_tokens[0]]
+    return [*tokens, self._end]
 
   def decode(self, tokens: Sequence[int]) -> str:
     return self._tokenizer.decode(list(tokens), skip_special_tokens=True)

@@ -41,6 +41,12 @@ def organise(
   named = diagnosis['modules']
   targets = [m.name for m in modules if named[m.name]['status'] == 'target']
   known = [m.name for m in modules if named[m.name]['status'] == 'known']
+  if not targets and not known:
+    raise NothingToTeach(
+      'the teacher answers no gate probe of any module correctly, so it cannot '
+      'teach them. Check its answers in ledger.sqlite against the domain and '
+      'its grader.'
+    )
   if not targets:
     raise NothingToTeach(
       'no module has a gap above identifier.tau_gap; the student already knows '

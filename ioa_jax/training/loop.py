@@ -17,7 +17,7 @@ Metrics = dict[str, np.ndarray]
 Counts = tuple[np.ndarray, np.ndarray]
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(ValueError):
   """A loss or gradient was not finite; the step that met it changed nothing."""
 
 
@@ -77,7 +77,7 @@ def run(
     save: called after each window; decides itself whether a save is due.
 
   Raises:
-    NonFiniteLoss: after saving the last good state, with where it happened.
+    NonFiniteLoss: with where it happened; what was saved before is kept.
   """
   while True:
     if bool(state.gate.needs_data) and not stop.signal_name:
@@ -98,13 +98,14 @@ def run(
       return state, inputs
     state, metrics = window(state, inputs)
     observe(state, jax.device_get(metrics))
-    save(state, inputs)
     if not bool(state.finite):
+      # Not saved: a restart would take it for the end of the run.
       raise NonFiniteLoss(
         f'step {int(state.step)}: loss or gradient is not finite, in stage '
-        f'{int(state.gate.stage)}. Weights before that step are kept. Lower '
-        'optimizer.learning_rate or optimizer.clip_norm.'
+        f'{int(state.gate.stage)}. Earlier checkpoints are kept. Lower '
+        'optimizer.learning_rate or optimizer.clip_norm, in another --workdir.'
       )
+    save(state, inputs)
 
 
 def _graded(state, inputs, grade) -> tuple[step_lib.TrainState, Metrics]:
