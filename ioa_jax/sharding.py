@@ -53,20 +53,28 @@ _PARAM_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
 def make_mesh(
   data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None
 ) -> Mesh:
-  """A mesh over `devices` (all by default); `data=-1` takes what is left.
+  """A mesh over `devices` (all by default); one axis may be -1: what is left.
 
   Raises:
     ValueError: if the axes do not multiply to the number of devices.
   """
   devices = np.asarray(jax.devices() if devices is None else devices)
-  if data == -1 and devices.size % (fsdp * tensor) == 0:
-    data = devices.size // (fsdp * tensor)
-  if data * fsdp * tensor != devices.size:
+  sizes = [data, fsdp, tensor]
+  known = math.prod(n for n in sizes if n != -1)
+  if sizes.count(-1) == 1 and devices.size % known == 0:
+    sizes[sizes.index(-1)] = devices.size // known
+  if math.prod(sizes) != devices.size or -1 in sizes:
     raise ValueError(
       f'mesh data={data} x fsdp={fsdp} x tensor={tensor} does not cover '
-      f'{devices.size} devices; their product must be the number of devices.'
+      f'{devices.size} devices; their product must be the number of devices, '
+      'and at most one of them -1.'
     )
-  return Mesh(devices.reshape(data, fsdp, tensor), MESH_AXES)
+  return Mesh(devices.reshape(sizes), MESH_AXES)
+
+
+def num_row_shards(mesh: Mesh) -> int:
+  """Over how many devices the rows of a batch are split."""
+  return _num_shards(mesh, RULES['batch'])
 
 
 def spec(axes: tuple[str | None, ...]) -> PartitionSpec:
@@ -165,3 +173,19 @@ def state_shardings(mesh: Mesh, state):
     return replicated(mesh)
 
   return jax.tree_util.tree_map_with_path(one, state)
+
+
+def input_shardings(mesh: Mesh, inputs):
+  """Shardings of what a step reads: lessons by row, the rest replicated.
+
+  Raises:
+    ValueError: if the rows do not divide over the devices.
+  """
+
+  def one(key_path, x):
+    path = _path(key_path)
+    if re.search(r'curriculum/rows/', path):
+      return _named(mesh, path, x, ('batch', 'length'))
+    return replicated(mesh)
+
+  return jax.tree_util.tree_map_with_path(one, inputs)

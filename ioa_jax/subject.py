@@ -92,7 +92,7 @@ def _arithmetic(config, mesh) -> Subject:
   return Subject(
     'arithmetic', arithmetic, adapter, teacher, teacher_model.num_params,
     student, tokenizer_lib.DigitCodec(student.tokenizer),
-    Budget(config.teacher.max_completion_tokens), Price(), _lora(config),
+    Budget(config.teacher.max_completion_tokens), Price(), lora_spec(config),
   )  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def _text(config, mesh) -> Subject:
   )  # fmt: skip
   return Subject(
     c.name, domain, adapter, teacher, teacher_params, student, codec, budget,
-    price, _lora(config),
+    price, lora_spec(config),
   )  # fmt: skip
 
 
@@ -164,8 +164,8 @@ def _teacher(config, price, mesh) -> tuple[Teacher, int | None]:
   return _local_teacher(config, model, codec), model.num_params
 
 
-def _lora(config) -> LoraSpec | None:
-  """Rank 0 trains all weights."""
+def lora_spec(config: ml_collections.ConfigDict) -> LoraSpec | None:
+  """What trains of the student; rank 0 trains all weights."""
   spec = config.student.lora
   return LoraSpec(**spec) if spec.rank else None
 

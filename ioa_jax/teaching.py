@@ -94,7 +94,10 @@ class Teaching:
     if self._lora is not None:
       trained = lora.init(self._lora, student, jax.random.key(c.seed))
     self.inputs = setup.make_inputs(
-      curriculum_lib.allocate([rows] * len(self._names), c.train.row_length),
+      curriculum_lib.allocate(
+        [rows] * len(self._names), c.train.row_length,
+        multiple_of=sharding.num_row_shards(self._mesh),
+      ),
       mix, self._plan, self._bank(), self._mesh,
       seed=c.seed, total_steps=c.train.total_steps,
       probe_every_steps=c.gate.probe_every_steps,

@@ -57,12 +57,21 @@ class Mix:
   fixed_need_K: jax.Array
 
 
-def allocate(capacities: Sequence[int], length: int) -> Curriculum:
-  """An empty curriculum with `capacities[k]` rows for module k."""
+def allocate(
+  capacities: Sequence[int], length: int, multiple_of: int = 1
+) -> Curriculum:
+  """An empty curriculum with `capacities[k]` rows for module k.
+
+  Args:
+    multiple_of: rows are added at the end until this divides their number, so
+      that they can be split over devices.
+  """
   capacity_K = np.asarray(capacities, np.int32)
   offset_K = np.concatenate([[0], np.cumsum(capacity_K)[:-1]]).astype(np.int32)
   return Curriculum(
-    rows=packing.empty_rows(int(capacity_K.sum()), length),
+    rows=packing.empty_rows(
+      -(-int(capacity_K.sum()) // multiple_of) * multiple_of, length
+    ),
     offset_K=offset_K,
     capacity_K=capacity_K,
     count_K=np.zeros_like(capacity_K),

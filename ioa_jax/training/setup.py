@@ -132,9 +132,9 @@ def make_inputs(
   return place(inputs, mesh).replace(base=base)
 
 
-def place(tree, mesh: jax.sharding.Mesh):
-  """Replicates a pytree; the same placement each time, so nothing retraces."""
-  return jax.device_put(tree, sharding.replicated(mesh))
+def place(inputs, mesh: jax.sharding.Mesh):
+  """Lays inputs out; the same each time, so that nothing retraces."""
+  return jax.device_put(inputs, sharding.input_shardings(mesh, inputs))
 
 
 def add_lessons(
@@ -152,4 +152,5 @@ def add_lessons(
       for name, lessons in examples.items()
     },
   )
-  return inputs.replace(curriculum=place(curriculum, mesh))
+  placed = place({'curriculum': curriculum}, mesh)
+  return inputs.replace(**placed)

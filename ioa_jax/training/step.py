@@ -328,6 +328,10 @@ class Window:
     """Consumes `state`; metrics have a leading axis T."""
     return self._run(state, inputs)
 
+  def lower(self, state: TrainState, inputs: Inputs) -> jax.stages.Lowered:
+    """The program for shapes with shardings; nothing is computed."""
+    return self._run.lower(state, inputs)
+
   @property
   def compilations(self) -> int:
     """Traces or executables so far, whichever is more."""

@@ -1,0 +1,47 @@
+r"""The students of the paper, by name, at its batch and context.
+
+  --config=configs/students.py:qwen2.5-3b
+
+Llama 3.2 1B and 3B and Qwen2.5 3B train whole, larger ones with LoRA. The
+domain, the teacher and the lessons are those of configs/smollm2_135m.py; set
+them to yours. Check that it fits before renting anything:
+
+  python scripts/compile_check.py --config=configs/students.py:qwen2.5-3b \
+    --topology=v5e:4x4
+"""
+
+import pathlib
+import runpy
+
+import ml_collections
+
+_HERE = pathlib.Path(__file__).parent
+# METHOD §6: rates of full parameters and of adapters.
+_FULL = ('llama-3.2-1b', 'llama-3.2-3b', 'qwen2.5-0.5b', 'qwen2.5-1.5b',
+         'qwen2.5-3b')  # fmt: skip
+_LORA = ('qwen2.5-7b', 'llama-3.1-8b', 'qwen2.5-14b')
+
+
+def get_config(student: str = 'qwen2.5-3b') -> ml_collections.ConfigDict:
+  if student not in _FULL + _LORA:
+    raise ValueError(
+      f'configs/students.py:{student}: no such student; choose of '
+      f'{_FULL + _LORA}.'
+    )
+  template = runpy.run_path(str(_HERE / 'smollm2_135m.py'))
+  config = template['get_config']()
+  config.student.model = student
+  config.student.dtype = 'bfloat16'
+  config.student.batch_size = 64
+  config.student.max_tokens = 1024
+  config.student.lora.rank = 16 if student in _LORA else 0
+  config.teacher.max_tokens = 4096
+  config.train.row_length = 4096
+  config.train.batch_rows = 128
+  config.train.microbatches = 8
+  config.train.total_steps = 2000
+  config.optimizer.learning_rate = 1e-4 if student in _LORA else 2e-5
+  # Parameters and their moments are split over all chips.
+  config.mesh.data = 1
+  config.mesh.fsdp = -1
+  return config

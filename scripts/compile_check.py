@@ -1,0 +1,263 @@
+r"""Compiles a run's programs for a TPU that is not there, and says if they fit.
+
+  pip install -e '.[tpu]'
+  python scripts/compile_check.py --config=configs/students.py:qwen2.5-3b \
+    --topology=v5e:4x4
+
+One JSON object a line for each program: the train step with its gate, and the
+sampler. Sizes are of one chip, as the compiler reports them; the weights are
+never made. A 3B student takes minutes on two cores.
+"""
+
+from collections.abc import Sequence
+import json
+import math
+import os
+import re
+import time
+
+from absl import flags
+
+from ioa_jax import commandline
+
+_TOPOLOGY = flags.DEFINE_string(
+  'topology', 'v5e:2x4', 'TPU generation and chips, as v5e:4x4 or v4:2x2x1.'
+)
+_PROGRAMS = flags.DEFINE_list(
+  'programs', ['train', 'sampler'], 'Of train and sampler.'
+)
+_ROWS = flags.DEFINE_integer(
+  'rows', 4096, 'Lessons on the device, one a row.', lower_bound=1
+)
+commandline.DEFINE_config()
+
+_HBM_GIB = {'v4': 32, 'v5e': 16, 'v5p': 95, 'v6e': 32}
+_ACCELERATOR = {
+  'v4': 'v4-{}', 'v5e': 'v5litepod-{}', 'v5p': 'v5p-{}', 'v6e': 'v6e-{}'
+}  # fmt: skip
+_MODULES, _STAGES = 30, 10  # METHOD §2 proposes 25 to 35 units.
+
+
+def _chips(topology: str) -> tuple[str, int]:
+  match = re.fullmatch(r'(\w+):(\d+(?:x\d+)+)', topology)
+  if not match or match[1] not in _HBM_GIB:
+    raise ValueError(
+      f'--topology={topology}: wanted GENERATION:AxB with a generation of '
+      f'{sorted(_HBM_GIB)}, as v5e:2x4.'
+    )
+  return match[1], math.prod(map(int, match[2].split('x')))
+
+
+def _mesh(topology, generation, chips, axes):
+  """A mesh of devices that only the compiler knows."""
+  cores = 2 * chips if generation in ('v4', 'v5p') else chips
+  os.environ |= {
+    'TPU_SKIP_MDS_QUERY': '1',
+    'TPU_ACCELERATOR_TYPE': _ACCELERATOR[generation].format(cores),
+    'TPU_WORKER_HOSTNAMES': 'localhost',
+  }
+  from jax.experimental import topologies
+
+  from ioa_jax import sharding
+
+  try:
+    described = topologies.get_topology_desc(
+      platform='tpu', topology_name=topology
+    )
+  except Exception as e:  # The plugin raises its own types.
+    reason = ' '.join(str(e).split())[:200]
+    raise ValueError(
+      f'--topology={topology} cannot be described ({reason}). It needs '
+      "libtpu: pip install -e '.[tpu]'"
+    ) from None
+  return sharding.make_mesh(**axes, devices=described.devices)
+
+
+def _train(config, model, mesh):
+  """The window of steps with its gate, lowered from shapes alone."""
+  import jax
+  import jax.numpy as jnp
+
+  from ioa_jax import sharding
+  from ioa_jax import subject as subject_lib
+  from ioa_jax.models import decoder, lora
+  from ioa_jax.training import curriculum as curriculum_lib
+  from ioa_jax.training import gate as gate_lib
+  from ioa_jax.training import optimizer, packing
+  from ioa_jax.training import step as step_lib
+
+  spec = subject_lib.lora_spec(config)
+  tx, _ = optimizer.make(
+    total_steps=config.train.total_steps, **config.optimizer
+  )
+  base = decoder.abstract_params(model)
+  k, s = _MODULES, _STAGES
+  shape = jax.ShapeDtypeStruct
+  ints, floats = shape((k,), jnp.int32), shape((k,), jnp.float32)
+  scalar = lambda dtype: shape((), dtype)
+
+  def init(params):
+    trained = params
+    if spec is not None:
+      trained = lora.init(spec, params, jax.random.key(0))
+    gate = gate_lib.init(s, jnp.zeros(k), jnp.zeros(k))
+    return step_lib.init(trained, tx, gate)
+
+  state = jax.eval_shape(init, base)
+  state_shardings = sharding.state_shardings(mesh, state)
+  rows = {
+    name: shape((_ROWS.value, config.train.row_length), value.dtype)
+    for name, value in packing.empty_rows(1, 1).items()
+  }
+  inputs = step_lib.Inputs(
+    base=None,
+    curriculum=curriculum_lib.Curriculum(rows, ints, ints, ints),
+    mix=curriculum_lib.Mix(
+      replay_share=scalar(jnp.float32), rehearse_K=shape((k,), bool),
+      need_floor=scalar(jnp.float32), adaptive=scalar(bool),
+      fixed_need_K=floats,
+    ),
+    plan=gate_lib.GatePlan(
+      stage_modules_SxK=shape((s, k), bool),
+      max_steps_S=shape((s,), jnp.int32), hold_S=shape((s,), bool),
+      teacher_score_K=floats, tau_mastery=scalar(jnp.float32),
+      min_probes=scalar(jnp.int32),
+      remedial_steps_S=shape((s,), jnp.int32), max_rounds=scalar(jnp.int32),
+      stop_on_stall=scalar(bool),
+    ),
+    bank=None, seed=scalar(jnp.uint32), total_steps=scalar(jnp.int32),
+    probe_every_steps=scalar(jnp.int32), average_decay=scalar(jnp.float32),
+  )  # fmt: skip
+  place = lambda tree, to: jax.tree.map(
+    lambda x, where: shape(x.shape, x.dtype, sharding=where), tree, to
+  )
+  inputs = place(inputs, sharding.input_shardings(mesh, inputs))
+  if spec is not None:
+    # Frozen weights are kept as they are computed with.
+    frozen = jax.tree.map(lambda x: shape(x.shape, model.dtype), base)
+    inputs = inputs.replace(
+      base=place(frozen, sharding.param_shardings(mesh, frozen))
+    )
+  window = step_lib.Window(
+    step_lib.Program(
+      model, tx, batch_rows=config.train.batch_rows,
+      microbatches=config.train.microbatches, lora=spec,
+    ),
+    num_steps=config.train.steps_per_window,
+    state_shardings=state_shardings,
+    metric_sharding=sharding.replicated(mesh),
+  )  # fmt: skip
+  return window.lower(place(state, state_shardings), inputs)
+
+
+def _sampler(config, model, mesh):
+  """One batch of answers: prompts of a quarter row, max_tokens of answer."""
+  import jax
+  import jax.numpy as jnp
+
+  from ioa_jax import sharding
+  from ioa_jax.models import decoder
+  from ioa_jax.sampling import sampler as sampler_lib
+
+  b = config.student.batch_size
+  shape = jax.ShapeDtypeStruct
+  weights = jax.tree.map(
+    lambda x: shape(x.shape, model.dtype), decoder.abstract_params(model)
+  )
+  weights = jax.tree.map(
+    lambda x, to: shape(x.shape, x.dtype, sharding=to),
+    weights, sharding.param_shardings(mesh, weights),
+  )  # fmt: skip
+  column = lambda dtype: shape((b,), dtype)
+  rows = sampler_lib.Rows(
+    seed_B=column(jnp.uint32), temperature_B=column(jnp.float32),
+    top_k_B=column(jnp.int32), top_p_B=column(jnp.float32),
+    max_tokens_B=column(jnp.int32),
+  )  # fmt: skip
+
+  def decode(params, prompt, length, rows, stop):
+    return sampler_lib.decode(
+      model, params, prompt, length, rows, stop,
+      max_new_tokens=config.student.max_tokens,
+    )  # fmt: skip
+
+  prompt = shape((b, config.train.row_length // 4), jnp.int32)
+  return jax.jit(decode).lower(
+    weights, prompt, column(jnp.int32), rows, shape((2,), jnp.int32)
+  )
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  programs = {'train': _train, 'sampler': _sampler}
+  if unknown := set(_PROGRAMS.value) - set(programs):
+    raise ValueError(f'--programs: {sorted(unknown)}; of {list(programs)}.')
+  generation, chips = _chips(_TOPOLOGY.value)
+  config = flags.FLAGS.config
+  import dataclasses
+
+  import jax
+
+  from ioa_jax import config as config_lib
+  from ioa_jax.models import decoder, presets
+
+  config_lib.validate(config)
+  name = config.student.model
+  if name not in presets.PRESETS:
+    raise ValueError(
+      f'config.student.model is {name!r}; a check needs one of '
+      f'{sorted(presets.PRESETS)}.'
+    )
+  model = dataclasses.replace(
+    presets.PRESETS[name].config, dtype=config.student.dtype,
+    remat=config.student.remat, scan_unroll=config.student.scan_unroll,
+  )  # fmt: skip
+  mesh = _mesh(_TOPOLOGY.value, generation, chips, config.mesh)
+  limit = _HBM_GIB[generation]
+  for program in _PROGRAMS.value:
+    start = time.monotonic()
+    with jax.set_mesh(mesh):
+      compiled = programs[program](config, model, mesh).compile()
+    memory = compiled.memory_analysis()
+    arguments = memory.argument_size_in_bytes / 2**30
+    temporaries = memory.temp_size_in_bytes / 2**30
+    # Donated arguments become outputs in place.
+    outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    total = arguments + temporaries + outputs / 2**30
+    print(json.dumps({
+      'program': program,
+      'student': name,
+      'lora_rank': config.student.lora.rank,
+      'topology': _TOPOLOGY.value,
+      'mesh': dict(mesh.shape),
+      'params': decoder.num_params(model),
+      'batch_rows': config.train.batch_rows,
+      'microbatches': config.train.microbatches,
+      'row_length': config.train.row_length,
+      'hbm_gib': {
+        'arguments': round(arguments, 2),
+        'temporaries': round(temporaries, 2),
+        'total': round(total, 2),
+      },
+      'hbm_limit_gib': limit,
+      'fits': total <= limit,
+      'compile_s': round(time.monotonic() - start, 1),
+    }), flush=True)  # fmt: skip
+    if total > limit:
+      print(_advice(arguments, temporaries, limit), flush=True)
+
+
+def _advice(arguments: float, temporaries: float, limit: float) -> str:
+  if arguments > limit:
+    return (
+      'Weights and moments alone do not fit: more chips on --config.mesh.fsdp '
+      'or --config.mesh.tensor, or --config.student.lora.rank=16.'
+    )
+  return (
+    'Activations do not fit: raise --config.train.microbatches (each part '
+    "smaller), or --config.student.remat='full', or more chips."
+  )
+
+
+if __name__ == '__main__':
+  commandline.run(main)
