@@ -33,6 +33,12 @@ def _guarded(main):
       main(argv)
     except ValueError as e:
       _fail(str(e))
+    except KeyboardInterrupt:
+      print(
+        'stopped; what is written is kept, the same command continues.',
+        file=sys.stderr,
+      )
+      sys.exit(130)  # As shells count SIGINT.
 
   return call
 

@@ -1,0 +1,60 @@
+"""Compiling for a TPU without one; in a process of its own."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = (
+  '--config=configs/smollm2_135m.py', '--config.student.model=smollm2-135m',
+  '--config.mesh.data=1', '--config.mesh.fsdp=-1',
+  '--config.train.batch_rows=8', '--config.train.row_length=64',
+  '--config.train.steps_per_window=2', '--rows=64',
+)  # fmt: skip
+
+
+def run(*arguments):
+  return subprocess.run(
+    [sys.executable, 'scripts/compile_check.py', *arguments], cwd=ROOT,
+    capture_output=True, text=True,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)},
+  )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('rank', [0, 16], ids=['all weights', 'LoRA'])
+def test_a_small_student_compiles_for_a_tpu(rank):
+  pytest.importorskip('libtpu', reason="pip install -e '.[tpu]'")
+  done = run(
+    *SMALL, '--topology=v5e:2x2', '--programs=train',
+    f'--config.student.lora.rank={rank}',
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  (found,) = map(json.loads, done.stdout.splitlines())
+  assert found['fits'] and found['mesh'] == {'data': 1, 'fsdp': 4, 'tensor': 1}
+  # Weights, average and two moments in float32, or a frozen base and little
+  # else, a quarter on each chip. Padding in layouts adds some.
+  trained = 4 * 4 * found['params'] if rank == 0 else 4 * found['params']
+  assert found['hbm_gib']['arguments'] == pytest.approx(
+    trained / 4 / 2**30, rel=0.25
+  )
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['--topology=v9:2x2'], 'wanted GENERATION:AxB'),
+    (['--topology=v5e'], 'wanted GENERATION:AxB'),
+    (['--programs=sing'], "--programs: ['sing']"),
+    (['--config.student.model=gpt-2'], "config.student.model is 'gpt-2'"),
+  ],
+)
+def test_a_mistake_is_one_line(arguments, message):
+  done = run(*SMALL, *arguments)
+  assert done.returncode == 2, done.stderr
+  lines = [x for x in done.stderr.splitlines() if x.startswith('error: ')]
+  assert len(lines) == 1 and message in lines[0]
