@@ -34,10 +34,7 @@ def _guarded(main):
     except ValueError as e:
       _fail(str(e))
     except KeyboardInterrupt:
-      print(
-        'stopped; what is written is kept, the same command continues.',
-        file=sys.stderr,
-      )
+      print('stopped.', file=sys.stderr)
       sys.exit(130)  # As shells count SIGINT.
 
   return call

@@ -113,8 +113,4 @@ def _prompts() -> Iterator[str]:
 
 
 if __name__ == '__main__':
-  try:
-    commandline.run(main)
-  except KeyboardInterrupt:  # How a long answer is cut short.
-    print(file=sys.stderr)
-    sys.exit(130)
+  commandline.run(main)
