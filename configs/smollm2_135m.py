@@ -25,6 +25,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.domain.name = 'gsm8k'
   # What the teacher is told that the student is learning.
   config.domain.description = 'to solve grade-school word problems'
+  # 'file', 'datasets' (a hub id, as openai/gsm8k:main) or 'tfds'.
+  config.domain.source = 'file'
+  config.domain.split = 'train'
   config.domain.seeds = 'data/gsm8k/seeds.jsonl'
   # '' takes the seeds' tags as they are, without prerequisites.
   config.domain.taxonomy = 'data/gsm8k/taxonomy.yaml'

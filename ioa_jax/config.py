@@ -35,6 +35,10 @@ _RANGES = {
     lambda v: v in ('local', 'openai', 'replay'),
     "'local', 'openai' or 'replay'",
   ),
+  'source': (
+    lambda v: v in ('file', 'datasets', 'tfds'),
+    "'file', 'datasets' or 'tfds'",
+  ),
   'grader': (
     lambda v: v in ('number', 'maths', 'choice', 'last_line'),
     "'number', 'maths', 'choice' or 'last_line'",

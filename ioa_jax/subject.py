@@ -9,11 +9,12 @@ import pathlib
 import jax
 import ml_collections
 
+from ioa_jax import seed_sources
 from ioa_jax.adapter import Adapter, arithmetic_lessons, text_lessons
 from ioa_jax.baselines import methods
 from ioa_jax.domains import Domain, arithmetic, text
 from ioa_jax.domains import tokenizer as tokenizer_lib
-from ioa_jax.evaluation import benchmark_files, final_answers
+from ioa_jax.evaluation import final_answers
 from ioa_jax.models import hub, loading, vocabulary
 from ioa_jax.models.lora import LoraSpec
 from ioa_jax.models.vocabulary import Codec
@@ -101,8 +102,8 @@ def _text(config, mesh) -> Subject:
   student = _load(config.student, 'student', mesh)
   codec = vocabulary.ChatCodec(student.directory)
   grader = final_answers.KINDS[c.grader]()
-  rows = benchmark_files.read(
-    pathlib.Path(c.seeds), [name for name in c.columns.values() if name]
+  rows = seed_sources.read(
+    c.source, c.seeds, c.split, [name for name in c.columns.values() if name]
   )
   domain = text.TextDomain(
     rows,

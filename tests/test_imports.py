@@ -16,8 +16,8 @@ ROOMS = (
 # Sharding is a table that the decoder reads, so it stands beside models.
 LEVEL = {room: i for i, room in enumerate(ROOMS)} | {'sharding': 2}
 TOP = (
-  'config', 'rundir', 'progress', 'subject', 'projection', 'classroom',
-  'teaching', 'pipeline', 'commandline',
+  'config', 'rundir', 'progress', 'seed_sources', 'subject', 'projection',
+  'classroom', 'teaching', 'pipeline', 'commandline',
 )  # fmt: skip
 
 

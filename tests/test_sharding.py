@@ -42,7 +42,7 @@ def test_lessons_are_split_by_row_and_nothing_else_is():
   assert {s.data.shape for s in shards} == {(3, 8)}
   assert placed['curriculum'].count_K.sharding.is_fully_replicated
   odd = {'curriculum': curriculum.allocate([5, 4], 8)}
-  with pytest.raises(ValueError, match='rows/token: dimension 0 of'):
+  with pytest.raises(ValueError, match='curriculum.rows.position: dimension'):
     sharding.input_shardings(mesh, odd)
 
 

@@ -1,6 +1,6 @@
 """A user's own domain: seed items in a file, each tagged with a module.
 
-Seeds are JSON Lines. Which columns hold what is configured:
+Which columns of the seeds hold what is configured:
 
   problem   what is asked
   solution  a worked answer; it ends in the final one
