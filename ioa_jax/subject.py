@@ -111,12 +111,7 @@ def _text(config, mesh) -> Subject:
     columns=c.columns, grader=grader, min_probes=c.min_probes,
     max_probes=c.max_probes,
   )  # fmt: skip
-  price = Price(**config.teacher.price)
-  budget = Budget(
-    max_completion_tokens=config.teacher.max_completion_tokens,
-    max_usd=config.teacher.max_usd or None,
-  )
-  teacher, teacher_params = _teacher(config, price, mesh)
+  teacher, teacher_params, budget, price = open_teacher(config, mesh)
   adapter = text_lessons.TextAdapter(
     domain, grader, codec,
     description=c.description,
@@ -136,11 +131,22 @@ def _text(config, mesh) -> Subject:
   )  # fmt: skip
 
 
-def _teacher(config, price, mesh) -> tuple[Teacher, int | None]:
-  """The teacher of free text, and its parameters if it is on this machine."""
+def open_teacher(
+  config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> tuple[Teacher, int | None, Budget, Price]:
+  """The teacher of free text, its parameters if it is here, limits, prices.
+
+  Raises:
+    ValueError: naming the field, file or variable that is missing.
+  """
   c = config.teacher
+  price = Price(**c.price)
+  budget = Budget(
+    max_completion_tokens=c.max_completion_tokens, max_usd=c.max_usd or None
+  )
   if c.kind == 'replay':
-    return replay.ReplayTeacher(pathlib.Path(c.recording), c.model), None
+    teacher = replay.ReplayTeacher(pathlib.Path(c.recording), c.model)
+    return teacher, None, budget, price
   if c.kind == 'openai':
     try:
       from ioa_jax.teachers import openai_http
@@ -154,15 +160,16 @@ def _teacher(config, price, mesh) -> tuple[Teacher, int | None]:
     # Prices of zero are prices that nobody set: no money can be counted.
     known = price if price != Price() else None
     teacher = openai_http.OpenAITeacher(c.model, settings, known)
-    if config.teacher.max_usd and known is None:
+    if c.max_usd and known is None:
       raise ValueError(
         'config.teacher.max_usd is set and config.teacher.price is not, so it '
         'could not be kept; set the prices (US dollars per million tokens).'
       )
-    return teacher, None
+    return teacher, None, budget, price
   model = _load(c, 'teacher', mesh)
   codec = vocabulary.ChatCodec(model.directory)
-  return _local_teacher(config, model, codec), model.num_params
+  teacher = _local_teacher(config, model, codec)
+  return teacher, model.num_params, budget, price
 
 
 def lora_spec(config: ml_collections.ConfigDict) -> LoraSpec | None:

@@ -1,0 +1,186 @@
+"""A domain that nobody has cut into modules: the teacher does it (METHOD §2.1).
+
+First it proposes the units of the domain, then it sorts every seed into one of
+them, twice; a seed that lands in two places is left out. What comes of it is
+written as the two files of a text domain, for a person to correct and reuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+import dataclasses
+import json
+import re
+
+import json_repair
+import networkx as nx
+import pydantic
+
+from ioa_jax.records import KnowledgeModule
+from ioa_jax.teachers.requests import Completion, Request, schema_text
+
+FEWEST, MOST = 25, 35  # Units that the paper asks for.
+NO_UNIT = 'none'
+
+_PROPOSE = """Cut the following domain into {fewest} to {most} units of \
+knowledge, as a teacher would plan a course: {description}.
+
+Each unit is something that one exercise can test on its own. Name it \
+"category/unit", in lower case with underscores. List as prerequisites only \
+units of your own list that a learner must master first; no circles. \
+"difficulty" is 1 (first lessons) to 5 (last).
+
+Exercises of the domain:
+{examples}
+
+Answer with one JSON object and nothing else:
+{{"units": [{{"name": "...", "description": "...", "prerequisites": ["..."], \
+"difficulty": 1}}]}}"""
+
+_SORT = """Which unit does the exercise belong to? Choose the one whose \
+knowledge it tests most; if none fits, answer "{none}".
+
+Units:
+{units}
+
+Exercise:
+{problem}
+
+Answer with one JSON object and nothing else: {{"unit": "name"}}"""
+
+
+class _Strict(pydantic.BaseModel):
+  model_config = pydantic.ConfigDict(extra='forbid')
+
+
+class _Unit(_Strict):
+  name: str
+  description: str
+  prerequisites: list[str]
+  difficulty: int
+
+
+class Proposal(_Strict):
+  units: list[_Unit]
+
+
+class Choice(_Strict):
+  unit: str
+
+
+class BadProposal(ValueError):
+  """The teacher's units cannot be taught from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+  """What all requests share."""
+
+  teacher: str
+  max_tokens: int
+  temperature: float
+
+
+def propose(
+  asking: Asking, description: str, examples: Sequence[str], attempt: int,
+  num_units: tuple[int, int] = (FEWEST, MOST),
+) -> Request:  # fmt: skip
+  """The request for units; `attempt` tells repeated ones apart."""
+  prompt = _PROPOSE.format(
+    description=description, fewest=num_units[0], most=num_units[1],
+    examples='\n'.join(f'- {_one_line(e)}' for e in examples),
+  )  # fmt: skip
+  return _request(asking, prompt, Proposal, attempt)
+
+
+def sort(
+  asking: Asking, modules: Sequence[KnowledgeModule], problem: str, sample: int
+) -> Request:
+  """The request to sort one exercise; `sample` tells the two votes apart."""
+  units = '\n'.join(f'- {m.name}: {m.description}' for m in modules)
+  prompt = _SORT.format(none=NO_UNIT, units=units, problem=problem)
+  return _request(asking, prompt, Choice, sample)
+
+
+def _request(asking, prompt, response_model, sample):
+  return Request(
+    model=asking.teacher, prompt=prompt, temperature=asking.temperature,
+    top_k=0, top_p=1.0, max_tokens=asking.max_tokens, sample_index=sample,
+    response_schema=schema_text(response_model),
+  )  # fmt: skip
+
+
+def read_units(
+  completion: Completion, num_units: tuple[int, int] = (FEWEST, MOST)
+) -> tuple[KnowledgeModule, ...]:
+  """Checked modules, prerequisites first.
+
+  Names are brought to one form and equal ones merged.
+
+  Raises:
+    BadProposal: no JSON of the schema, too few or many units, an unknown
+      prerequisite, a circle.
+  """
+  proposal = _parse(completion, Proposal)
+  if proposal is None:
+    raise BadProposal('not JSON of the schema that was asked for')
+  units: dict[str, _Unit] = {}
+  for unit in proposal.units:
+    units.setdefault(_name(unit.name), unit)
+  low, high = num_units
+  if not low <= len(units) <= high:
+    raise BadProposal(f'{len(units)} different units, wanted {low} to {high}')
+  graph = nx.DiGraph()
+  graph.add_nodes_from(units)
+  for name, unit in units.items():
+    for needed in {_name(p) for p in unit.prerequisites} - {name}:
+      if needed not in units:
+        raise BadProposal(f'{name} stands on {needed!r}, which is no unit')
+      graph.add_edge(needed, name)
+  if not nx.is_directed_acyclic_graph(graph):
+    circle = ' -> '.join(a for a, _ in nx.find_cycle(graph))
+    raise BadProposal(f'the prerequisites go in a circle: {circle}')
+  return tuple(
+    KnowledgeModule(
+      name, _one_line(units[name].description),
+      tuple(sorted(graph.predecessors(name))), level,
+    )
+    for level, generation in enumerate(nx.topological_generations(graph))
+    for name in generation
+  )  # fmt: skip
+
+
+def agreed(
+  votes: Iterable[Completion], modules: Sequence[KnowledgeModule]
+) -> str | None:
+  """The unit that every vote names, or None."""
+  names = {m.name for m in modules}
+  chosen = set()
+  for vote in votes:
+    choice = _parse(vote, Choice)
+    name = _name(choice.unit) if choice else None
+    chosen.add(name if name in names else None)
+  return chosen.pop() if len(chosen) == 1 else None
+
+
+def _parse(completion: Completion, model):
+  text = completion.text or completion.discarded
+  for read in (json.loads, json_repair.loads):
+    try:
+      return model.model_validate(read(text))
+    except (ValueError, TypeError, RecursionError):
+      continue
+  return None
+
+
+def _name(text: str) -> str:
+  """`Category / Some Unit` to `category/some_unit`."""
+  parts = [
+    re.sub(r'\W+', '_', p.strip().casefold()).strip('_')
+    for p in text.split('/')
+  ]
+  return '/'.join(p for p in parts if p)
+
+
+def _one_line(text: str) -> str:
+  return ' '.join(text.split())
