@@ -112,8 +112,11 @@ class Classroom:
     self.display.update(done=0, total=len(requests))
 
     def on_progress(done, total):
-      tokens = self.ledger.totals()['completion_tokens']
-      self.display.update(done=done, total=total, teacher_tokens=tokens)
+      spent = self.ledger.totals()
+      self.display.update(
+        done=done, total=total, teacher_tokens=spent['completion_tokens'],
+        teacher_usd=spent['price_usd'],
+      )  # fmt: skip
 
     completions, cached = self.subject.teacher.ask(
       self.ledger, requests, budget=self.subject.budget,

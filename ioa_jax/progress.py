@@ -13,6 +13,7 @@ import rich.console
 import rich.live
 import rich.progress_bar
 import rich.table
+import rich.text
 
 _PLAIN_EVERY_SECONDS = 5.0
 
@@ -31,6 +32,7 @@ class Status:
   loss: float | None = None
   mastery: dict[str, float] = dataclasses.field(default_factory=dict)
   teacher_tokens: int = 0
+  teacher_usd: float = 0.0
 
 
 class Display:
@@ -42,6 +44,7 @@ class Display:
     self._live = None
     self._phase_start = time.monotonic()
     self._phase_start_done = 0
+    self._phase_start_tokens = 0
     self._last_line = 0.0
 
   def __enter__(self):
@@ -68,6 +71,7 @@ class Display:
     if new_phase:
       self._phase_start = now
       self._phase_start_done = facts.get('done', 0)
+      self._phase_start_tokens = self.status.teacher_tokens
     self.status = dataclasses.replace(self.status, **facts)
     due = new_phase or now - self._last_line >= _PLAIN_EVERY_SECONDS
     if self._live is None and due:
@@ -96,6 +100,12 @@ class Display:
     if s.teacher_tokens:
       facts.append(('teacher tokens', f'{s.teacher_tokens:,}'))
     left = self.seconds_left()
+    written = s.teacher_tokens - self._phase_start_tokens
+    if left is not None and written > 0:
+      spent = time.monotonic() - self._phase_start
+      facts.append(('tokens/s', f'{written / spent:,.0f}'))
+    if s.teacher_usd:
+      facts.append(('teacher cost', f'${s.teacher_usd:,.2f}'))
     if left is not None:
       facts.append(('left', f'{left:.0f} s'))
     return facts
@@ -111,9 +121,10 @@ class Display:
 
   def _panel(self):
     grid = rich.table.Table.grid(padding=(0, 2))
-    grid.add_row('[bold]' + self.status.phase)
+    # As Text: names of modules are not ours, and brackets would be markup.
+    grid.add_row(rich.text.Text(self.status.phase, style='bold'))
     for name, value in self._facts():
-      grid.add_row(name, value)
+      grid.add_row(name, rich.text.Text(value))
     if self.status.total:
       grid.add_row(
         '',
@@ -123,7 +134,7 @@ class Display:
       )
     for name, value in self.status.mastery.items():
       grid.add_row(
-        name,
+        rich.text.Text(name),
         rich.progress_bar.ProgressBar(
           total=1.0, completed=min(value, 1.0), width=30
         ),
