@@ -446,3 +446,10 @@ def sparse_checkpoint(directory, config):
     directory / 'config.json', huggingface.config_dict(config, 'bfloat16')
   )
   return sizes
+
+
+def test_weights_can_be_read_by_whom_the_config_can(tmp_path):
+  params = decoder.init(LLAMA, jax.random.key(0))
+  huggingface.save(tmp_path / 'm', LLAMA, params, dtype='bfloat16')
+  modes = {p.stat().st_mode for p in (tmp_path / 'm').iterdir()}
+  assert len(modes) == 1

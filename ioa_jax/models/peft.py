@@ -36,9 +36,7 @@ def save(
       for name, layer in zip(names, value, strict=True):
         # torch's Linear keeps (out, in).
         tensors[name] = np.ascontiguousarray(layer.T)
-  safetensors.numpy.save_file(
-    tensors, directory / WEIGHTS, metadata={'format': 'pt'}
-  )
+  weights.save_file(directory / WEIGHTS, tensors)
   weights.write_json(directory / CONFIG, {
     'peft_type': 'LORA',
     'task_type': 'CAUSAL_LM',

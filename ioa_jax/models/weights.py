@@ -7,7 +7,7 @@ collective is involved: hosts of a pod may load at their own speed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
 import json
 import os
@@ -259,10 +259,22 @@ def write(
   for file, shard in zip(files, shards, strict=True):
     fetched = {name: np.ascontiguousarray(fetch()) for name, _, fetch in shard}
     unfinished = directory / f'{file}.tmp'
-    safetensors.numpy.save_file(fetched, unfinished, metadata={'format': 'pt'})
+    save_file(unfinished, fetched)
     os.replace(unfinished, directory / file)
   if n > 1:
     write_json(directory / INDEX, {
       'metadata': {'total_size': sum(e[1] for s in shards for e in s)},
       'weight_map': {e[0]: f for f, s in zip(files, shards) for e in s},
     })  # fmt: skip
+
+
+def save_file(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+  """One safetensors file that others may read, as they may its neighbours.
+
+  The library leaves it to its owner alone, and a model is often served by
+  another user than the one who trained it.
+  """
+  path.touch()
+  mode = path.stat().st_mode
+  safetensors.numpy.save_file(tensors, path, metadata={'format': 'pt'})
+  path.chmod(mode)
