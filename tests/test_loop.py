@@ -52,8 +52,11 @@ def graded(parts, bank):
   return grade
 
 
-def test_grading_on_the_host_decides_what_the_step_decides():
-  settings = dict(total_steps=200, max_steps=10, rounds=1, tau=0.8)
+@pytest.mark.parametrize('devices', [1, 4])
+def test_grading_on_the_host_decides_what_the_step_decides(devices):
+  settings = dict(
+    total_steps=200, max_steps=10, rounds=1, tau=0.8, devices=devices
+  )
   inside, want = events_of(test_step.make(**settings))
   parts = test_step.make(**settings, fresh_window=True)
   inputs = parts[2].replace(bank=None)
