@@ -11,6 +11,7 @@ from typing import Any
 import ml_collections
 
 from ioa_jax.baselines.methods import METHODS
+from ioa_jax.evaluation.final_answers import KINDS as GRADERS
 
 
 class ConfigError(ValueError):
@@ -24,6 +25,7 @@ _OPERATIONAL = re.compile(
 )
 _DTYPE = (lambda v: v in ('float32', 'bfloat16'), "'float32' or 'bfloat16'")
 _SHARE = (lambda v: 0 <= v <= 1, 'in [0, 1]')
+_BELOW_ONE = (lambda v: 0 <= v < 1, 'in [0, 1)')
 _COUNT = (lambda v: v >= 1, '>= 1')
 # The field's path, or its last part: (test, what is wanted).
 _RANGES = {
@@ -39,20 +41,17 @@ _RANGES = {
     lambda v: v in ('file', 'datasets', 'tfds'),
     "'file', 'datasets' or 'tfds'",
   ),
-  'grader': (
-    lambda v: v in ('number', 'maths', 'choice', 'last_line'),
-    "'number', 'maths', 'choice' or 'last_line'",
-  ),
+  'grader': (lambda v: v in GRADERS, f'one of {sorted(GRADERS)}'),
   'near_duplicate': (lambda v: 0 < v <= 1, 'in (0, 1]'),
   'confirm_samples': (lambda v: v >= 1, '>= 1: an unchecked answer is none'),
   'max_probes': _COUNT,
   'method': (lambda v: v in METHODS, f'one of {sorted(METHODS)}'),
-  'tau_gap': (lambda v: 0 <= v < 1, 'in [0, 1)'),
+  'tau_gap': _BELOW_ONE,
   'target_share': (lambda v: 0 < v <= 1, 'in (0, 1]'),
-  'identifier.alpha': (lambda v: 0 <= v <= 1, 'in [0, 1]'),
+  'identifier.alpha': _SHARE,
   'tau_zpd': (lambda v: v >= 0, '>= 0'),
   'zpd': (lambda v: v in ('readiness', 'literal'), "'readiness' or 'literal'"),
-  'consolidation_share': (lambda v: 0 <= v < 1, 'in [0, 1)'),
+  'consolidation_share': _BELOW_ONE,
   'scoring': (lambda v: v in ('in_step', 'graded'), "'in_step' or 'graded'"),
   'dtype': _DTYPE,
   'export_dtype': _DTYPE,
@@ -62,23 +61,23 @@ _RANGES = {
   'warmup_share': _SHARE,
   'final_share': _SHARE,
   'weight_decay': (lambda v: v >= 0, '>= 0'),
-  'b1': (lambda v: 0 <= v < 1, 'in [0, 1)'),
-  'b2': (lambda v: 0 <= v < 1, 'in [0, 1)'),
+  'b1': _BELOW_ONE,
+  'b2': _BELOW_ONE,
   'clip_norm': (lambda v: v > 0, '> 0'),
   'rank': (lambda v: v >= 0, '>= 0 (0 trains all weights)'),
   'tau_mastery': (lambda v: 0 < v <= 1, 'in (0, 1]'),
   'min_probes': _COUNT,
   'probe_every_steps': _COUNT,
   'max_rounds': (lambda v: v >= 0, '>= 0'),
-  'remedial_share': (lambda v: 0 <= v < 1, 'in [0, 1)'),
+  'remedial_share': _BELOW_ONE,
   'on_stall': (lambda v: v in ('advance', 'stop'), "'advance' or 'stop'"),
   'total_steps': _COUNT,
   'batch_rows': _COUNT,
   'microbatches': _COUNT,
   'row_length': (lambda v: v >= 8, '>= 8'),
-  'replay_share': (lambda v: 0 <= v < 1, 'in [0, 1)'),
+  'replay_share': _BELOW_ONE,
   'need_floor': (lambda v: 0 < v <= 1, 'in (0, 1]'),
-  'average_decay': (lambda v: 0 <= v < 1, 'in [0, 1)'),
+  'average_decay': _BELOW_ONE,
   'optimizer.name': (lambda v: v in ('adamw', 'muon'), "'adamw' or 'muon'"),
   'learning_rate': (lambda v: v > 0, '> 0'),
   'seeds_per_module': _COUNT,

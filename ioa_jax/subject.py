@@ -190,6 +190,7 @@ def _per_seed(config) -> dict[str, int]:
 
 def _load(config, role: str, mesh: jax.sharding.Mesh) -> loading.Model:
   """`config.model`: a directory, a hub id, or 'builtin'."""
+  trains_whole = role == 'student' and not config.lora.rank
   if config.model == 'builtin':
     directory, name = ASSETS / role, f'builtin-{role}'
   else:
@@ -198,6 +199,8 @@ def _load(config, role: str, mesh: jax.sharding.Mesh) -> loading.Model:
   return loading.load(
     directory, name, scan_unroll=config.scan_unroll, remat=config.remat,
     dtype=config.dtype, mesh=mesh,
+    # Weights that do not train are kept as they are computed with.
+    param_dtype='float32' if trains_whole else config.dtype,
   )  # fmt: skip
 
 

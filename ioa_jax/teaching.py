@@ -87,7 +87,11 @@ class Teaching:
       replay_share=c.train.replay_share, need_floor=c.train.need_floor,
     )  # fmt: skip
     # A lesson never takes more than a row, so this many rows always suffice.
-    rows = room.subject.adapter.max_lessons(c.gate.max_rounds)
+    a = c.adapter
+    rows = a.seeds_per_module * (
+      max(a.items_per_seed, a.rehearsal_items_per_seed)
+      + c.gate.max_rounds * a.remedial_items_per_seed
+    )
     self._lora = room.subject.lora
     student = room.student.params
     trained = student

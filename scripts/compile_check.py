@@ -133,7 +133,7 @@ def _train(config, model, mesh):
   )
   inputs = place(inputs, sharding.input_shardings(mesh, inputs))
   if spec is not None:
-    # Frozen weights are kept as they are computed with.
+    # As `subject` keeps weights that do not train.
     frozen = jax.tree.map(lambda x: shape(x.shape, model.dtype), base)
     inputs = inputs.replace(
       base=place(frozen, sharding.param_shardings(mesh, frozen))

@@ -40,6 +40,7 @@ def unit(answer: str) -> str | None:
 
 def main(argv: Sequence[str]) -> None:
   del argv
+  from ioa_jax.domains import taxonomy
   from ioa_jax.evaluation import benchmark_files as files
 
   source, output = pathlib.Path(_INPUT.value), pathlib.Path(_OUTPUT_DIR.value)
@@ -61,21 +62,15 @@ def main(argv: Sequence[str]) -> None:
     raise ValueError(f'{source}: no answer marks its calculations as <<...>>.')
   output.mkdir(parents=True, exist_ok=True)
   (output / 'seeds.jsonl').write_text('\n'.join(lines) + '\n')
-  (output / 'taxonomy.yaml').write_text(_taxonomy())
+  before = ((), *((name,) for name, _, _ in UNITS))
+  units = {
+    name: (description, needs)
+    for (name, _, description), needs in zip(UNITS, before)
+  }
+  taxonomy.write(output / 'taxonomy.yaml', taxonomy.order(units))
   for name, count in sorted(counts.items()):
     print(f'{count:6} {name}')
   print(f'Wrote {output / "seeds.jsonl"} and {output / "taxonomy.yaml"}.')
-
-
-def _taxonomy() -> str:
-  lines = ['modules:']
-  for index, (name, _, description) in enumerate(UNITS):
-    before = [UNITS[index - 1][0]] if index else []
-    lines += [
-      f'  - name: {name}', f'    description: {description}',
-      f'    prerequisites: [{", ".join(before)}]',
-    ]  # fmt: skip
-  return '\n'.join(lines) + '\n'
 
 
 if __name__ == '__main__':

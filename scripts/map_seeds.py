@@ -33,11 +33,10 @@ flags.mark_flags_as_required(['output_dir'])
 def main(argv: Sequence[str]) -> None:
   del argv
   # Imported after the flags are checked: bad input answers at once.
-  import yaml
-
   from ioa_jax import config as config_lib
   from ioa_jax import progress, seed_sources, sharding
   from ioa_jax import subject as subject_lib
+  from ioa_jax.domains import taxonomy
   from ioa_jax.identifier import decomposition
   from ioa_jax.teachers.ledger import Ledger
 
@@ -86,14 +85,7 @@ def main(argv: Sequence[str]) -> None:
                 if column}  # fmt: skip
       lines.append(json.dumps({'module': unit, **values}, ensure_ascii=False))
   (output / 'seeds.jsonl').write_text(''.join(x + '\n' for x in lines))
-  units = [
-    {'name': m.name, 'description': m.description,
-     'prerequisites': list(m.prerequisites)}
-    for m in modules
-  ]  # fmt: skip
-  (output / 'taxonomy.yaml').write_text(
-    yaml.safe_dump({'modules': units}, sort_keys=False, allow_unicode=True)
-  )
+  taxonomy.write(output / 'taxonomy.yaml', modules)
   for name, count in counts.most_common():
     print(f'{count:6} {name}')
   print(f'Wrote {output / "seeds.jsonl"} and {output / "taxonomy.yaml"}.')

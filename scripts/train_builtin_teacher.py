@@ -162,9 +162,8 @@ def train(recipe: Recipe, seed: int) -> decoder.Params:
       hidden = decoder.forward(
         config, params, batch['token'], batch['segment'], batch['position']
       )
-      logits = decoder.unembed(config, params, hidden)
-      total, count = losses.cross_entropy(
-        logits, batch['target'], batch['weight']
+      total, count = losses.token_cross_entropy(
+        config, params, hidden, batch['target'], batch['weight']
       )
       return total / count
 

@@ -21,7 +21,7 @@ import threading
 
 from ioa_jax.domains import text
 from ioa_jax.evaluation import benchmark_files, final_answers
-from tests import faulty_server
+from tests import faulty_server, word_problem_teacher
 
 COLUMNS = {
   'module': 'module', 'problem': 'problem', 'solution': 'solution',
@@ -69,22 +69,9 @@ class People:
     place = -variant if 'still fails' in request else variant - 1
     seed = self._unused[unit][place]
     steps, answer = self._parts(seed.problem)
-    return json.dumps({
-      'module': unit,
-      'prereq': [],
-      'difficulty_tag': re.search(r'Difficulty: (\w+)', request)[1],
-      'problem': seed.problem,
-      'solution': {
-        'steps': steps, 'final_answer': answer,
-        'verification': 'written and checked by people',
-      },
-      'adapter_flags': {
-        'concretization': False, 'decomposition': True,
-        'cognitive_load': {'scale': 'as found', 'notes': ''},
-        'format_template': False, 'simplified_language': False,
-      },
-      'metadata': {'stage_id': 0, 'seed_style_ref': 'GSM8K'},
-    })  # fmt: skip
+    lesson = word_problem_teacher.draft(unit, seed.problem, steps, answer)
+    lesson['difficulty_tag'] = re.search(r'Difficulty: (\w+)', request)[1]
+    return json.dumps(lesson)
 
 
 def main(directory: str, seeds_per_module: str, port: str) -> None:

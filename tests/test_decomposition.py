@@ -10,7 +10,7 @@ import sys
 import pytest
 import yaml
 
-from ioa_jax.domains import text
+from ioa_jax.domains import taxonomy
 from ioa_jax.identifier import decomposition
 from ioa_jax.records import KnowledgeModule
 from ioa_jax.teachers.requests import Completion
@@ -136,7 +136,7 @@ def test_untagged_seeds_become_a_domain(tmp_path):
     number = int(x['problem'].split()[2])
     assert (x['module'] == 'sums/small') == (number < 30)
   assert '1 left out' in done.stdout
-  modules = text.read_taxonomy(out / 'taxonomy.yaml')
+  modules = taxonomy.read(out / 'taxonomy.yaml')
   assert [m.name for m in modules] == ['sums/small', 'sums/large']
   assert yaml.safe_load((out / 'taxonomy.yaml').read_text())['modules'][1][
     'prerequisites'

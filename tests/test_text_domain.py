@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ioa_jax.domains import text
+from ioa_jax.domains import taxonomy, text
 from ioa_jax.evaluation import final_answers
 
 COLUMNS = {
@@ -69,7 +69,7 @@ def test_taxonomy_orders_modules_by_what_they_stand_on(tmp_path):
     'modules:\n- {name: c, prerequisites: [a, b]}\n'
     '- {name: b, prerequisites: [a], description: the second}\n- name: a\n'
   )
-  modules = text.read_taxonomy(path)
+  modules = taxonomy.read(path)
   assert [(m.name, m.level) for m in modules] == [('a', 0), ('b', 1), ('c', 2)]
   assert modules[1].description == 'the second'
   assert modules[0].description == 'a'
@@ -94,9 +94,9 @@ def test_a_bad_taxonomy_is_named(tmp_path, content, message):
   path = tmp_path / 't.yaml'
   path.write_text(content)
   with pytest.raises(text.DomainError, match=message):
-    text.read_taxonomy(path)
+    taxonomy.read(path)
   with pytest.raises(text.DomainError, match='no such file'):
-    text.read_taxonomy(tmp_path / 'absent.yaml')
+    taxonomy.read(tmp_path / 'absent.yaml')
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from ioa_jax.domains import text
 from ioa_jax.evaluation import final_answers
 from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Seed
 from ioa_jax.teachers.requests import Completion, schema_text
+from tests import word_problem_teacher
 from tests.test_text_domain import COLUMNS, rows
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
@@ -48,20 +49,10 @@ def adapter(**changes):
 
 
 def draft(**changes):
-  value = {
-    'module': 'a/b', 'prereq': [], 'difficulty_tag': 'introductory',
-    'problem': 'Tim has 4 red cars and 5 blue ones. How many?',
-    'solution': {
-      'steps': ['First, add 4 and 5.'], 'final_answer': '9',
-      'verification': 'counted',
-    },
-    'adapter_flags': {
-      'concretization': True, 'decomposition': True,
-      'cognitive_load': {'scale': 'small', 'notes': ''},
-      'format_template': True, 'simplified_language': True,
-    },
-    'metadata': {'stage_id': 0, 'seed_style_ref': ''},
-  }  # fmt: skip
+  value = word_problem_teacher.draft(
+    'a/b', 'Tim has 4 red cars and 5 blue ones. How many?',
+    ['First, add 4 and 5.'], '9',
+  )  # fmt: skip
   return value | changes
 
 

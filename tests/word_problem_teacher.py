@@ -46,14 +46,24 @@ def lesson(prompt: str) -> str:
   text, answer = problem(unit, 100 + variant, 3 + variant % 50)
   if variant % 7 == 6:
     return 'I would rather not.'
-  draft = {
-    'module': unit,
+  return json.dumps(
+    draft(
+      unit, text, [f'First, add the numbers in variant {variant}.'],
+      str(answer + (variant % 5 == 4)),
+    )
+  )  # fmt: skip
+
+
+def draft(module: str, problem: str, steps: list[str], answer: str) -> dict:
+  """What a teacher answers, with all keys of METHOD §4."""
+  return {
+    'module': module,
     'prereq': [],
     'difficulty_tag': 'introductory',
-    'problem': text,
+    'problem': problem,
     'solution': {
-      'steps': [f'First, add the numbers in variant {variant}.'],
-      'final_answer': str(answer + (variant % 5 == 4)),
+      'steps': steps,
+      'final_answer': answer,
       'verification': 'counted',
     },
     'adapter_flags': {
@@ -63,9 +73,8 @@ def lesson(prompt: str) -> str:
       'format_template': True,
       'simplified_language': True,
     },
-    'metadata': {'stage_id': 0, 'seed_style_ref': 'apples'},
+    'metadata': {'stage_id': 0, 'seed_style_ref': ''},
   }
-  return json.dumps(draft)
 
 
 def respond(body, headers) -> faulty_server.Reply:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Protocol
+from typing import Any, Protocol
 
 import pydantic
 
-from ioa_jax.records import Lesson, Probe
+from ioa_jax.records import Lesson, Probe, Seed
 from ioa_jax.teachers.requests import Completion, Request
 
 WRONG_KEPT = 3  # Wrong answers of a module that a remedial request shows.
@@ -40,10 +40,26 @@ class Level:
   wrong: Sequence[Mapping[str, str]] = ()
 
 
-class Item(Protocol):
-  """One lesson to be asked for."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Item:
+  """One lesson to be asked for; adapters add what they know of it."""
 
+  seed: Seed
+  kind: str
+  stage: int
+  round: int
   request: Request
+
+  def lineage(self) -> dict[str, Any]:
+    """Where the lesson comes from, its `metadata`."""
+    return {
+      'stage_id': self.stage,
+      'seed_style_ref': self.seed.problem,
+      'kind': self.kind,
+      'round': self.round,
+      'teacher': self.request.model,
+      'request': self.request.key(),
+    }
 
 
 class Adapter(Protocol):
@@ -83,8 +99,4 @@ class Adapter(Protocol):
     Args:
       earlier: all lessons of the run so far, which new ones must not repeat.
     """
-    ...
-
-  def max_lessons(self, rounds: int) -> int:
-    """Lessons that one module can get in all, with `rounds` remedial ones."""
     ...

@@ -17,9 +17,10 @@ import dataclasses
 
 import numpy as np
 
+from ioa_jax import adapter
 from ioa_jax.adapter import Ask, Level
 from ioa_jax.domains import arithmetic
-from ioa_jax.records import Lesson, Probe, Seed
+from ioa_jax.records import Lesson, Probe
 from ioa_jax.teachers.requests import Completion, Request
 
 _NAMES = [m.name for m in arithmetic.MODULES]
@@ -35,17 +36,12 @@ _SIZES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Item:
-  """One lesson to be asked for."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Item(adapter.Item):
+  """One solution to be asked for."""
 
   problem: arithmetic.Problem
   answer_format: str
-  kind: str
-  seed: Seed
-  stage_id: int
-  round: int
-  request: Request
 
 
 class ArithmeticAdapter:
@@ -90,13 +86,6 @@ class ArithmeticAdapter:
     """The probe as it stands."""
     return self._request(probe.prompt)
 
-  def max_lessons(self, rounds: int) -> int:
-    """Of one module: those of its stage, and of `rounds` remedial rounds."""
-    first = max(v for k, v in self._per_seed.items() if k != 'remedial')
-    return self._seeds_per_module * (
-      first + rounds * self._per_seed['remedial']
-    )
-
   def plan(
     self,
     module: str,
@@ -126,8 +115,9 @@ class ArithmeticAdapter:
         problem = arithmetic.training_problem(module, rng, size)
         if problem.text not in items:
           items[problem.text] = Item(
-            problem, self._answer_format, kind, seeds[index % len(seeds)],
-            stage, round, self._request(problem.prompt(self._answer_format)),
+            problem=problem, answer_format=self._answer_format, kind=kind,
+            seed=seeds[index % len(seeds)], stage=stage, round=round,
+            request=self._request(problem.prompt(self._answer_format)),
           )  # fmt: skip
           break
     return list(items.values())
@@ -159,7 +149,6 @@ def curate(
 
 
 def _lesson(item: Item, text: str) -> Lesson:
-  request = item.request
   problem = item.problem
   module = next(m for m in arithmetic.MODULES if m.name == problem.module)
   decomposed = item.answer_format == 'steps'
@@ -167,7 +156,7 @@ def _lesson(item: Item, text: str) -> Lesson:
     module=problem.module,
     prereq=module.prerequisites,
     difficulty_tag=problem.difficulty_tag,
-    problem=request.prompt,
+    problem=item.request.prompt,
     completion=text,
     solution={
       'steps': text.split(';'),
@@ -184,12 +173,5 @@ def _lesson(item: Item, text: str) -> Lesson:
       'format_template': True,
       'simplified_language': False,
     },
-    metadata={
-      'stage_id': item.stage_id,
-      'seed_style_ref': item.seed.problem,
-      'kind': item.kind,
-      'round': item.round,
-      'teacher': request.model,
-      'request': request.key(),
-    },
+    metadata=item.lineage(),
   )

@@ -10,38 +10,34 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 import dataclasses
-import json
 from typing import Literal
 
-import json_repair
 import pydantic
 
+from ioa_jax import adapter
 from ioa_jax.adapter import Ask, Level, curation, prompts
 from ioa_jax.domains import Domain
 from ioa_jax.domains.text import Grader, states
 from ioa_jax.models.vocabulary import ChatCodec
-from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Lesson, Probe, Seed
+from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Lesson, Probe
+from ioa_jax.teachers import structured
 from ioa_jax.teachers.requests import Completion, Request, schema_text
 
 _Text = pydantic.constr(strip_whitespace=True, min_length=1)
 
 
-class _Strict(pydantic.BaseModel):
-  model_config = pydantic.ConfigDict(extra='forbid')
-
-
-class _Solution(_Strict):
+class _Solution(structured.Strict):
   steps: list[_Text] = pydantic.Field(min_length=1)
   final_answer: _Text
   verification: str
 
 
-class _CognitiveLoad(_Strict):
+class _CognitiveLoad(structured.Strict):
   scale: str
   notes: str
 
 
-class _Flags(_Strict):
+class _Flags(structured.Strict):
   concretization: bool
   decomposition: bool
   cognitive_load: _CognitiveLoad
@@ -49,14 +45,13 @@ class _Flags(_Strict):
   simplified_language: bool
 
 
-class _Metadata(_Strict):
+class _Metadata(structured.Strict):
   stage_id: int
   seed_style_ref: str
 
 
-# What a teacher answers: METHOD §4's keys, all of them required. No docstring:
-# it would be part of the schema, and so of every request's key.
-class Draft(_Strict):
+# What a teacher answers: METHOD §4's keys, all of them required.
+class Draft(structured.Strict):
   module: str
   prereq: list[str]
   difficulty_tag: Literal['introductory', 'intermediate', 'advanced']
@@ -66,28 +61,11 @@ class Draft(_Strict):
   metadata: _Metadata
 
 
-def parse(text: str) -> Draft | None:
-  """The draft in a teacher's answer, repaired if it is nearly JSON."""
-  for read in (json.loads, json_repair.loads):
-    try:
-      draft = Draft.model_validate(read(text))
-      draft.model_dump_json()  # A lone surrogate can be written nowhere.
-      return draft
-    except (ValueError, TypeError, RecursionError):
-      continue
-  return None
-
-
-@dataclasses.dataclass(frozen=True)
-class Item:
-  """One lesson to be asked for."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Item(adapter.Item):
+  """One lesson of a module."""
 
   module: KnowledgeModule
-  seed: Seed
-  kind: str
-  stage: int
-  round: int
-  request: Request
 
 
 class TextAdapter:
@@ -137,17 +115,14 @@ class TextAdapter:
     self._seeds_per_module = seeds_per_module
     self._per_seed = dict(per_seed)
     self._row_length = row_length
-    self._near_duplicate = near_duplicate
-    self._new_index()  # A missing package shows before anything is paid.
+    # Of every lesson so far. A missing package shows before anything is paid.
+    self._seen = curation.NearDuplicates(threshold=near_duplicate)
     self._contamination = curation.Contamination(
       {
         f'{split} probes': [p.prompt for p in domain.probes(split, '')]
         for split in ('gate', 'held_out')
       }
     )
-
-  def _new_index(self) -> curation.NearDuplicates:
-    return curation.NearDuplicates(threshold=self._near_duplicate)
 
   def _solve(self, problem: str, sample: int | None = None) -> Request:
     """`sample` None is greedy, else one of several tries."""
@@ -161,11 +136,6 @@ class TextAdapter:
 
   def question(self, probe: Probe) -> Request:
     return self._solve(probe.prompt)
-
-  def max_lessons(self, rounds: int) -> int:
-    first = max(v for k, v in self._per_seed.items() if k != 'remedial')
-    again = self._per_seed['remedial']
-    return self._seeds_per_module * (first + rounds * again)
 
   def plan(
     self,
@@ -198,7 +168,12 @@ class TextAdapter:
           max_tokens=self._max_tokens, sample_index=round,
           response_schema=schema_text(Draft),
         )  # fmt: skip
-        items.append(Item(unit, seed, kind, stage, round, request))
+        items.append(
+          Item(
+            module=unit, seed=seed, kind=kind, stage=stage, round=round,
+            request=request,
+          )
+        )  # fmt: skip
     return items
 
   def write(
@@ -236,10 +211,10 @@ class TextAdapter:
           lesson, solution=lesson.solution | {'verification': confirmed}
         )
       )
-    seen = self._new_index()
-    for lesson in earlier:
-      seen.add(lesson.metadata['request'], lesson.problem)
-    kept, dropped = self._clean(lessons, seen)
+    # New here are only those that another process wrote.
+    for lesson in earlier[len(self._seen) :]:
+      self._seen.add(lesson.metadata['request'], lesson.problem)
+    kept, dropped = self._clean(lessons, self._seen)
     rejected.update(curation.count_reasons(dropped))
     return kept, rejected
 
@@ -257,14 +232,10 @@ class TextAdapter:
     self, item: Item, completion: Completion
   ) -> tuple[Lesson | None, str]:
     """An unconfirmed lesson, or why there is none."""
-    reason, text = completion.finish_reason, completion.text
-    if reason == 'schema':
-      text = completion.discarded  # A server's answer; nearly JSON is enough.
-    elif reason != 'stop':
-      return None, reason
-    draft = parse(text)
+    reason = completion.finish_reason
+    draft = structured.read(completion, Draft)
     if draft is None:
-      return None, 'schema'
+      return None, 'schema' if reason == 'stop' else reason
     if draft.module != item.module.name:
       return None, 'off_stage'
     lesson = self._lesson(item, draft)
@@ -296,12 +267,5 @@ class TextAdapter:
         'verification': '',
       },
       adapter_flags=draft.adapter_flags.model_dump(),
-      metadata={
-        'stage_id': item.stage,
-        'seed_style_ref': item.seed.problem,
-        'kind': item.kind,
-        'round': item.round,
-        'teacher': item.request.model,
-        'request': item.request.key(),
-      },
+      metadata=item.lineage(),
     )

@@ -7,14 +7,9 @@ Which columns of the seeds hold what is configured:
   answer    the final answer; '' takes it from the solution
   module    the tag, `category/module`
 
-A taxonomy file in YAML describes the modules and what each stands on. Without
-one, modules are the tags in the order of the file, and nothing stands on
-anything.
-
-  modules:
-    - name: word_problems/two_steps
-      description: two calculations
-      prerequisites: []
+A taxonomy file describes the modules and what each stands on, see `taxonomy`.
+Without one, modules are the tags in the order of the file, and nothing stands
+on anything.
 
 Items are split 8:2 within each module, in an order that their texts decide and
 the file does not; the smaller part is halved into gate and held-out probes.
@@ -28,17 +23,12 @@ import hashlib
 import pathlib
 from typing import Any, Protocol
 
-import networkx as nx
-import yaml
-
+from ioa_jax.domains import taxonomy as taxonomy_lib
+from ioa_jax.domains.taxonomy import DomainError
 from ioa_jax.records import KnowledgeModule, Probe, Seed
 
 COLUMNS = ('problem', 'solution', 'answer', 'module')
 _VALIDATION_SHARE = 0.2  # METHOD §1.
-
-
-class DomainError(ValueError):
-  """Seeds or taxonomy cannot be used; one line that names the place."""
 
 
 class TextDomain:
@@ -74,7 +64,7 @@ class TextDomain:
     self.MODULES = (
       tuple(KnowledgeModule(name, name, (), 0) for name in tags)
       if taxonomy is None
-      else read_taxonomy(taxonomy)
+      else taxonomy_lib.read(taxonomy)
     )
     names = [m.name for m in self.MODULES]
     unknown = sorted(set(tags) - set(names))
@@ -196,63 +186,3 @@ def _read_seeds(rows, columns, grader) -> Iterator[tuple[Seed, str]]:
         f'{where}: {answer!r} is not an answer that domain.grader can compare.'
       )
     yield Seed(value['module'], value['problem'], answer), value['solution']
-
-
-def read_taxonomy(path: pathlib.Path) -> tuple[KnowledgeModule, ...]:
-  """Modules in an order in which prerequisites come first.
-
-  Raises:
-    DomainError: naming the entry: unknown keys, unknown prerequisites, cycles.
-  """
-  try:
-    raw = yaml.safe_load(path.read_text(encoding='utf-8'))
-  except FileNotFoundError:
-    raise DomainError(
-      f'{path}: no such file; domain.taxonomy names the modules.'
-    ) from None
-  except (OSError, UnicodeDecodeError) as e:
-    raise DomainError(f'{path}: cannot be read as text ({e}).') from None
-  except yaml.YAMLError as e:
-    raise DomainError(f'{path}: not YAML ({e}).') from None
-  entries = raw.get('modules') if isinstance(raw, dict) else None
-  if not isinstance(entries, list) or not entries:
-    raise DomainError(f'{path}: wanted a list under the key "modules".')
-  named: dict[str, dict] = {}
-  for index, entry in enumerate(entries):
-    where = f'{path}: modules[{index}]'
-    if not isinstance(entry, dict) or not isinstance(entry.get('name'), str):
-      raise DomainError(f'{where}: wanted a mapping with a name.')
-    extra = sorted(set(entry) - {'name', 'description', 'prerequisites'})
-    needs = entry.get('prerequisites') or []
-    if extra or not isinstance(needs, list):
-      raise DomainError(
-        f'{where} ({entry["name"]}): wanted name, description and a list of '
-        f'prerequisites; got {extra or needs!r}.'
-      )
-    if entry['name'] in named:
-      raise DomainError(f'{where}: {entry["name"]!r} is there twice.')
-    named[entry['name']] = {
-      'description': str(entry.get('description') or entry['name']),
-      'prerequisites': tuple(map(str, needs)),
-    }
-  return _ordered(path, named)
-
-
-def _ordered(path, named) -> tuple[KnowledgeModule, ...]:
-  graph = nx.DiGraph()
-  graph.add_nodes_from(named)
-  for name, entry in named.items():
-    for needed in entry['prerequisites']:
-      if needed not in named:
-        raise DomainError(
-          f'{path}: {name!r} stands on {needed!r}, which is not a module.'
-        )
-      graph.add_edge(needed, name)
-  if not nx.is_directed_acyclic_graph(graph):
-    circle = ' -> '.join(a for a, _ in nx.find_cycle(graph))
-    raise DomainError(f'{path}: the prerequisites go in a circle: {circle}.')
-  return tuple(
-    KnowledgeModule(name, level=level, **named[name])
-    for level, generation in enumerate(nx.topological_generations(graph))
-    for name in generation
-  )

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 import dataclasses
-import json
 import re
 
-import json_repair
-import networkx as nx
-import pydantic
-
+from ioa_jax.domains import taxonomy
 from ioa_jax.records import KnowledgeModule
+from ioa_jax.teachers import structured
 from ioa_jax.teachers.requests import Completion, Request, schema_text
 
 FEWEST, MOST = 25, 35  # Units that the paper asks for.
@@ -49,22 +46,18 @@ Exercise:
 Answer with one JSON object and nothing else: {{"unit": "name"}}"""
 
 
-class _Strict(pydantic.BaseModel):
-  model_config = pydantic.ConfigDict(extra='forbid')
-
-
-class _Unit(_Strict):
+class _Unit(structured.Strict):
   name: str
   description: str
   prerequisites: list[str]
   difficulty: int
 
 
-class Proposal(_Strict):
+class Proposal(structured.Strict):
   units: list[_Unit]
 
 
-class Choice(_Strict):
+class Choice(structured.Strict):
   unit: str
 
 
@@ -121,33 +114,21 @@ def read_units(
     BadProposal: no JSON of the schema, too few or many units, an unknown
       prerequisite, a circle.
   """
-  proposal = _parse(completion, Proposal)
+  proposal = structured.read(completion, Proposal)
   if proposal is None:
     raise BadProposal('not JSON of the schema that was asked for')
-  units: dict[str, _Unit] = {}
+  units: dict[str, tuple[str, Sequence[str]]] = {}
   for unit in proposal.units:
-    units.setdefault(_name(unit.name), unit)
+    name = _name(unit.name)
+    needs = sorted({_name(p) for p in unit.prerequisites} - {name})
+    units.setdefault(name, (_one_line(unit.description), needs))
   low, high = num_units
   if not low <= len(units) <= high:
     raise BadProposal(f'{len(units)} different units, wanted {low} to {high}')
-  graph = nx.DiGraph()
-  graph.add_nodes_from(units)
-  for name, unit in units.items():
-    for needed in {_name(p) for p in unit.prerequisites} - {name}:
-      if needed not in units:
-        raise BadProposal(f'{name} stands on {needed!r}, which is no unit')
-      graph.add_edge(needed, name)
-  if not nx.is_directed_acyclic_graph(graph):
-    circle = ' -> '.join(a for a, _ in nx.find_cycle(graph))
-    raise BadProposal(f'the prerequisites go in a circle: {circle}')
-  return tuple(
-    KnowledgeModule(
-      name, _one_line(units[name].description),
-      tuple(sorted(graph.predecessors(name))), level,
-    )
-    for level, generation in enumerate(nx.topological_generations(graph))
-    for name in generation
-  )  # fmt: skip
+  try:
+    return taxonomy.order(units)
+  except taxonomy.DomainError as e:
+    raise BadProposal(str(e)) from None
 
 
 def agreed(
@@ -157,20 +138,10 @@ def agreed(
   names = {m.name for m in modules}
   chosen = set()
   for vote in votes:
-    choice = _parse(vote, Choice)
+    choice = structured.read(vote, Choice)
     name = _name(choice.unit) if choice else None
     chosen.add(name if name in names else None)
   return chosen.pop() if len(chosen) == 1 else None
-
-
-def _parse(completion: Completion, model):
-  text = completion.text or completion.discarded
-  for read in (json.loads, json_repair.loads):
-    try:
-      return model.model_validate(read(text))
-    except (ValueError, TypeError, RecursionError):
-      continue
-  return None
 
 
 def _name(text: str) -> str:

@@ -201,7 +201,7 @@ def settle(
   probed_K: jax.Array,
   count_K: jax.Array,
 ) -> tuple[GateState, jax.Array]:
-  """`decide` and `require_lessons` for counts that the host brings."""
+  """One probing round: `decide`, and wait if the next stage has no lesson."""
   gate, decision = decide(gate, plan, correct_K, probed_K)
   return require_lessons(gate, plan, count_K), decision
 

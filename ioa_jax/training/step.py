@@ -202,7 +202,9 @@ def _probe(program, state, inputs):
   correct_K, probed_K = probing.probe_modules(
     config, params, inputs.bank, ask_K
   )
-  gate, decision = gate_lib.decide(state.gate, inputs.plan, correct_K, probed_K)
+  gate, decision = gate_lib.settle(
+    state.gate, inputs.plan, correct_K, probed_K, inputs.curriculum.count_K
+  )
   left = gate.stage != state.gate.stage
   # What earlier stages have kept, for the forgetting matrix and for replay.
   others_K = left & ~ask_K
@@ -212,7 +214,6 @@ def _probe(program, state, inputs):
   correct_K += more_correct_K
   probed_K += more_probed_K
   gate = gate_lib.note(gate, correct_K, probed_K)
-  gate = gate_lib.require_lessons(gate, inputs.plan, inputs.curriculum.count_K)
   return state.replace(gate=gate), {
     'decision': decision,
     'correct_K': correct_K,
