@@ -67,6 +67,12 @@ def get_config() -> ml_collections.ConfigDict:
   # 'in_step': exact match inside the step. 'graded': answers, on the host.
   config.gate.scoring = 'in_step'
   config.gate.tau_mastery = 0.9
+  # One-sided, of the bounds that decide; 0.5 is the point estimate.
+  config.gate.confidence = 0.5
+  # Stops probing a module as soon as its verdict cannot change.
+  config.gate.sequential = False
+  # A mastered module that falls is probed and taught again.
+  config.gate.reopen = True
   config.gate.min_probes = 32
   config.gate.probe_every_steps = 50
   config.gate.max_rounds = 2

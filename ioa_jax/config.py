@@ -66,6 +66,7 @@ _RANGES = {
   'clip_norm': (lambda v: v > 0, '> 0'),
   'rank': (lambda v: v >= 0, '>= 0 (0 trains all weights)'),
   'tau_mastery': (lambda v: 0 < v <= 1, 'in (0, 1]'),
+  'confidence': (lambda v: 0.5 <= v < 1, 'in [0.5, 1)'),
   'min_probes': _COUNT,
   'probe_every_steps': _COUNT,
   'max_rounds': (lambda v: v >= 0, '>= 0'),
@@ -117,6 +118,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
         'missing; start from configs/smollm2_135m.py.'
       )
     _require(config, 'gate.scoring', 'graded', why)
+    _require(config, 'gate.sequential', False, 'answers are graded in batches')
     _require(config, 'adapter.answer_format', 'steps', why)
     if METHODS[config.method].answer_format not in (None, 'steps'):
       raise ConfigError(

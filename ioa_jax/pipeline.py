@@ -195,6 +195,12 @@ def evaluate(
       for name in room.names
     },
     'stages': _stages(curriculum, taught.state.gate),
+    # Mastered modules that fell later and were taught again, and how often.
+    'reopened': {
+      name: int(alarms)
+      for name, alarms in zip(room.names, taught.state.gate.alarms_K)
+      if alarms
+    },
     'forgetting': _forgetting(room),
     'tokens': {
       'student_train': account.tokens,

@@ -21,6 +21,7 @@ from ioa_jax.models.vocabulary import Codec
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.teachers import Teacher, local, replay
 from ioa_jax.teachers.requests import Budget, Price
+from ioa_jax.training.setup import gate_z
 
 ASSETS = pathlib.Path(__file__).parent / 'assets' / 'arithmetic'
 
@@ -71,6 +72,16 @@ def open_subject(
       f'config.gate.min_probes is {config.gate.min_probes} and module '
       f'{module!r} has {fewest} gate probes, so it could never be mastered. '
       'Lower it, or add seeds.'
+    )
+  # A teacher that is always right sets the highest bar.
+  z = gate_z(config.gate.confidence)
+  best, tau = fewest / (fewest + z * z), config.gate.tau_mastery
+  if best < tau:
+    raise ValueError(
+      f'config.gate.confidence is {config.gate.confidence} and module '
+      f'{module!r} has {fewest} gate probes: if all were answered right the '
+      f'bound would be {best:.3f}, below config.gate.tau_mastery {tau}. Lower '
+      'one of them, or add seeds.'
     )
   return subject
 

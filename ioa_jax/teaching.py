@@ -68,6 +68,7 @@ class Teaching:
     self._names = room.names
     self._curriculum = curriculum
     self._account = Account(wrong=dict(diagnosis['wrong_answers']))
+    self._reopened: set[str] = set()
     self._last_save = 0
     self._mesh = room.mesh
     tx, self._learning_rate = optimizer.make(
@@ -78,7 +79,9 @@ class Teaching:
       curriculum, self._names,
       np.asarray([t['correct'] / t['n'] for t in teacher]),
       gated=room.method.gated,
-      tau_mastery=c.gate.tau_mastery, min_probes=c.gate.min_probes,
+      tau_mastery=c.gate.tau_mastery, confidence=c.gate.confidence,
+      sequential=c.gate.sequential, reopen=c.gate.reopen,
+      min_probes=c.gate.min_probes,
       max_rounds=c.gate.max_rounds, on_stall=c.gate.on_stall,
     )  # fmt: skip
     mix = setup.make_mix(
@@ -109,8 +112,7 @@ class Teaching:
       base=None if self._lora is None else student,
     )  # fmt: skip
     self.state = setup.make_state(
-      trained, tx, diagnosis, self._names, len(curriculum['stages']),
-      self._mesh,
+      trained, tx, diagnosis, self._names, self._plan, self._mesh
     )  # fmt: skip
     self._window = step_lib.Window(
       step_lib.Program(
@@ -265,8 +267,16 @@ class Teaching:
     losses = [e['train/loss'] for e in events if e['event'] == 'train']
     self._show(state, losses[-1] if losses else None)
     for event in events:
-      if event['event'] == 'probe' and event['decision'] != 'stay':
+      if event['event'] != 'probe':
+        continue
+      if event['decision'] != 'stay':
         room.display.say(_sentence(event, self._curriculum['stages']))
+      for name in set(event['reopened']) - self._reopened:
+        room.display.say(
+          f'step {event["step"]}: {name} was mastered and has fallen; it is '
+          'taught again beside the stage.'
+        )
+      self._reopened = set(event['reopened'])
 
   def _show(self, state, loss=None):
     stage = int(state.gate.stage)

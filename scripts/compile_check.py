@@ -96,14 +96,23 @@ def _train(config, model, mesh):
   ints, floats = shape((k,), jnp.int32), shape((k,), jnp.float32)
   scalar = lambda dtype: shape((), dtype)
 
-  def init(params):
+  def init(params, plan):
     trained = params
     if spec is not None:
       trained = lora.init(spec, params, jax.random.key(0))
-    gate = gate_lib.init(s, jnp.zeros(k), jnp.zeros(k))
+    gate = gate_lib.init(plan, jnp.zeros(k), jnp.zeros(k))
     return step_lib.init(trained, tx, gate)
 
-  state = jax.eval_shape(init, base)
+  plan = gate_lib.GatePlan(
+    stage_modules_SxK=shape((s, k), bool),
+    max_steps_S=shape((s,), jnp.int32), hold_S=shape((s,), bool),
+    teacher_score_K=floats, tau_mastery=scalar(jnp.float32),
+    z=scalar(jnp.float32), sequential=scalar(bool), reopen=scalar(bool),
+    min_probes=scalar(jnp.int32),
+    remedial_steps_S=shape((s,), jnp.int32), max_rounds=scalar(jnp.int32),
+    stop_on_stall=scalar(bool),
+  )  # fmt: skip
+  state = jax.eval_shape(init, base, plan)
   state_shardings = sharding.state_shardings(mesh, state)
   rows = {
     name: shape((_ROWS.value, config.train.row_length), value.dtype)
@@ -117,14 +126,7 @@ def _train(config, model, mesh):
       need_floor=scalar(jnp.float32), adaptive=scalar(bool),
       fixed_need_K=floats,
     ),
-    plan=gate_lib.GatePlan(
-      stage_modules_SxK=shape((s, k), bool),
-      max_steps_S=shape((s,), jnp.int32), hold_S=shape((s,), bool),
-      teacher_score_K=floats, tau_mastery=scalar(jnp.float32),
-      min_probes=scalar(jnp.int32),
-      remedial_steps_S=shape((s,), jnp.int32), max_rounds=scalar(jnp.int32),
-      stop_on_stall=scalar(bool),
-    ),
+    plan=plan,
     bank=None, seed=scalar(jnp.uint32), total_steps=scalar(jnp.int32),
     probe_every_steps=scalar(jnp.int32), average_decay=scalar(jnp.float32),
   )  # fmt: skip

@@ -51,7 +51,8 @@ def main(directory, data, num_steps):
            'max_steps': 100, 'remedial_steps': 1}  # fmt: skip
   plan = setup.make_plan(
     {'stages': [stage]}, NAMES, np.ones(1), gated=True, tau_mastery=0.9,
-    min_probes=1, max_rounds=0, on_stall='advance',
+    confidence=0.5, sequential=False, reopen=False, min_probes=1,
+    max_rounds=0, on_stall='advance',
   )  # fmt: skip
   mix = setup.make_mix(
     diagnosis, [], NAMES, weighting='gap', replay_share=0.0, need_floor=0.2
@@ -70,7 +71,7 @@ def main(directory, data, num_steps):
   )  # fmt: skip
   config = dataclasses.replace(huggingface.read_config(directory), remat='full')
   state = setup.make_state(
-    huggingface.load_params(directory, config), tx, diagnosis, NAMES, 1, mesh
+    huggingface.load_params(directory, config), tx, diagnosis, NAMES, plan, mesh
   )
   window = step_lib.Window(
     step_lib.Program(config, tx, batch_rows=ROWS), num_steps=1,

@@ -223,6 +223,7 @@ def _train(rng, diagnosis):
       events.append({
         'event': 'probe', 'step': step, 'stage': index, 'round': round_now,
         'decision': decision, 'scores': {k: _counts(score[k]) for k in asked},
+        'reopened': list(STAGES[0][1][:1]) if index == 2 else [],
       })  # fmt: skip
       if decision == 'remediate':
         rounds += 1

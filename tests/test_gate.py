@@ -16,7 +16,7 @@ S, K, P = 3, 4, 8
 
 def make_plan(
   stages, max_steps, *, teacher=None, tau=0.9, rounds=1, extra=2, hold=(),
-  stop=False, min_probes=1,
+  stop=False, min_probes=1, z=0.0, reopen=False,
 ):  # fmt: skip
   membership = np.zeros((len(stages), K), bool)
   for s, members in enumerate(stages):
@@ -29,6 +29,9 @@ def make_plan(
       np.ones(K) if teacher is None else teacher, jnp.float32
     ),
     tau_mastery=jnp.float32(tau),
+    z=jnp.float32(z),
+    sequential=jnp.bool_(False),
+    reopen=jnp.bool_(reopen),
     min_probes=jnp.int32(min_probes),
     remedial_steps_S=jnp.full(len(stages), extra, jnp.int32),
     max_rounds=jnp.int32(rounds),
@@ -37,9 +40,17 @@ def make_plan(
 
 
 def start(plan):
-  return gate_lib.init(
-    plan.max_steps_S.shape[0], jnp.zeros(K, jnp.int32), jnp.full(K, P)
-  )
+  return gate_lib.init(plan, jnp.zeros(K, jnp.int32), jnp.full(K, P))
+
+
+def bounds(correct, n, z):
+  """Wilson's bounds as what they are: the p whose test statistic is z.
+
+  The roots of (correct / n - p)^2 = z^2 p (1 - p) / n.
+  """
+  p, w = correct / n, z * z / n
+  low, high = np.sort(np.roots([1 + w, -(2 * p + w), p * p]).real)
+  return low, high
 
 
 @dataclasses.dataclass
@@ -53,6 +64,8 @@ class Replay:
   rounds: int
   extra: int
   stop: bool
+  z: float
+  reopen: bool
   stage: int = 0
   steps: int = 0
   round: int = 0
@@ -61,7 +74,19 @@ class Replay:
 
   def __post_init__(self):
     self.outcome = ['pending'] * len(self.stages)
-    self.latest = [0] * K
+    self.passed, self.reopened = set(), set()
+    self.alarms = [0] * K
+
+  def _compare(self, k, correct, end):
+    """-1, 0 or 1: a bound of the score against the threshold."""
+    if not self.teacher[k]:
+      return -1
+    ratio = bounds(correct[k], P, self.z)[end] / self.teacher[k]
+    return 1 if ratio >= self.tau - 1e-6 else -1
+
+  @property
+  def asked(self):
+    return self.stages[self.stage] | self.reopened
 
   @property
   def active(self):
@@ -73,15 +98,13 @@ class Replay:
     self.steps += 1
 
   def probe(self, correct):
-    members = self.stages[self.stage]
-    for k in members:
-      self.latest[k] = correct[k]
-    passed = all(
-      self.teacher[k] > 0
-      and correct[k] / P / self.teacher[k] >= self.tau - 1e-6
-      for k in members
-    )
-    if passed:
+    members, outside = self.stages[self.stage], self.reopened.copy()
+    passes = {k for k in self.asked if self._compare(k, correct, 0) > 0}
+    # Only who was re-opened is asked outside the stage, so no alarm is new.
+    assert outside <= self.passed
+    self.passed |= passes
+    self.reopened -= passes | members
+    if members <= passes:
       return self._leave('mastered', 'advance')
     limit = self.max_steps[self.stage] + self.round * self.extra
     if self.steps < limit:
@@ -95,6 +118,20 @@ class Replay:
       return 'stall'
     return self._leave('unmastered', 'stall')
 
+  def probe_all(self, correct):
+    """What follows when a stage was left: every module is asked."""
+    members = self.stages[self.stage] if self.stage < len(self.stages) else ()
+    for k in range(K):
+      passes = self._compare(k, correct, 0) > 0
+      fallen = self._compare(k, correct, 1) < 0
+      if passes or k in members:
+        self.reopened.discard(k)
+      elif self.reopen and fallen and k in self.passed - self.reopened:
+        self.reopened.add(k)
+        self.alarms[k] += 1
+      if passes:
+        self.passed.add(k)
+
   def _leave(self, outcome, decision):
     self.outcome[self.stage] = outcome
     self.stage += 1
@@ -105,6 +142,7 @@ class Replay:
 jitted_decide = jax.jit(gate_lib.decide)
 jitted_step = jax.jit(gate_lib.count_step)
 jitted_grant = jax.jit(gate_lib.grant)
+jitted_note = jax.jit(gate_lib.note)
 
 
 @hypothesis.settings(max_examples=60, deadline=None)
@@ -118,15 +156,18 @@ jitted_grant = jax.jit(gate_lib.grant)
   teacher=st.lists(
     st.sampled_from([0.0, 0.5, 0.875, 1.0]), min_size=K, max_size=K
   ),
+  z=st.sampled_from([0.0, 0.7, 1.6]),
+  reopen=st.booleans(),
 )
 def test_equals_a_plain_replay_of_the_recorded_outcomes(
-  history, tau, rounds, stop, teacher
+  history, tau, rounds, stop, teacher, z, reopen
 ):
   stages, max_steps = [{0, 1}, {2}, {3}], [3, 2, 4]
   plan = make_plan(
-    stages, max_steps, teacher=teacher, tau=tau, rounds=rounds, stop=stop
-  )
-  oracle = Replay(stages, max_steps, teacher, tau, rounds, 2, stop)
+    stages, max_steps, teacher=teacher, tau=tau, rounds=rounds, stop=stop,
+    z=z, reopen=reopen,
+  )  # fmt: skip
+  oracle = Replay(stages, max_steps, teacher, tau, rounds, 2, stop, z, reopen)
   gate = start(plan)
   for correct in history:
     assert bool(gate_lib.active(gate, plan)) == oracle.active
@@ -137,18 +178,26 @@ def test_equals_a_plain_replay_of_the_recorded_outcomes(
       break
     gate = jitted_step(gate)
     oracle.step()
-    asked = gate_lib.in_stage(gate, plan)
+    asked = gate_lib.asked(gate, plan)
+    assert set(np.flatnonzero(asked)) == oracle.asked
     gate, decision = jitted_decide(
       gate,
       plan,
       jnp.where(asked, jnp.asarray(correct), 0),
       jnp.where(asked, P, 0),
     )
+    before = oracle.stage
     assert gate_lib.DECISIONS[int(decision)] == oracle.probe(correct)
+    if oracle.stage != before:
+      gate = jitted_note(gate, plan, jnp.asarray(correct), jnp.full(K, P))
+      oracle.probe_all(correct)
+    assert set(np.flatnonzero(gate.reopened_K)) == oracle.reopened
+    assert set(np.flatnonzero(gate.passed_K)) == oracle.passed
     assert int(gate.stage) == oracle.stage
     assert int(gate.round) == oracle.round
   outcomes = [gate_lib.OUTCOMES[i] for i in np.asarray(gate.outcome_S)]
   assert outcomes == oracle.outcome
+  assert list(np.asarray(gate.alarms_K)) == oracle.alarms
 
 
 def test_missing_evidence_is_never_a_pass():
@@ -224,3 +273,77 @@ def test_steps_are_charged_to_their_stage():
   gate = gate_lib.count_step(gate)
   np.testing.assert_array_equal(gate.steps_S, [3, 1])
   assert int(gate.steps_in_stage) == 1
+
+
+def test_bounds_are_where_the_test_statistic_is_z():
+  for n in (1, 8, 32):
+    for correct in range(n + 1):
+      for z in (0.5, 1.64, 2.6):
+        got = gate_lib.wilson(jnp.int32(correct), jnp.int32(n), jnp.float32(z))
+        np.testing.assert_allclose(got, bounds(correct, n, z), atol=1e-5)
+      got = gate_lib.wilson(jnp.int32(correct), jnp.int32(n), jnp.float32(0))
+      np.testing.assert_allclose(got, correct / n, atol=1e-6)
+
+
+@hypothesis.settings(max_examples=80, deadline=None)
+@hypothesis.given(
+  answers=st.lists(st.booleans(), min_size=1, max_size=40),
+  tau=st.sampled_from([0.3, 0.9, 1.0]),
+  teacher=st.sampled_from([0.0, 0.7, 1.0]),
+  z=st.sampled_from([0.0, 1.0]),
+  min_probes=st.sampled_from([1, 20, 50]),
+)
+def test_a_settled_verdict_is_that_of_all_probes(
+  answers, tau, teacher, z, min_probes
+):
+  """Whatever comes after; and it is settled no later than it could be."""
+  plan = make_plan(
+    [{0}], [1], teacher=[teacher, 1, 1, 1], tau=tau, z=z, min_probes=min_probes
+  )
+  one = lambda x: jnp.full(K, x, jnp.int32)
+  n = len(answers)
+  whole = bool(gate_lib.passes(one(sum(answers)), one(n), plan)[0])
+  for seen in range(n + 1):
+    correct = sum(answers[:seen])
+    undecided = bool(
+      gate_lib.undecided(one(correct), one(seen), one(n), plan)[0]
+    )
+    if not undecided:
+      early = bool(gate_lib.passes(one(correct), one(seen), plan)[0])
+      assert early == whole
+      break
+    worst = bool(gate_lib.passes(one(correct), one(n), plan)[0])
+    best = bool(gate_lib.passes(one(correct + n - seen), one(n), plan)[0])
+    assert best and not (worst and seen >= min_probes)
+
+
+def test_a_fallen_module_is_taught_again_until_it_passes():
+  plan = make_plan([{0}, {1}, {2}], [100] * 3, reopen=True)
+  counts = lambda *right: jnp.asarray(right, jnp.int32)
+  gate, _ = gate_lib.decide(
+    start(plan), plan, counts(P, 0, 0, 0), counts(P, 0, 0, 0)
+  )
+  assert int(gate.stage) == 1
+  # Module 0 was mastered and falls; 1 never was, so it has not fallen.
+  gate = gate_lib.note(gate, plan, counts(P // 2, 0, 0, 0), jnp.full(K, P))
+  assert list(np.asarray(gate_lib.asked(gate, plan))) == [
+    True,
+    True,
+    False,
+    False,
+  ]
+  assert list(np.asarray(gate.alarms_K)) == [1, 0, 0, 0]
+  # The stage is left although module 0 has not recovered ...
+  gate, decision = gate_lib.decide(
+    gate, plan, counts(P // 2, P, 0, 0), counts(P, P, 0, 0)
+  )
+  assert int(decision) == gate_lib.ADVANCE
+  assert bool(gate.reopened_K[0]) and int(gate.alarms_K[0]) == 1
+  # ... and once it has, it is asked no more.
+  gate, _ = gate_lib.decide(gate, plan, counts(P, 0, 0, 0), counts(P, 0, P, 0))
+  assert list(np.asarray(gate_lib.asked(gate, plan))) == [
+    False,
+    False,
+    True,
+    False,
+  ]

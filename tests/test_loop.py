@@ -39,14 +39,16 @@ def events_of(parts, *, grade=None, inputs=None):
   return state, decided
 
 
-def graded(parts, bank):
+def graded(bank, plan):
   """A grader on the host that counts what the step would have counted."""
   probe = jax.jit(
-    lambda params, ask_K: probing.probe_modules(CONFIG, params, bank, ask_K)
+    lambda params, ask_K, plan: probing.probe_modules(
+      CONFIG, params, bank, ask_K, plan
+    )
   )
 
   def grade(state, ask_K):
-    counts = probe(state.average, ask_K)
+    counts = probe(state.average, ask_K, plan)
     return tuple(np.asarray(x) for x in counts)
 
   return grade
@@ -61,7 +63,7 @@ def test_grading_on_the_host_decides_what_the_step_decides(devices):
   parts = test_step.make(**settings, fresh_window=True)
   inputs = parts[2].replace(bank=None)
   outside, got = events_of(
-    parts, grade=graded(parts, parts[2].bank), inputs=inputs
+    parts, grade=graded(parts[2].bank, parts[2].plan), inputs=inputs
   )
   assert {e['decision'] for e in want} >= {'stay', 'remediate', 'advance'}
   assert got == want
@@ -99,7 +101,7 @@ def test_only_adapters_train_over_a_base_that_is_split(axes):
   )
   before = jax.device_get(base)
   adapters = lora.init(SPEC, base, jax.random.key(1))
-  state = setup.make_state(adapters, tx, DIAGNOSIS, NAMES, 3, mesh)
+  state = setup.make_state(adapters, tx, DIAGNOSIS, NAMES, inputs.plan, mesh)
   window = step_lib.Window(
     step_lib.Program(CONFIG, tx, batch_rows=8, lora=SPEC), num_steps=10,
     state_shardings=sharding.state_shardings(mesh, state),
@@ -131,7 +133,7 @@ def test_dropout_is_drawn_from_the_run_and_the_step():
 
   def train(seed):
     adapters = lora.init(spec, base, jax.random.key(1))
-    state = setup.make_state(adapters, tx, DIAGNOSIS, NAMES, 3, mesh)
+    state = setup.make_state(adapters, tx, DIAGNOSIS, NAMES, inputs.plan, mesh)
     window = step_lib.Window(
       step_lib.Program(CONFIG, tx, batch_rows=8, lora=spec), num_steps=4
     )
@@ -149,7 +151,7 @@ def test_dropout_is_drawn_from_the_run_and_the_step():
 
 def test_settle_is_decide_and_the_wait_for_lessons():
   plan = jax.device_get(test_step.make()[2].plan)
-  gate = gate_lib.init(3, np.zeros(3), np.full(3, 6))
+  gate = gate_lib.init(plan, np.zeros(3), np.full(3, 6))
   gate = gate.replace(needs_scores=jnp.bool_(True))
   right, asked = np.asarray([6, 0, 0]), np.asarray([6, 0, 0])
   settled, decision = gate_lib.settle(

@@ -220,6 +220,17 @@ def test_forgetting_matrix(finished):
   assert falls  # Else the mark was not tested.
 
 
+def test_a_fall_is_told_once(finished):
+  files, _, parsed = finished
+  probes = [e for e in files['metrics.jsonl'] if e['event'] == 'probe']
+  opened = [e for e in probes if e['reopened']]
+  assert len(opened) > 1  # Told by every event while it is open.
+  (name,) = opened[0]['reopened']
+  text = ' '.join(parsed.text('forgetting').split())
+  assert text.count(f'{name} (step') == 1
+  assert f'{name} (step {opened[0]["step"]:,})' in text
+
+
 def test_lessons_decomposed_beside_direct(finished):
   files, _, parsed = finished
   text = parsed.text('lessons')

@@ -33,6 +33,7 @@ def run(*arguments, script='distill.py'):
     (['--config.gate.tau_mastery=1.5'], 'tau_mastery is 1.5, wanted in (0, 1]'),
     (['--config.gate.min_probes=0'], 'min_probes is 0, wanted >= 1'),
     (['--config.gate.tau_mastery=high'], 'high'),
+    (['--config.gate.confidence=0.999'], 'has 32 gate probes: if all were'),
     (
       ['--config.teacher.model=/nonexistent'],
       '/nonexistent: no such directory',

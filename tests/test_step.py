@@ -87,13 +87,15 @@ _windows = {}
 def make(
   *, devices=1, total_steps=200, tau=0.9, max_steps=40, rounds=1,
   fill=('copy', 'next', 'last'), axes=None, fresh_window=False,
+  sequential=False, reopen=False,
 ):  # fmt: skip
   mesh = sharding.make_mesh(
     **(axes or {'data': devices}), devices=jax.devices()[:devices]
   )
   plan = setup.make_plan(
     curriculum(max_steps), NAMES, np.ones(3), gated=True, tau_mastery=tau,
-    min_probes=1, max_rounds=rounds, on_stall='advance',
+    confidence=0.5, sequential=sequential, reopen=reopen, min_probes=1,
+    max_rounds=rounds, on_stall='advance',
   )  # fmt: skip
   mix = setup.make_mix(
     DIAGNOSIS, [], NAMES, weighting='need', replay_share=0.3, need_floor=0.2
@@ -108,7 +110,7 @@ def make(
   )
   tx, schedule = optimizer_and_schedule()
   params = decoder.init(CONFIG, jax.random.key(0))
-  state = setup.make_state(params, tx, DIAGNOSIS, NAMES, 3, mesh)
+  state = setup.make_state(params, tx, DIAGNOSIS, NAMES, plan, mesh)
   layout = str(axes or devices)
   if fresh_window or layout not in _windows:
     _windows[layout] = new_window(mesh, state)
@@ -176,7 +178,7 @@ def test_recorded_outcomes_replayed_give_the_same_gate():
   parts = make(max_steps=10)
   state, inputs, metrics = run(parts)
   plan = jax.device_get(inputs.plan)
-  gate = gate_lib.init(3, np.zeros(3), np.full(3, 6))
+  gate = gate_lib.init(plan, np.zeros(3), np.full(3, 6))
   for t in np.flatnonzero(metrics['ran']):
     if bool(gate.needs_data):
       gate = gate_lib.grant(gate, jnp.bool_(True))
@@ -292,7 +294,7 @@ def test_probes_agree_with_decoding_and_comparing_text():
   state, inputs, _ = run(make(total_steps=10))
   params = state.average
   correct_K, probed_K = probing.probe_modules(
-    CONFIG, params, inputs.bank, jnp.asarray([True] * 3)
+    CONFIG, params, inputs.bank, jnp.asarray([True] * 3), inputs.plan
   )
   sampler = sampler_lib.Sampler(
     CONFIG, stop_tokens=[EOS], batch_size=18, max_new_tokens=4
@@ -315,10 +317,55 @@ def test_probes_agree_with_decoding_and_comparing_text():
 def test_only_asked_modules_are_probed():
   _, state, inputs, *_ = make()
   correct_K, probed_K = probing.probe_modules(
-    CONFIG, state.average, inputs.bank, jnp.asarray([False, True, False])
+    CONFIG,
+    state.average,
+    inputs.bank,
+    jnp.asarray([False, True, False]),
+    inputs.plan,
   )
   np.testing.assert_array_equal(probed_K, [0, 6, 0])
   assert int(correct_K[0]) == int(correct_K[2]) == 0
+
+
+def test_a_settled_module_is_probed_no_further():
+  """Fewer probes, and the verdicts of all of them."""
+  probe = jax.jit(functools.partial(probing.probe_modules, CONFIG))
+  everything = jnp.asarray([True] * 3)
+  fewer = 0
+  for total_steps in (0, 20, 40, 100):
+    state, inputs, _ = run(make(total_steps=max(total_steps, 1)))
+    plan = inputs.plan
+    whole = probe(state.average, inputs.bank, everything, plan)
+    early = probe(
+      state.average, inputs.bank, everything,
+      plan.replace(sequential=jnp.bool_(True)),
+    )  # fmt: skip
+    np.testing.assert_array_equal(
+      gate_lib.passes(*whole, plan), gate_lib.passes(*early, plan)
+    )
+    assert (whole[1] == 6).all() and (early[1] <= 6).all()
+    fewer += int((early[1] < 6).sum())
+  assert fewer
+
+
+def test_a_reopened_module_is_probed_and_taught_beside_the_stage():
+  parts = make(total_steps=400, max_steps=300, rounds=0, reopen=True)
+  window, state, inputs, mesh, schedule = parts
+  # As if 'next' had been mastered before, and had just been found fallen.
+  fallen = jnp.asarray([False, True, False])
+  gate = state.gate.replace(passed_K=fallen, reopened_K=jnp.array(fallen))
+  gate = jax.device_put(gate, sharding.replicated(mesh))
+  state = state.replace(gate=gate)
+  state, _, metrics = run((window, state, inputs, mesh, schedule))
+  probed = np.flatnonzero(metrics['decision'] != gate_lib.NO_PROBE)
+  np.testing.assert_array_equal(metrics['probed_K'][probed[0]], [6, 6, 0])
+  assert metrics['stage'][probed[0]] == 0
+  taught = metrics['drawn_K'][: probed[0] + 1].sum(axis=0)
+  assert taught[1] > 0 and taught[2] == 0
+  # It recovers, and nothing was compiled for it.
+  assert metrics['reopened_K'][probed[0]][1]
+  assert not state.gate.reopened_K.any()
+  assert window.compilations == 1
 
 
 def test_events_sum_what_the_steps_report():

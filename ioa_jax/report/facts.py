@@ -204,6 +204,16 @@ def forgetting(run: Run) -> list[dict[str, Any]]:
   return rows + found if found else []
 
 
+def alarms(run: Run) -> list[tuple[int, str]]:
+  """(step, module) whenever a mastered module was found fallen."""
+  found, open_before = [], set()
+  for event in _of_kind(run, 'probe'):
+    now = set(event.get('reopened') or ())
+    found += [(event['step'], name) for name in sorted(now - open_before)]
+    open_before = now
+  return found
+
+
 def rejected(run: Run) -> dict[str, int]:
   """Why lessons were thrown away, over all supplies, most frequent first."""
   count: Counter[str] = Counter()

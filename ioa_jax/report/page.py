@@ -239,7 +239,7 @@ def _forgetting(run: read.Run) -> dict[str, Any] | None:
         'taught': name in taught.get(row['stage'], ()),
       })  # fmt: skip
     table.append({**row, 'cells': cells})
-  return {'names': names, 'rows': table}
+  return {'names': names, 'rows': table, 'alarms': facts.alarms(run)}
 
 
 def _costs(run: read.Run) -> dict[str, Any]:

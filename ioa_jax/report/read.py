@@ -92,6 +92,7 @@ _EVENTS = {
     'round': int,
     'decision': OneOf(DECISIONS),
     'scores': MapOf(Counts()),
+    'reopened': Maybe([str], absent=True),
   },
   'supply': {
     'step': int,

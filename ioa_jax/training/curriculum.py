@@ -110,15 +110,18 @@ def module_weights(
 ) -> jax.Array:
   """The share of a batch that each module gets, (K,), summing to 1.
 
-  Stage modules share `1 - replay_share`, earlier and rehearsed ones the rest,
-  each by need: the gap between student and teacher at the latest probing.
+  Stage and re-opened modules share `1 - replay_share`, earlier and rehearsed
+  ones the rest, each by need: the gap between student and teacher at the latest
+  probing.
   """
   has_rows_K = count_K > 0
-  in_stage_K = gate_lib.in_stage(gate, plan) & has_rows_K
+  # A re-opened module is taught beside the stage, so the share of earlier
+  # material grows with what was forgotten.
+  taught_K = gate_lib.asked(gate, plan) & has_rows_K
   s = plan.max_steps_S.shape[0]
   before_S = jnp.arange(s) < gate.stage
   earlier_K = jnp.any(plan.stage_modules_SxK & before_S[:, None], axis=0)
-  replay_K = (earlier_K | mix.rehearse_K) & ~in_stage_K & has_rows_K
+  replay_K = (earlier_K | mix.rehearse_K) & ~taught_K & has_rows_K
   gap_K = jnp.clip(1.0 - gate_lib.ratio(gate, plan), 0.0, 1.0)
   need_K = jnp.where(
     mix.adaptive,
@@ -132,10 +135,10 @@ def module_weights(
 
   replay = jnp.where(
     jnp.any(replay_K),
-    jnp.where(jnp.any(in_stage_K), mix.replay_share, 1.0),
+    jnp.where(jnp.any(taught_K), mix.replay_share, 1.0),
     0.0,
   )
-  return (1 - replay) * share(in_stage_K) + replay * share(replay_K)
+  return (1 - replay) * share(taught_K) + replay * share(replay_K)
 
 
 def permute(index, size, seed):

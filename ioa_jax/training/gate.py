@@ -30,6 +30,10 @@ class GatePlan:
     hold_S: the stage is not left by mastery (consolidation).
     teacher_score_K: P_T(k) on the gate probes, in [0, 1].
     tau_mastery: threshold on P_S / P_T.
+    z: of the Wilson bounds that are held against the threshold; 0 makes both
+      the point estimate, as in the paper.
+    sequential: a module's probing stops when its verdict cannot change.
+    reopen: a module that passed and has fallen is probed and taught again.
     min_probes: fewer answered probes than this are no evidence.
     remedial_steps_S: steps that each remedial round adds to a stage.
     max_rounds: remedial rounds per stage.
@@ -41,6 +45,9 @@ class GatePlan:
   hold_S: jax.Array
   teacher_score_K: jax.Array
   tau_mastery: jax.Array
+  z: jax.Array
+  sequential: jax.Array
+  reopen: jax.Array
   min_probes: jax.Array
   remedial_steps_S: jax.Array
   max_rounds: jax.Array
@@ -59,6 +66,9 @@ class GateState:
     needs_scores: waiting for the host to grade this round's probes.
     stopped: a stall ended the run.
     correct_K, probed_K: the latest probing round of each module.
+    passed_K: modules that were mastered at some time.
+    reopened_K: of these, those that fell since and are taught beside the stage.
+    alarms_K: how often each was re-opened.
     outcome_S, steps_S, rounds_S: the record.
   """
 
@@ -70,19 +80,23 @@ class GateState:
   stopped: jax.Array
   correct_K: jax.Array
   probed_K: jax.Array
+  passed_K: jax.Array
+  reopened_K: jax.Array
+  alarms_K: jax.Array
   outcome_S: jax.Array
   steps_S: jax.Array
   rounds_S: jax.Array
 
 
 def init(
-  num_stages: int, correct_K: jax.Array, probed_K: jax.Array
+  plan: GatePlan, correct_K: jax.Array, probed_K: jax.Array
 ) -> GateState:
   """The state before the first step; scores are the diagnosis's."""
   # Every leaf is its own buffer: a donated state cannot hold one twice.
   zero = lambda *shape: jnp.zeros(shape, jnp.int32)
-  no = lambda: jnp.zeros((), bool)
-  return GateState(
+  no = lambda *shape: jnp.zeros(shape, bool)
+  num_stages, num_modules = plan.stage_modules_SxK.shape
+  gate = GateState(
     stage=zero(),
     steps_in_stage=zero(),
     round=zero(),
@@ -91,24 +105,75 @@ def init(
     stopped=no(),
     correct_K=jnp.array(correct_K, jnp.int32),
     probed_K=jnp.array(probed_K, jnp.int32),
+    passed_K=no(num_modules),
+    reopened_K=no(num_modules),
+    alarms_K=zero(num_modules),
     outcome_S=zero(num_stages),
     steps_S=zero(num_stages),
     rounds_S=zero(num_stages),
   )
+  return gate.replace(passed_K=mastered(gate, plan))
 
 
 def ratio(gate: GateState, plan: GatePlan) -> jax.Array:
   """P_S(k) / P_T(k), shape (K,); 0 where there is no evidence of either."""
-  evidence_K = (gate.probed_K > 0) & (plan.teacher_score_K > 0)
-  score_K = gate.correct_K / jnp.maximum(gate.probed_K, 1)
+  return _relative(
+    gate.correct_K / jnp.maximum(gate.probed_K, 1), gate.probed_K, plan
+  )
+
+
+def _relative(score_K, probed_K, plan):
+  """Scores as shares of the teacher's; 0 without evidence of either."""
+  evidence_K = (probed_K > 0) & (plan.teacher_score_K > 0)
   ratio_K = score_K / jnp.where(evidence_K, plan.teacher_score_K, 1.0)
   return jnp.where(evidence_K, ratio_K, 0.0)
 
 
-def mastered(gate: GateState, plan: GatePlan) -> jax.Array:
+def wilson(
+  correct: jax.Array, probed: jax.Array, z: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Lower and upper score bound of a proportion; the estimate at `z` 0.
+
+  Wilson (1927), JASA 22:209. Without probes the bounds say nothing.
+  """
+  n = jnp.maximum(probed, 1)
+  p = correct / n
+  centre = p + z**2 / (2 * n)
+  half = z * jnp.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+  scale = 1 + z**2 / n
+  return (centre - half) / scale, (centre + half) / scale
+
+
+def passes(
+  correct_K: jax.Array, probed_K: jax.Array, plan: GatePlan
+) -> jax.Array:
   """Eq. 9 per module, (K,). Missing evidence is never a pass."""
-  enough_K = gate.probed_K >= jnp.maximum(plan.min_probes, 1)
-  return enough_K & (ratio(gate, plan) >= plan.tau_mastery - 1e-6)
+  enough_K = probed_K >= jnp.maximum(plan.min_probes, 1)
+  low_K, _ = wilson(correct_K, probed_K, plan.z)
+  return enough_K & (
+    _relative(low_K, probed_K, plan) >= plan.tau_mastery - 1e-6
+  )
+
+
+def mastered(gate: GateState, plan: GatePlan) -> jax.Array:
+  """`passes` of the latest probing round, (K,)."""
+  return passes(gate.correct_K, gate.probed_K, plan)
+
+
+def undecided(
+  correct_K: jax.Array, probed_K: jax.Array, total_K: jax.Array, plan: GatePlan
+) -> jax.Array:
+  """Whether answers that are still to come can change `passes`, (K,).
+
+  Exact: if all of them were wrong the module would still pass, or if all were
+  right still fail. So stopping here takes no decision that all of `total_K`
+  would not take.
+  """
+  rest_K = total_K - probed_K
+  enough_K = probed_K >= plan.min_probes
+  surely_K = enough_K & passes(correct_K, total_K, plan)
+  maybe_K = passes(correct_K + rest_K, total_K, plan)
+  return (rest_K > 0) & ~surely_K & maybe_K
 
 
 def in_stage(gate: GateState, plan: GatePlan) -> jax.Array:
@@ -116,6 +181,12 @@ def in_stage(gate: GateState, plan: GatePlan) -> jax.Array:
   last = plan.max_steps_S.shape[0] - 1
   running = gate.stage <= last
   return plan.stage_modules_SxK[jnp.minimum(gate.stage, last)] & running
+
+
+def asked(gate: GateState, plan: GatePlan) -> jax.Array:
+  """Modules of a probing round, (K,): the stage's, and those re-opened."""
+  running = gate.stage < plan.max_steps_S.shape[0]
+  return in_stage(gate, plan) | (gate.reopened_K & running)
 
 
 def active(gate: GateState, plan: GatePlan) -> jax.Array:
@@ -145,7 +216,7 @@ def decide(
   Returns:
     The new state and the decision (STAY, ADVANCE, REMEDIATE or STALL).
   """
-  gate = note(gate, correct_K, probed_K)
+  gate = note(gate, plan, correct_K, probed_K)
   in_stage_K = in_stage(gate, plan)
   # A module that was not asked this round has no evidence in this round.
   passed_K = mastered(gate, plan) & (probed_K > 0)
@@ -178,13 +249,33 @@ def decide(
 
 
 def note(
-  gate: GateState, correct_K: jax.Array, probed_K: jax.Array
+  gate: GateState, plan: GatePlan, correct_K: jax.Array, probed_K: jax.Array
 ) -> GateState:
-  """Keeps the counts of modules that were asked, and decides nothing."""
+  """Keeps the counts of modules that were asked, and sounds alarms.
+
+  A module outside the stage that passed once, and whose upper bound is now
+  below the threshold, is re-opened until it passes again.
+  """
   asked_K = probed_K > 0
-  return gate.replace(
+  gate = gate.replace(
     correct_K=jnp.where(asked_K, correct_K, gate.correct_K),
     probed_K=jnp.where(asked_K, probed_K, gate.probed_K),
+  )
+  passes_K = asked_K & mastered(gate, plan)
+  outside_K = ~in_stage(gate, plan)
+  _, high_K = wilson(gate.correct_K, gate.probed_K, plan.z)
+  fallen_K = (
+    asked_K
+    & gate.passed_K
+    & outside_K
+    & (_relative(high_K, gate.probed_K, plan) < plan.tau_mastery - 1e-6)
+    & plan.reopen
+  )
+  alarm_K = fallen_K & ~gate.reopened_K
+  return gate.replace(
+    passed_K=gate.passed_K | passes_K,
+    reopened_K=(gate.reopened_K | alarm_K) & outside_K & ~passes_K,
+    alarms_K=gate.alarms_K + alarm_K,
   )
 
 

@@ -111,7 +111,7 @@ def run(
 def _graded(state, inputs, grade) -> tuple[step_lib.TrainState, Metrics]:
   """One probing round by the host; its metrics are a window without steps."""
   gate = state.gate
-  ask_K = np.asarray(gate_lib.in_stage(gate, inputs.plan))
+  ask_K = np.asarray(gate_lib.asked(gate, inputs.plan))
   stage, round = int(gate.stage), int(gate.round)
   correct_K, probed_K = grade(state, ask_K)
   gate, decision = _settle(
@@ -119,12 +119,12 @@ def _graded(state, inputs, grade) -> tuple[step_lib.TrainState, Metrics]:
   )
   if int(gate.stage) != stage and not ask_K.all():
     more_correct_K, more_probed_K = grade(state, ~ask_K)
-    gate = _note(gate, more_correct_K, more_probed_K)
+    gate = _note(gate, inputs.plan, more_correct_K, more_probed_K)
     correct_K, probed_K = correct_K + more_correct_K, probed_K + more_probed_K
   metrics = {
     'ran': False, 'tokens': 0, 'step': int(state.step), 'stage': stage,
     'round': round, 'decision': int(decision), 'correct_K': correct_K,
-    'probed_K': probed_K,
+    'probed_K': probed_K, 'reopened_K': gate.reopened_K,
   }  # fmt: skip
   return (
     state.replace(gate=gate),

@@ -69,6 +69,9 @@ def window_events(
           for k, name in enumerate(module_names)
           if metrics['probed_K'][t, k]
         },
+        'reopened': [
+          module_names[k] for k in np.flatnonzero(metrics['reopened_K'][t])
+        ],
       })  # fmt: skip
   return events
 

@@ -5,8 +5,8 @@ the likeliest next token is the reference's at every position. So one forward
 pass answers a probe. A right answer in another form counts as wrong: the
 estimate is a lower bound of what a grader would give.
 
-Shapes: K knowledge modules, Q packed rows per module, L row length, P probes
-per module.
+Shapes: K knowledge modules, N chunks of C packed rows per module, L row length,
+P probes per module.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ioa_jax.models import decoder
+from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import packing
+
+# A module's probing can stop after each of so many chunks.
+_CHUNKS = 4
 
 
 @flax.struct.dataclass
@@ -27,14 +31,16 @@ class ProbeBank:
   """Packed probes of every module.
 
   Attributes:
-    rows: `packing.FIELDS`, each (K, Q, L).
-    probe_KxQxL: which probe of its module a token belongs to, from 0.
-    valid_KxP: which probe slots are real.
+    rows: `packing.FIELDS`, each (K, N, C, L).
+    probe_KxNxCxL: which probe of its module a token belongs to, from 0.
+    seen_KxN: probes of the module up to and with this chunk.
+    num_probes: P, of the module that has most.
   """
 
   rows: dict[str, jax.Array]
-  probe_KxQxL: jax.Array
-  valid_KxP: jax.Array
+  probe_KxNxCxL: jax.Array
+  seen_KxN: jax.Array
+  num_probes: int = flax.struct.field(pytree_node=False)
 
 
 def build(
@@ -42,21 +48,27 @@ def build(
 ) -> ProbeBank:
   """Packs `examples[k]`, the probes of module k, one slot each."""
   packed = [packing.pack(e, length) for e in examples]
-  q = max(len(r['token']) for r in packed)
-  p = max(len(e) for e in examples)
-  k = len(examples)
+  c = -(-max(len(r['token']) for r in packed) // _CHUNKS)
+  q, k = c * _CHUNKS, len(examples)
   bank = {
     name: np.zeros((k, q, length), value.dtype)
     for name, value in packed[0].items()
   }
   probe = np.zeros((k, q, length), np.int32)
-  valid = np.zeros((k, p), bool)
   for m, rows in enumerate(packed):
     for name, value in rows.items():
       bank[name][m, : len(value)] = value
     probe[m, : len(rows['token'])] = _probe_index(rows, len(examples[m]))
-    valid[m, : len(examples[m])] = True
-  return ProbeBank(bank, probe, valid)
+  in_row_KxQ = bank['segment'].max(axis=2)
+  chunked = lambda x: x.reshape(k, _CHUNKS, c, length)
+  return ProbeBank(
+    {name: chunked(value) for name, value in bank.items()},
+    chunked(probe),
+    np.cumsum(in_row_KxQ.reshape(k, _CHUNKS, c).sum(axis=2), axis=1).astype(
+      np.int32
+    ),
+    max(map(len, examples)),
+  )
 
 
 def _probe_index(rows, count):
@@ -74,35 +86,53 @@ def probe_modules(
   params: decoder.Params,
   bank: ProbeBank,
   ask_K: jax.Array,
+  plan: gate_lib.GatePlan,
 ) -> tuple[jax.Array, jax.Array]:
   """Counts right answers of the modules in `ask_K`.
 
-  The loop runs once per asked module, so probing a stage costs what the stage
-  is large, in one compiled program.
+  The loop runs once per asked module, and with `plan.sequential` only until
+  the module's verdict is settled: probing costs what the stage is large, in one
+  compiled program.
 
   Returns:
     correct_K and probed_K, int32; both 0 for modules that were not asked.
   """
-  k, p = bank.valid_KxP.shape
+  k, p = bank.seen_KxN.shape[0], bank.num_probes
+  total_K = bank.seen_KxN[:, -1]
   # Asked modules first, in order.
   order_K = jnp.argsort(~ask_K, stable=True)
 
-  def one(i, correct_K):
+  def one(carry):
+    i, n, correct_K, probed_K = carry
     m = order_K[i]
-    rows = {name: value[m] for name, value in bank.rows.items()}
+    rows = {name: value[m, n] for name, value in bank.rows.items()}
     hidden = decoder.forward(
       config, params, rows['token'], rows['segment'], rows['position']
     )
     token = jnp.argmax(decoder.unembed(config, params, hidden), axis=-1)
-    wrong_QxL = (token != rows['target']) & (rows['weight'] > 0)
+    wrong_CxL = (token != rows['target']) & (rows['weight'] > 0)
     wrong_P = (
       jnp.zeros(p, jnp.int32)
-      .at[bank.probe_KxQxL[m]]
-      .add(wrong_QxL.astype(jnp.int32))
+      .at[bank.probe_KxNxCxL[m, n]]
+      .add(wrong_CxL.astype(jnp.int32))
     )
-    right = jnp.sum((wrong_P == 0) & bank.valid_KxP[m])
-    return correct_K.at[m].set(right.astype(jnp.int32))
+    slot_P = jnp.arange(p)
+    here_P = (slot_P >= probed_K[m]) & (slot_P < bank.seen_KxN[m, n])
+    right = jnp.sum((wrong_P == 0) & here_P).astype(jnp.int32)
+    correct_K = correct_K.at[m].add(right)
+    probed_K = probed_K.at[m].set(bank.seen_KxN[m, n])
+    more = jnp.where(
+      plan.sequential,
+      gate_lib.undecided(correct_K, probed_K, total_K, plan),
+      probed_K < total_K,
+    )[m]
+    # The module's next chunk, or the first of the next module.
+    i, n = jnp.where(more, i, i + 1), jnp.where(more, n + 1, 0)
+    return i, n, correct_K, probed_K
 
-  correct_K = jax.lax.fori_loop(0, jnp.sum(ask_K), one, jnp.zeros(k, jnp.int32))
-  probed_K = jnp.where(ask_K, jnp.sum(bank.valid_KxP, axis=1), 0)
-  return correct_K, probed_K.astype(jnp.int32)
+  zero = jnp.int32(0)
+  zero_K = jnp.zeros(k, jnp.int32)
+  _, _, correct_K, probed_K = jax.lax.while_loop(
+    lambda carry: carry[0] < jnp.sum(ask_K), one, (zero, zero, zero_K, zero_K)
+  )
+  return correct_K, probed_K

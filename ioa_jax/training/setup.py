@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import statistics
 from typing import Any
 
 import jax
@@ -22,6 +23,11 @@ _UNREACHABLE = 1e9
 _FOREVER = np.iinfo(np.int32).max
 
 
+def gate_z(confidence: float) -> float:
+  """The normal quantile of a one-sided confidence; 0.5 is the estimate."""
+  return statistics.NormalDist().inv_cdf(confidence)
+
+
 def make_plan(
   curriculum: Mapping[str, Any],
   names: Sequence[str],
@@ -29,11 +35,19 @@ def make_plan(
   *,
   gated: bool,
   tau_mastery: float,
+  confidence: float,
+  sequential: bool,
+  reopen: bool,
   min_probes: int,
   max_rounds: int,
   on_stall: str,
 ) -> gate_lib.GatePlan:
-  """The gate's constants; `names` gives the order of the K axis."""
+  """The gate's constants; `names` gives the order of the K axis.
+
+  Args:
+    confidence: one-sided, of the bounds that decide; 0.5 is the estimate.
+    sequential, reopen, and the rest: see `gate.GatePlan`.
+  """
   stages = curriculum['stages']
   hold_S = np.asarray([s['kind'] == 'consolidate' for s in stages])
   max_steps_S = np.asarray([s['max_steps'] for s in stages], np.int32)
@@ -45,6 +59,9 @@ def make_plan(
     hold_S=hold_S,
     teacher_score_K=np.asarray(teacher_score_K, np.float32),
     tau_mastery=np.float32(tau_mastery if gated else _UNREACHABLE),
+    z=np.float32(gate_z(confidence)),
+    sequential=np.bool_(sequential),
+    reopen=np.bool_(reopen),
     min_probes=np.int32(min_probes),
     remedial_steps_S=np.asarray(
       [s['remedial_steps'] for s in stages], np.int32
@@ -85,7 +102,7 @@ def make_state(
   tx: optax.GradientTransformation,
   diagnosis: Mapping[str, Any],
   names: Sequence[str],
-  num_stages: int,
+  plan: gate_lib.GatePlan,
   mesh: jax.sharding.Mesh,
 ) -> step_lib.TrainState:
   """The state before the first step, laid out on `mesh`.
@@ -95,7 +112,7 @@ def make_state(
   """
   student = [diagnosis['modules'][name]['student'] for name in names]
   gate = gate_lib.init(
-    num_stages,
+    plan,
     jnp.asarray([s['correct'] for s in student]),
     jnp.asarray([s['n'] for s in student]),
   )

@@ -196,11 +196,11 @@ def _learn(program, state, inputs, batch):
 
 def _probe(program, state, inputs):
   """Probes the stage and decides; after leaving a stage probes everything."""
-  ask_K = gate_lib.in_stage(state.gate, inputs.plan)
+  ask_K = gate_lib.asked(state.gate, inputs.plan)
   config = program.config
   params = assemble(state.average, inputs.base, program.lora)
   correct_K, probed_K = probing.probe_modules(
-    config, params, inputs.bank, ask_K
+    config, params, inputs.bank, ask_K, inputs.plan
   )
   gate, decision = gate_lib.settle(
     state.gate, inputs.plan, correct_K, probed_K, inputs.curriculum.count_K
@@ -208,16 +208,18 @@ def _probe(program, state, inputs):
   left = gate.stage != state.gate.stage
   # What earlier stages have kept, for the forgetting matrix and for replay.
   others_K = left & ~ask_K
+  whole = inputs.plan.replace(sequential=jnp.bool_(False))
   more_correct_K, more_probed_K = probing.probe_modules(
-    config, params, inputs.bank, others_K
+    config, params, inputs.bank, others_K, whole
   )
   correct_K += more_correct_K
   probed_K += more_probed_K
-  gate = gate_lib.note(gate, correct_K, probed_K)
+  gate = gate_lib.note(gate, inputs.plan, correct_K, probed_K)
   return state.replace(gate=gate), {
     'decision': decision,
     'correct_K': correct_K,
     'probed_K': probed_K,
+    'reopened_K': gate.reopened_K,
   }
 
 
@@ -246,6 +248,7 @@ def train_step(program: Program, state: TrainState, inputs: Inputs):
     'decision': jnp.int32(gate_lib.NO_PROBE),
     'correct_K': jnp.zeros(k, jnp.int32),
     'probed_K': jnp.zeros(k, jnp.int32),
+    'reopened_K': jnp.zeros(k, bool),
   }
 
   def train(state):
