@@ -64,7 +64,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.adapter.remedial_items_per_seed = 4
 
   config.gate = ml_collections.ConfigDict()
-  # 'in_step': exact match inside the step. 'graded': answers, on the host.
+  # 'in_step': one form of the answer, by one forward pass of the step;
+  # 'decoded': the step writes answers and compares them; 'graded': the host.
   config.gate.scoring = 'in_step'
   config.gate.tau_mastery = 0.9
   # One-sided, of the bounds that decide; 0.5 is the point estimate.
@@ -72,7 +73,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Stops probing a module as soon as its verdict cannot change.
   config.gate.sequential = False
   # A mastered module that falls is probed and taught again.
-  config.gate.reopen = True
+  config.gate.reopen = False
   config.gate.min_probes = 32
   config.gate.probe_every_steps = 50
   config.gate.max_rounds = 2

@@ -113,7 +113,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Stops probing a module as soon as its verdict cannot change.
   config.gate.sequential = False
   # A mastered module that falls is probed and taught again.
-  config.gate.reopen = True
+  config.gate.reopen = False
   config.gate.min_probes = 8
   config.gate.probe_every_steps = 50
   config.gate.max_rounds = 2

@@ -52,7 +52,10 @@ _RANGES = {
   'tau_zpd': (lambda v: v >= 0, '>= 0'),
   'zpd': (lambda v: v in ('readiness', 'literal'), "'readiness' or 'literal'"),
   'consolidation_share': _BELOW_ONE,
-  'scoring': (lambda v: v in ('in_step', 'graded'), "'in_step' or 'graded'"),
+  'scoring': (
+    lambda v: v in ('in_step', 'decoded', 'graded'),
+    "'in_step', 'decoded' or 'graded'",
+  ),
   'dtype': _DTYPE,
   'export_dtype': _DTYPE,
   'max_tokens': _COUNT,

@@ -16,7 +16,14 @@ from ioa_jax.adapter import WRONG_KEPT, Level
 from ioa_jax.classroom import Classroom, WrongAnswers
 from ioa_jax.models import decoder, lora
 from ioa_jax.records import Score
-from ioa_jax.training import checkpoint, loop, optimizer, probing, setup
+from ioa_jax.training import (
+  checkpoint,
+  decoded_probes,
+  loop,
+  optimizer,
+  probing,
+  setup,
+)
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import metrics as metrics_lib
@@ -130,11 +137,22 @@ class Teaching:
   def _gate_probes(self):
     return self._room.domain.probes('gate', self._room.answer_format)
 
-  def _bank(self) -> probing.ProbeBank | None:
+  def _bank(self) -> probing.ProbeBank | decoded_probes.DecodedBank | None:
     """Probes for the step, unless answers need a grader."""
     room = self._room
     if room.config.gate.scoring == 'graded':
       return None
+    if room.config.gate.scoring == 'decoded':
+      codec = room.subject.codec
+      return decoded_probes.build(
+        [
+          [(codec.prompt(p.prompt), codec.span(p.answer))
+           for p in self._gate_probes() if p.module == name]
+          for name in self._names
+        ],
+        marker=codec.answer_marker, stop_tokens=codec.stop_tokens,
+        max_new_tokens=room.config.student.max_tokens,
+      )  # fmt: skip
     return probing.build(
       [
         [room.example(p.prompt, p.reference) for p in self._gate_probes()

@@ -46,6 +46,8 @@ class DigitCodec:
 
   def __init__(self, tokenizer: tokenizers.Tokenizer):
     self._tokenizer = tokenizer
+    # The answer is what follows the last of these, see `final_answer`.
+    (self.answer_marker,) = self.span('=')
 
   def prompt(self, text: str, system: str = '') -> list[int]:
     """Tokens up to where the model answers; it knows no system prompt."""
@@ -55,6 +57,11 @@ class DigitCodec:
   def answer(self, text: str) -> list[int]:
     """Tokens of a whole answer, its end included."""
     return [*self._tokenizer.encode(reverse_digits(text)).ids, EOS_ID]
+
+  def span(self, text: str) -> list[int]:
+    """Tokens of a part of an answer; one token a character, so they are the
+    same wherever it stands."""
+    return self._tokenizer.encode(reverse_digits(text)).ids
 
   def decode(self, tokens: Sequence[int]) -> str:
     return reverse_digits(self._tokenizer.decode(list(tokens)))

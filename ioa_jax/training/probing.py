@@ -19,11 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ioa_jax.models import decoder
+from ioa_jax.training import decoded_probes, packing
 from ioa_jax.training import gate as gate_lib
-from ioa_jax.training import packing
 
-# A module's probing can stop after each of so many chunks.
-_CHUNKS = 4
+_CHUNKS = decoded_probes.CHUNKS
 
 
 @flax.struct.dataclass
@@ -84,7 +83,7 @@ def _probe_index(rows, count):
 def probe_modules(
   config: decoder.DecoderConfig,
   params: decoder.Params,
-  bank: ProbeBank,
+  bank: ProbeBank | decoded_probes.DecodedBank,
   ask_K: jax.Array,
   plan: gate_lib.GatePlan,
 ) -> tuple[jax.Array, jax.Array]:
@@ -97,7 +96,9 @@ def probe_modules(
   Returns:
     correct_K and probed_K, int32; both 0 for modules that were not asked.
   """
-  k, p = bank.seen_KxN.shape[0], bank.num_probes
+  decodes = isinstance(bank, decoded_probes.DecodedBank)
+  count = decoded_probes.right_answers if decodes else right_answers
+  k = bank.seen_KxN.shape[0]
   total_K = bank.seen_KxN[:, -1]
   # Asked modules first, in order.
   order_K = jnp.argsort(~ask_K, stable=True)
@@ -105,20 +106,7 @@ def probe_modules(
   def one(carry):
     i, n, correct_K, probed_K = carry
     m = order_K[i]
-    rows = {name: value[m, n] for name, value in bank.rows.items()}
-    hidden = decoder.forward(
-      config, params, rows['token'], rows['segment'], rows['position']
-    )
-    token = jnp.argmax(decoder.unembed(config, params, hidden), axis=-1)
-    wrong_CxL = (token != rows['target']) & (rows['weight'] > 0)
-    wrong_P = (
-      jnp.zeros(p, jnp.int32)
-      .at[bank.probe_KxNxCxL[m, n]]
-      .add(wrong_CxL.astype(jnp.int32))
-    )
-    slot_P = jnp.arange(p)
-    here_P = (slot_P >= probed_K[m]) & (slot_P < bank.seen_KxN[m, n])
-    right = jnp.sum((wrong_P == 0) & here_P).astype(jnp.int32)
+    right = count(config, params, bank, m, n)
     correct_K = correct_K.at[m].add(right)
     probed_K = probed_K.at[m].set(bank.seen_KxN[m, n])
     more = jnp.where(
@@ -136,3 +124,28 @@ def probe_modules(
     lambda carry: carry[0] < jnp.sum(ask_K), one, (zero, zero, zero_K, zero_K)
   )
   return correct_K, probed_K
+
+
+def right_answers(
+  config: decoder.DecoderConfig,
+  params: decoder.Params,
+  bank: ProbeBank,
+  m: jax.Array,
+  n: jax.Array,
+) -> jax.Array:
+  """How many probes of chunk `n` of module `m` are the likeliest tokens."""
+  rows = {name: value[m, n] for name, value in bank.rows.items()}
+  hidden = decoder.forward(
+    config, params, rows['token'], rows['segment'], rows['position']
+  )
+  token = jnp.argmax(decoder.unembed(config, params, hidden), axis=-1)
+  wrong_CxL = (token != rows['target']) & (rows['weight'] > 0)
+  wrong_P = (
+    jnp.zeros(bank.num_probes, jnp.int32)
+    .at[bank.probe_KxNxCxL[m, n]]
+    .add(wrong_CxL.astype(jnp.int32))
+  )
+  slot_P = jnp.arange(bank.num_probes)
+  first = jnp.where(n > 0, bank.seen_KxN[m, n - 1], 0)
+  here_P = (slot_P >= first) & (slot_P < bank.seen_KxN[m, n])
+  return jnp.sum((wrong_P == 0) & here_P).astype(jnp.int32)

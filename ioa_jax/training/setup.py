@@ -14,8 +14,8 @@ import optax
 from ioa_jax import sharding
 from ioa_jax.models import decoder, lora
 from ioa_jax.training import curriculum as curriculum_lib
+from ioa_jax.training import decoded_probes, packing, probing
 from ioa_jax.training import gate as gate_lib
-from ioa_jax.training import packing, probing
 from ioa_jax.training import step as step_lib
 
 # A stage without a gate cannot be passed: no ratio reaches this.
@@ -124,7 +124,7 @@ def make_inputs(
   curriculum: curriculum_lib.Curriculum,
   mix: curriculum_lib.Mix,
   plan: gate_lib.GatePlan,
-  bank: probing.ProbeBank | None,
+  bank: probing.ProbeBank | decoded_probes.DecodedBank | None,
   mesh: jax.sharding.Mesh,
   *,
   seed: int,

@@ -19,8 +19,8 @@ import optax
 
 from ioa_jax.models import decoder, lora
 from ioa_jax.training import curriculum as curriculum_lib
+from ioa_jax.training import decoded_probes, losses, probing
 from ioa_jax.training import gate as gate_lib
-from ioa_jax.training import losses, probing
 
 # Purposes of the root key; each draw folds in its purpose and its step.
 DATA, DROPOUT = 0, 1
@@ -57,14 +57,15 @@ class Inputs:
 
   Attributes:
     base: frozen weights under the adapters that train; None if all train.
-    bank: probes that the step answers itself; None if the host grades them.
+    bank: probes that the step answers itself, by their likeliest tokens or by
+      decoding; None if the host grades them.
   """
 
   base: decoder.Params | None
   curriculum: curriculum_lib.Curriculum
   mix: curriculum_lib.Mix
   plan: gate_lib.GatePlan
-  bank: probing.ProbeBank | None
+  bank: probing.ProbeBank | decoded_probes.DecodedBank | None
   seed: jax.Array
   total_steps: jax.Array
   probe_every_steps: jax.Array
