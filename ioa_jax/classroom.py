@@ -92,7 +92,7 @@ class Classroom:
           f'teacher ({reason}), so its score is unknown. Raise '
           'teacher.max_tokens, or use another teacher.'
         )
-    return scoring.score(*zip(*answered), self.domain.is_correct)
+    return scoring.score(*zip(*answered), self.domain.score)
 
   def ask_student(
     self, params: decoder.Params, probes: Sequence[Probe], phase: str
@@ -108,7 +108,7 @@ class Classroom:
     ):
       texts += [codec.decode(g.tokens) for g in batch]
       self.display.update(done=len(texts))
-    return scoring.score(probes, texts, self.domain.is_correct)
+    return scoring.score(probes, texts, self.domain.score)
 
   def _ask(
     self,

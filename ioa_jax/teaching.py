@@ -230,7 +230,7 @@ class Teaching:
     none = Score(0, 0)
     found = [scores.get(name, none) for name in self._names]
     return (
-      np.asarray([s.correct for s in found], np.int32),
+      np.asarray([s.correct for s in found], np.float32),
       np.asarray([s.n for s in found], np.int32),
     )
 

@@ -58,7 +58,8 @@ class GateState:
       first lessons of a stage; no step moves the student meanwhile.
     needs_scores: waiting for the host to grade this round's probes.
     stopped: a stall ended the run.
-    correct_K, probed_K: the latest probing round of each module.
+    correct_K, probed_K: the latest probing round of each module: sum of the
+      probes' scores (float32; counts up to 2**24 are exact), and how many.
     outcome_S, steps_S, rounds_S: the record.
   """
 
@@ -89,7 +90,7 @@ def init(
     needs_data=no(),
     needs_scores=no(),
     stopped=no(),
-    correct_K=jnp.array(correct_K, jnp.int32),
+    correct_K=jnp.array(correct_K, jnp.float32),
     probed_K=jnp.array(probed_K, jnp.int32),
     outcome_S=zero(num_stages),
     steps_S=zero(num_stages),

@@ -81,7 +81,8 @@ def probe_modules(
   is large, in one compiled program.
 
   Returns:
-    correct_K and probed_K, int32; both 0 for modules that were not asked.
+    correct_K (float32, as `gate.decide` takes it) and probed_K (int32); both 0
+    for modules that were not asked.
   """
   k, p = bank.valid_KxP.shape
   # Asked modules first, in order.
@@ -101,8 +102,9 @@ def probe_modules(
       .add(wrong_QxL.astype(jnp.int32))
     )
     right = jnp.sum((wrong_P == 0) & bank.valid_KxP[m])
-    return correct_K.at[m].set(right.astype(jnp.int32))
+    return correct_K.at[m].set(right.astype(jnp.float32))
 
-  correct_K = jax.lax.fori_loop(0, jnp.sum(ask_K), one, jnp.zeros(k, jnp.int32))
+  none_K = jnp.zeros(k, jnp.float32)
+  correct_K = jax.lax.fori_loop(0, jnp.sum(ask_K), one, none_K)
   probed_K = jnp.where(ask_K, jnp.sum(bank.valid_KxP, axis=1), 0)
   return correct_K, probed_K.astype(jnp.int32)
