@@ -97,6 +97,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.adapter.answer_format = 'steps'
   # Any of prompts.STRATEGIES.
   config.adapter.strategies = tuple(prompts.STRATEGIES)
+  # Who writes, in turn, for variety; () is nobody in particular.
+  config.adapter.personas = prompts.PERSONAS
   config.adapter.seeds_per_module = 60
   config.adapter.items_per_seed = 3
   config.adapter.rehearsal_items_per_seed = 1

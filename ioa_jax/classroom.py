@@ -26,8 +26,13 @@ from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Completion, Request
 from ioa_jax.training import packing
 
+_SAMPLE = 200  # Characters of what a teacher said, in an error.
 WrongAnswers = dict[str, list[dict[str, str]]]
 Scores = tuple[dict[str, Score], WrongAnswers]
+
+
+class NoLessons(ValueError):
+  """A stage has a module that nothing can be taught of."""
 
 
 class Classroom:
@@ -55,6 +60,7 @@ class Classroom:
     self.cached = 0
     self.logged = 0
     self.lessons: list[Lesson] = []
+    self.rejected: Counter[str] = Counter()  # Of this start, by reason.
     self._student_sampler = sampler_lib.Sampler(
       self.student.config,
       stop_tokens=subject.codec.stop_tokens,
@@ -86,7 +92,7 @@ class Classroom:
           f'teacher ({reason}), so its score is unknown. Raise '
           'teacher.max_tokens, or use another teacher.'
         )
-    return scoring.score(*zip(*answered), self.domain.is_correct)
+    return scoring.score(*zip(*answered), self.domain.score)
 
   def ask_student(
     self, params: decoder.Params, probes: Sequence[Probe], phase: str
@@ -102,7 +108,7 @@ class Classroom:
     ):
       texts += [codec.decode(g.tokens) for g in batch]
       self.display.update(done=len(texts))
-    return scoring.score(probes, texts, self.domain.is_correct)
+    return scoring.score(probes, texts, self.domain.score)
 
   def _ask(
     self,
@@ -137,6 +143,10 @@ class Classroom:
 
     Args:
       levels: where the student stands in each module.
+
+    Raises:
+      NoLessons: if a module's first lessons came to nothing; all that was
+        answered is in the ledger, and what was kept in `lessons.jsonl`.
     """
     adapter = self.subject.adapter
     items = [
@@ -150,6 +160,7 @@ class Classroom:
     self.display.update(phase='writing lessons')
     lessons, rejected = adapter.write(items, self._ask, self.lessons)
     self.lessons += lessons
+    self.rejected += rejected
     self.directory.append_lines('lessons.jsonl', (x.to_json() for x in lessons))
     self.log([{
       'event': 'supply', 'step': step, 'stage': stage,
@@ -157,7 +168,26 @@ class Classroom:
       'lessons': len(lessons), 'rejected': dict(rejected),
       'teacher_tokens': self.ledger.totals()['completion_tokens'] - before,
     }])  # fmt: skip
+    taught = {lesson.module for lesson in lessons}
+    for name, kind in wanted:
+      if name not in taught and kind in ('stage', 'bridging'):
+        raise NoLessons(self._no_lessons(name, items, rejected))
     return lessons
+
+  def _no_lessons(self, module, items, rejected) -> str:
+    """What came instead of lessons of `module`, with a sample of it."""
+    first = next((i for i in items if i.seed.module == module), None)
+    said = ''
+    if first is not None:
+      (answer,) = self.ledger.find([first.request])
+      said = ' '.join((answer.text or answer.discarded).split())
+    counts = ', '.join(f'{n} {reason}' for reason, n in rejected.most_common())
+    return (
+      f'{module}: the teacher wrote no lesson that could be kept '
+      f'({counts or "nothing was asked"}). It said, for example: '
+      f'{said[:_SAMPLE]!r}. Every answer is in ledger.sqlite. Change the '
+      'teacher, the seeds or the adapter, in another --workdir.'
+    )
 
   def recall(self, count: int) -> None:
     """Takes up the first `count` lessons of an earlier start; drops others."""

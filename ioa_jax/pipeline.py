@@ -18,12 +18,13 @@ from ioa_jax import config as config_lib
 from ioa_jax import progress as progress_lib
 from ioa_jax import projection, rundir, sharding, teaching
 from ioa_jax import subject as subject_lib
+from ioa_jax.adapter import Level, dataset
 from ioa_jax.classroom import Classroom
 from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.identifier import diagnosis as diagnosis_lib
 from ioa_jax.models import huggingface, lora, model_card, peft
 from ioa_jax.organizer import curriculum as organizer
-from ioa_jax.records import Score
+from ioa_jax.records import Lesson, Score
 from ioa_jax.report import page
 from ioa_jax.training import gate as gate_lib
 
@@ -61,15 +62,98 @@ def run(
     return _run(room)
 
 
-def dry_run(config: ml_collections.ConfigDict) -> str:
+def dry_run(
+  config: ml_collections.ConfigDict, remedial_rounds: int | None = None
+) -> str:
   """What `run` would ask of the teacher, in lines; sends and writes nothing.
+
+  Args:
+    remedial_rounds: at most; None is what the gate allows.
 
   Raises:
     ValueError: as `run`.
   """
   config_lib.validate(config)
   mesh = sharding.make_mesh(**config.mesh)
-  return projection.describe(config, subject_lib.open_subject(config, mesh))
+  if remedial_rounds is None:
+    remedial_rounds = config.gate.max_rounds
+  return projection.describe(
+    config, subject_lib.open_subject(config, mesh), remedial_rounds
+  )
+
+
+def synthesize(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  display: progress_lib.Display,
+) -> list[Lesson]:
+  """The lessons of every stage for the student as it is; trains nothing.
+
+  Everything is asked through the ledger, so the same call goes on where it was
+  stopped, and a `run` in the same directory pays for none of it again.
+
+  Raises:
+    ValueError: as `run`; also if the directory has been trained in.
+  """
+  config_lib.validate(config)
+  mesh = sharding.make_mesh(**config.mesh)
+  subject = subject_lib.open_subject(config, mesh)
+  directory = rundir.RunDirectory(workdir, config)
+  with directory.locked(), jax.set_mesh(mesh):
+    if (workdir / 'checkpoints').exists():
+      raise ValueError(
+        f'--workdir={workdir} has been trained in, and its lessons belong to '
+        'that training; use another, or read its lessons.jsonl.'
+      )
+    room = Classroom(config, directory, subject, mesh, display)
+    diagnosis = directory.once('diagnosis.json', lambda: diagnose(room))
+    curriculum = directory.once(
+      'curriculum.json', lambda: organise(room, diagnosis)
+    )
+    # An earlier start's lessons are written again, the same, from the ledger.
+    room.recall(0)
+    directory.keep_lines('metrics.jsonl', lambda i, _: False)
+    levels = {
+      name: Level(
+        m['student']['correct'] / m['student']['n'],
+        diagnosis['wrong_answers'].get(name, []),
+      )
+      for name, m in diagnosis['modules'].items()
+    }
+    for stage, wanted in _first_requests(curriculum):
+      room.supply(wanted, stage, 0, 0, levels)
+    dataset.write(
+      workdir / 'data', room.lessons,
+      lineage={
+        'domain': subject.name,
+        'teacher': subject.teacher.name,
+        'student whose gaps they fill': subject.student.name,
+        'method': config.method,
+        'seed': config.seed,
+        'config sha256': config_lib.sha256(config),
+        'teacher tokens': room.ledger.totals()['completion_tokens'],
+      },
+      rejected=room.rejected,
+    )  # fmt: skip
+    page.write(workdir)
+    return room.lessons
+
+
+def _first_requests(
+  curriculum: Record,
+) -> list[tuple[int, list[tuple[str, str]]]]:
+  """(stage, (module, kind) pairs): each module where it first occurs."""
+  rehearsed = curriculum['rehearsed']
+  found, done = [], set(rehearsed)
+  if rehearsed:
+    found.append((0, [(k, 'rehearsal') for k in rehearsed]))
+  for index, stage in enumerate(curriculum['stages']):
+    new = [k for k in stage['modules'] if k not in done]
+    kind = organizer.request_kind(curriculum, index)
+    if new:
+      found.append((index, [(k, kind) for k in new]))
+    done |= set(new)
+  return found
 
 
 def _run(room: Classroom) -> Record | None:

@@ -17,17 +17,20 @@ from ioa_jax.teachers.requests import Request
 _MAX_CALLS = 3
 
 
-def describe(config: ml_collections.ConfigDict, subject: Subject) -> str:
+def describe(
+  config: ml_collections.ConfigDict, subject: Subject, remedial_rounds: int
+) -> str:
   """Lines for people: requests, tokens and dollars from low to high.
 
   Low is the probes alone; high teaches every module with all remedial rounds,
   and every answer is the longest allowed. Prompts are counted with the
   student's tokenizer, so tokens are the teacher's only roughly.
   """
-  return render(_planned(config, subject), subject.price, subject.budget)
+  planned = _planned(config, subject, remedial_rounds)
+  return render(planned, subject.price, subject.budget)
 
 
-def _planned(config, subject: Subject) -> list[Planned]:
+def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
   most = config.teacher.max_tokens
   answer_format = methods.answer_format(config)
   questions = [
@@ -48,7 +51,9 @@ def _planned(config, subject: Subject) -> list[Planned]:
     'prompt': probe.prompt, 'answer': probe.answer, 'student': probe.reference
   }  # fmt: skip
   level = Level(0.0, [shown] * WRONG_KEPT)
-  for kind, times in (('stage', 1), ('remedial', config.gate.max_rounds)):
+  for kind, times in (('stage', 1), ('remedial', remedial_rounds)):
+    if not times:
+      continue
     requests = [
       item.request
       for module in subject.domain.MODULES

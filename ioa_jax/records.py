@@ -60,11 +60,16 @@ class KnowledgeModule(_Record):
 
 @dataclasses.dataclass(frozen=True)
 class Seed(_Record):
-  """An example problem of a module that requests imitate in style."""
+  """An example problem of a module that requests imitate in style.
+
+  Attributes:
+    solution: as it was written by whoever made the seed; '' is unknown.
+  """
 
   module: str
   problem: str
   answer: str
+  solution: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +97,14 @@ class Score(_Record):
 
   Sum and count travel apart, so an empty measurement has no value rather than
   the value 0.
+
+  Attributes:
+    correct: sum of the probes' scores, each in [0, 1]; where an answer is
+      right or wrong, the number of right ones.
+    n: number of probes.
   """
 
-  correct: int
+  correct: float
   n: int
 
   @property

@@ -114,7 +114,11 @@ def _text(config, mesh) -> Subject:
   codec = vocabulary.ChatCodec(student.directory)
   grader = final_answers.KINDS[c.grader]()
   rows = seed_sources.read(
-    c.source, c.seeds, c.split, [name for name in c.columns.values() if name]
+    c.source,
+    c.seeds,
+    c.split,
+    # The domain misses the module itself, and says where tags come from.
+    [v for k, v in c.columns.items() if v and k != 'module'],
   )
   domain = text.TextDomain(
     rows,
@@ -130,6 +134,7 @@ def _text(config, mesh) -> Subject:
     max_tokens=config.teacher.max_tokens,
     temperature=config.teacher.temperature,
     strategies=config.adapter.strategies,
+    personas=config.adapter.personas,
     confirm_samples=config.adapter.confirm_samples,
     seeds_per_module=config.adapter.seeds_per_module,
     per_seed=_per_seed(config.adapter),

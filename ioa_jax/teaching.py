@@ -15,6 +15,7 @@ from ioa_jax import sharding
 from ioa_jax.adapter import WRONG_KEPT, Level
 from ioa_jax.classroom import Classroom, WrongAnswers
 from ioa_jax.models import decoder, lora
+from ioa_jax.organizer import curriculum as organizer
 from ioa_jax.records import Score
 from ioa_jax.training import (
   checkpoint,
@@ -30,10 +31,6 @@ from ioa_jax.training import metrics as metrics_lib
 from ioa_jax.training import step as step_lib
 
 Record = dict[str, Any]
-
-
-class NoLessons(ValueError):
-  """A stage has a module that nothing can be taught of."""
 
 
 @dataclasses.dataclass
@@ -192,28 +189,14 @@ class Teaching:
     first = self._curriculum['stages'][0]['modules']
     rehearsed = self._curriculum['rehearsed']
     self._add([(k, 'rehearsal') for k in rehearsed], 0, 0, 0)
-    self._add([(k, self._stage_kind(0)) for k in first], 0, 0, 0)
-
-  def _stage_kind(self, stage: int) -> str:
-    """'bridging' where the step up from the stage before is too high."""
-    checks = self._curriculum['zpd']['checks']
-    if 0 < stage <= len(checks) and not checks[stage - 1]['holds']:
-      return 'bridging'
-    return 'stage'
+    kind = organizer.request_kind(self._curriculum, 0)
+    self._add([(k, kind) for k in first], 0, 0, 0)
 
   def _add(self, wanted: Sequence[tuple[str, str]], stage, round, step):
     if not wanted:
       return
     start = time.monotonic()
     lessons = self._room.supply(wanted, stage, round, step, self._levels())
-    taught = {lesson.module for lesson in lessons}
-    for name, kind in wanted:
-      if name not in taught and kind in ('stage', 'bridging'):
-        raise NoLessons(
-          f'{name}: the teacher wrote no lesson that could be kept; the last '
-          'line of metrics.jsonl counts why. Change the teacher, the seeds or '
-          'the adapter, in another --workdir.'
-        )
     self._account.lessons += len(lessons)
     self.inputs = setup.add_lessons(
       self.inputs, self._room.examples(lessons), self._names,
@@ -247,7 +230,7 @@ class Teaching:
       round += 1
     else:
       empty_K = in_stage_K & (np.asarray(inputs.curriculum.count_K) == 0)
-      kind = self._stage_kind(stage)
+      kind = organizer.request_kind(self._curriculum, stage)
       wanted = [(self._names[k], kind) for k in np.flatnonzero(empty_K)]
     self._add(wanted, stage, round, int(state.step))
     self._show(state)
@@ -267,7 +250,7 @@ class Teaching:
     none = Score(0, 0)
     found = [scores.get(name, none) for name in self._names]
     return (
-      np.asarray([s.correct for s in found], np.int32),
+      np.asarray([s.correct for s in found], np.float32),
       np.asarray([s.n for s in found], np.int32),
     )
 

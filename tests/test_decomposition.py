@@ -26,7 +26,7 @@ MODULES = (
 def unit(name, *prerequisites):
   return {
     'name': name, 'description': f'all about\n {name}',
-    'prerequisites': list(prerequisites), 'difficulty': 1,
+    'prerequisites': list(prerequisites),
   }  # fmt: skip
 
 

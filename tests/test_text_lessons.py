@@ -41,7 +41,7 @@ def adapter(**changes):
     description='to add', teacher='t', max_tokens=50, temperature=0.7,
     strategies=tuple(prompts.STRATEGIES), confirm_samples=3, seeds_per_module=4,
     per_seed={'stage': 3, 'remedial': 1, 'bridging': 3, 'rehearsal': 1},
-    row_length=200, near_duplicate=0.8,
+    row_length=200, near_duplicate=0.8, personas=('a clown', 'a judge'),
   )  # fmt: skip
   return text_lessons.TextAdapter(
     domain, grader, Characters(), **(settings | changes)
@@ -59,7 +59,8 @@ def draft(**changes):
 @pytest.mark.parametrize('kind', ['stage', 'remedial', 'bridging'])
 def test_prompts_are_what_the_golden_files_say(kind):
   system, user = prompts.lesson(
-    MODULE, SEED, domain='algebra', kind=kind, difficulty='intermediate',
+    MODULE, SEED, domain='algebra', kind=kind, form='value',
+    difficulty='intermediate', persona='a coach',
     strategies=tuple(prompts.STRATEGIES), stage=1, variant=3,
     level=Level(0.25, WRONG),
   )  # fmt: skip
@@ -193,7 +194,8 @@ if (
   GOLDEN.mkdir(exist_ok=True)
   for kind in ('stage', 'remedial', 'bridging'):
     system, user = prompts.lesson(
-      MODULE, SEED, domain='algebra', kind=kind, difficulty='intermediate',
+      MODULE, SEED, domain='algebra', kind=kind, form='value',
+    difficulty='intermediate', persona='a coach',
       strategies=tuple(prompts.STRATEGIES), stage=1, variant=3,
       level=Level(0.25, WRONG),
     )  # fmt: skip

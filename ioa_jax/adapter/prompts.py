@@ -7,7 +7,9 @@ compared with golden files in the tests.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import dataclasses
 import json
+from typing import Any
 
 from ioa_jax.adapter import Level
 from ioa_jax.records import KnowledgeModule, Seed
@@ -40,6 +42,15 @@ _SETTINGS = (
   'a sports club', 'a library', 'a train journey',
 )  # fmt: skip
 
+# Five, so that with eight settings all forty pairs come up.
+PERSONAS = (
+  'a patient teacher of young children',
+  'a shopkeeper who shows everything with the goods at hand',
+  'a coach who says aloud what comes next',
+  'a parent at the kitchen table',
+  'an engineer who checks every result',
+)
+
 _KIND = {
   'stage': 'Write one new problem of this unit.',
   'rehearsal': (
@@ -57,15 +68,13 @@ _KIND = {
   ),
 }
 
-_EXAMPLE = {
+_EXAMPLE: dict[str, Any] = {
   'module': 'category/unit',
   'prereq': ['category/other_unit'],
   'difficulty_tag': 'introductory | intermediate | advanced',
   'problem': 'the whole question',
   'solution': {
     'steps': ['First, ...', 'Next, ...', 'Therefore, ...'],
-    'final_answer': 'the answer alone',
-    'verification': 'how the answer was checked',
   },
   'adapter_flags': {
     'concretization': True,
@@ -77,10 +86,56 @@ _EXAMPLE = {
   'metadata': {'stage_id': 0, 'seed_style_ref': 'what the example shows'},
 }
 
-SOLVE = (
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+  """How answers of one kind are asked for.
+
+  Attributes:
+    solve: system prompt of who answers a problem; takes `closing`.
+    lesson: what a lesson's problem needs besides, '' if nothing.
+    final_answer, verification: what these fields of a lesson hold.
+  """
+
+  solve: str
+  lesson: str = ''
+  final_answer: str = 'the answer alone'
+  verification: str = 'how the answer was checked'
+
+
+_SOLVE = (
   'Solve the problem. Reason step by step, one calculation a line. End with a '
   'line of its own in exactly this form:\n{closing}'
 )
+FORMS = {
+  'value': Form(_SOLVE),
+  'choice': Form(
+    'Answer the question. Reason step by step, one thought a line. End with a '
+    'line of its own in exactly this form, with the letter of your choice:\n'
+    '{closing}',
+    'The problem ends in four choices, one a line, that begin with (A), (B), '
+    '(C) and (D); exactly one is right.',
+    'the letter alone',
+  ),
+  'code': Form(
+    'Write Python that does what is asked. Say in short lines what you do, '
+    'then end with all of the code in one block:\n{closing}',
+    'The problem names the Python function to write and its arguments, and '
+    'shows two calls with what they return. "steps" say how it is done, '
+    'without code.',
+    'the whole Python code, without a fence',
+    'at least four assertions, one a line, that call the function: assert '
+    'f(2) == 4. They fail for a function that always returns the same, and '
+    'nothing but assertions and imports is in them',
+  ),
+  'open': Form(
+    'Do what is asked. Write the answer only: complete, and no longer than '
+    'needed.',
+    'The problem can be answered from general knowledge or from what it '
+    'contains. "steps" say what the answer has to cover.',
+    'the whole answer, as it should be written',
+  ),
+}
 
 
 def lesson(
@@ -89,10 +144,12 @@ def lesson(
   *,
   domain: str,
   kind: str,
+  form: str,
   difficulty: str,
   strategies: Sequence[str],
   stage: int,
   variant: int,
+  persona: str,
   level: Level,
 ) -> tuple[str, str]:
   """System and user message that ask for one lesson.
@@ -100,9 +157,11 @@ def lesson(
   Args:
     domain: one line, what the student is learning.
     kind: 'stage', 'remedial', 'bridging' or 'rehearsal'.
+    form: of FORMS.
     difficulty: of records.DIFFICULTIES.
     strategies: of STRATEGIES, those that are on.
     variant: tells apart the items of one seed, and chooses their setting.
+    persona: who writes, '' if it does not matter.
     level: the student's, on this unit; only a remedial request shows what
       went wrong.
   """
@@ -110,14 +169,15 @@ def lesson(
   system = (
     f'You write lessons for a small language model that is learning {domain}. '
     'It imitates what it reads, so every line must be correct and must be '
-    'needed.' + (f'\nFor every lesson:\n{rules}' if rules else '')
-  )
+    'needed.' + (f' Write as {persona} would.' if persona else '')
+    + (f'\nFor every lesson:\n{rules}' if rules else '')
+  )  # fmt: skip
   prerequisites = ', '.join(module.prerequisites) or 'nothing'
   setting = _SETTINGS[variant % len(_SETTINGS)]
   parts = [
     f'Unit: {module.name} ({module.description}). It stands on: '
     f'{prerequisites}.',
-    _KIND[kind],
+    ' '.join(filter(None, (_KIND[kind], FORMS[form].lesson))),
     f'Difficulty: {difficulty}. Setting: {setting}. Variant {variant + 1}.',
   ]
   if level.score is not None:
@@ -137,9 +197,16 @@ def lesson(
     'Answer with one JSON object and nothing else, with all of these keys. '
     f'"module" is "{module.name}", "stage_id" is {stage}, "difficulty_tag" is '
     f'"{difficulty}", each flag says whether you did so:',
-    json.dumps(_EXAMPLE, indent=1),
+    json.dumps(_example(FORMS[form]), indent=1),
   ]
   return system, '\n\n'.join(parts)
+
+
+def _example(form: Form) -> dict[str, Any]:
+  solution = _EXAMPLE['solution'] | {
+    'final_answer': form.final_answer, 'verification': form.verification
+  }  # fmt: skip
+  return _EXAMPLE | {'solution': solution}
 
 
 def _clip(text: str, limit: int = 300) -> str:

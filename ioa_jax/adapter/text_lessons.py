@@ -74,6 +74,7 @@ class TextAdapter:
   Args:
     description: one line, what the student is learning.
     strategies: of `prompts.STRATEGIES`, those that are on.
+    personas: who writes, in turn; () is nobody in particular.
     confirm_samples: solutions by which a lesson's answer is confirmed.
     near_duplicate: similarity of problems from which one is left out.
     row_length: tokens of a training row; a lesson takes one at most.
@@ -90,6 +91,7 @@ class TextAdapter:
     max_tokens: int,
     temperature: float,
     strategies: Sequence[str],
+    personas: Sequence[str],
     confirm_samples: int,
     seeds_per_module: int,
     per_seed: Mapping[str, int],
@@ -111,6 +113,7 @@ class TextAdapter:
     self._max_tokens = max_tokens
     self._temperature = temperature
     self._strategies = tuple(strategies)
+    self._personas = tuple(personas) or ('',)
     self.confirm_samples = confirm_samples
     self._seeds_per_module = seeds_per_module
     self._per_seed = dict(per_seed)
@@ -128,7 +131,9 @@ class TextAdapter:
     """`sample` None is greedy, else one of several tries."""
     return Request(
       model=self._teacher, prompt=problem,
-      system=prompts.SOLVE.format(closing=self._grader.closing('...')),
+      system=prompts.FORMS[self._grader.form].solve.format(
+        closing=self._grader.closing('...')
+      ),
       temperature=0.0 if sample is None else self._temperature,
       top_k=0, top_p=1.0, max_tokens=self._max_tokens,
       sample_index=sample or 0,
@@ -157,10 +162,12 @@ class TextAdapter:
         else DIFFICULTIES[index * len(DIFFICULTIES) // each]
       )  # fmt: skip
       for place, seed in enumerate(seeds):
+        variant = index * len(seeds) + place
         system, user = prompts.lesson(
           unit, seed, domain=self._description, kind=kind,
-          difficulty=difficulty, strategies=self._strategies, stage=stage,
-          variant=index * len(seeds) + place, level=level,
+          form=self._grader.form, difficulty=difficulty,
+          strategies=self._strategies, stage=stage, variant=variant,
+          persona=self._personas[variant % len(self._personas)], level=level,
         )  # fmt: skip
         request = Request(
           model=self._teacher, prompt=user, system=system,
@@ -197,15 +204,17 @@ class TextAdapter:
     lessons = []
     for index, lesson in enumerate(drafts):
       mine = solved[index * len(tries) : (index + 1) * len(tries)]
-      final = lesson.solution['final_answer']
+      key = self._key(lesson)
       agreed = sum(
-        c.finish_reason == 'stop' and self._grader.is_correct(c.text, final)
+        c.finish_reason == 'stop' and self._grader.is_correct(c.text, key)
         for c in mine
       )
       if 2 * agreed <= len(tries):
         rejected['unconfirmed'] += 1
         continue
       confirmed = f'{agreed} of {len(tries)} independent solutions agree'
+      if self._grader.form == 'code':
+        confirmed += f' with tests that trivial functions fail:\n{key}'
       lessons.append(
         dataclasses.replace(
           lesson, solution=lesson.solution | {'verification': confirmed}
@@ -240,8 +249,11 @@ class TextAdapter:
       return None, 'off_stage'
     lesson = self._lesson(item, draft)
     # Read as a student's answer will be: the last line is not all of it.
-    if not states(self._grader, lesson.completion, draft.solution.final_answer):
+    key = self._key(lesson)
+    if not states(self._grader, lesson.completion, key):
       return None, 'no_answer'
+    if not self._grader.proves(key):
+      return None, 'proves_nothing'
     written = lesson.problem + lesson.completion
     if any(control in written for control in self._codec.control_texts):
       return None, 'control_token'
@@ -252,19 +264,23 @@ class TextAdapter:
       return None, 'too_long'
     return lesson, ''
 
+  def _key(self, lesson: Lesson) -> str:
+    solution = lesson.solution
+    return self._grader.key(solution['final_answer'], solution['verification'])
+
   def _lesson(self, item: Item, draft: Draft) -> Lesson:
+    """`verification` is the teacher's claim until it is confirmed."""
     solution = draft.solution
-    closing = self._grader.closing(solution.final_answer)
     return Lesson(
       module=item.module.name,
       prereq=tuple(draft.prereq),
       difficulty_tag=draft.difficulty_tag,
       problem=draft.problem,
-      completion='\n'.join([*solution.steps, closing]),
+      completion=self._grader.completion(solution.steps, solution.final_answer),
       solution={
         'steps': list(solution.steps),
         'final_answer': solution.final_answer,
-        'verification': '',
+        'verification': solution.verification,
       },
       adapter_flags=draft.adapter_flags.model_dump(),
       metadata=item.lineage(),

@@ -25,6 +25,6 @@ class Domain(Protocol):
     """At most `count` examples of a module; none is a probe."""
     ...
 
-  def is_correct(self, completion: str, answer: str) -> bool:
-    """The verdict on a completion, however it got to its answer."""
+  def score(self, completion: str, answer: str) -> float:
+    """In [0, 1], however the completion got to its answer."""
     ...

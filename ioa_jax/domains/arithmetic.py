@@ -451,6 +451,11 @@ def is_correct(completion: str, answer: str) -> bool:
   return final_answer(completion) == answer
 
 
+def score(completion: str, answer: str) -> float:
+  """See `Domain`: right or wrong."""
+  return float(is_correct(completion, answer))
+
+
 _CALL = re.compile(
   r'(?:(\d+)([+|-])(\d+)=(\d+)|(\d+)\*(\d+)\+(\d+)=(\d+)|=\d+(?:R\d+)?)'
 )

@@ -29,6 +29,10 @@ from ioa_jax.records import KnowledgeModule, Probe, Seed
 
 COLUMNS = ('problem', 'solution', 'answer', 'module')
 _VALIDATION_SHARE = 0.2  # METHOD §1.
+_UNTAGGED = (
+  ' If the seeds have no tags, scripts/map_seeds.py has the teacher propose '
+  'modules from domain.description and sort the seeds into them.'
+)
 
 
 class TextDomain:
@@ -58,9 +62,12 @@ class TextDomain:
     self._grader = grader
     for column in ('module', 'problem', 'solution'):
       if not columns[column]:
-        raise DomainError(f'domain.columns.{column} is empty; name a column.')
+        raise DomainError(
+          f'domain.columns.{column} is empty; name a column.'
+          + (_UNTAGGED if column == 'module' else '')
+        )
     items = _distinct(_read_seeds(rows, columns, grader))
-    tags = Counter(item.module for item, _ in items)
+    tags = Counter(item.module for item in items)
     self.MODULES = (
       tuple(KnowledgeModule(name, name, (), 0) for name in tags)
       if taxonomy is None
@@ -79,8 +86,8 @@ class TextDomain:
       'gate': {}, 'held_out': {}
     }  # fmt: skip
     for name in names:
-      mine = [(s, solution) for s, solution in items if s.module == name]
-      mine.sort(key=lambda pair: _digest(pair[0].problem))
+      mine = [s for s in items if s.module == name]
+      mine.sort(key=lambda s: _digest(s.problem))
       parts = _split(mine)
       for split in ('gate', 'held_out'):
         chosen = parts[split][:max_probes]
@@ -92,10 +99,10 @@ class TextDomain:
           )
         self._probes[split][name] = tuple(
           Probe(f'{split}/{name}/{_digest(s.problem)[:8]}', name, s.problem,
-                solution, s.answer)
-          for s, solution in chosen
+                s.solution, s.answer)
+          for s in chosen
         )  # fmt: skip
-      self._seeds[name] = tuple(s for s, _ in parts['train'])
+      self._seeds[name] = tuple(parts['train'])
 
   def probes(self, split: str, answer_format: str) -> tuple[Probe, ...]:
     """See `Domain`; there is one format of answers."""
@@ -106,27 +113,57 @@ class TextDomain:
   def seeds(self, module: str, count: int) -> tuple[Seed, ...]:
     return self._seeds[module][:count]
 
-  def is_correct(self, completion: str, answer: str) -> bool:
-    return self._grader.is_correct(completion, answer)
+  def score(self, completion: str, answer: str) -> float:
+    return self._grader.score(completion, answer)
 
 
 class Grader(Protocol):
-  """How a final answer is found in a text, and compared."""
+  """How a final answer is found in a text, and compared.
+
+  Attributes:
+    form: of `adapter.prompts.FORMS`, how such answers are asked for.
+  """
+
+  form: str
 
   def find(self, text: str) -> str | None:
     """The final answer that a text states, or None."""
     ...
 
-  def is_correct(self, completion: str, answer: str) -> bool:
-    """Whether what a text states equals `answer`.
+  def fits(self, answer: str) -> bool:
+    """Whether it is an answer of this kind; runs nothing of it."""
+    ...
+
+  def score(self, completion: str, answer: str) -> float:
+    """How right a completion is, in [0, 1]; of a probe.
 
     Raises:
       ValueError: if `answer` is none of this kind.
     """
     ...
 
+  def is_correct(self, completion: str, answer: str) -> bool:
+    """Whether what a text states agrees with `answer`; of a lesson.
+
+    Raises:
+      ValueError: if `answer` is none of this kind.
+    """
+    ...
+
+  def key(self, final_answer: str, verification: str) -> str:
+    """What solutions of a lesson are compared with."""
+    ...
+
+  def proves(self, key: str) -> bool:
+    """Whether agreeing with `key` takes knowing something."""
+    ...
+
   def closing(self, answer: str) -> str:
-    """The last line of a lesson, from which `find` reads `answer`."""
+    """The end of a lesson, from which its answer is read."""
+    ...
+
+  def completion(self, steps: Sequence[str], answer: str) -> str:
+    """What a student learns to write."""
     ...
 
 
@@ -153,16 +190,15 @@ def _digest(text: str) -> str:
   return hashlib.sha256(' '.join(text.split()).encode()).hexdigest()
 
 
-def _distinct(items) -> list[tuple[Seed, str]]:
+def _distinct(items: Iterable[Seed]) -> list[Seed]:
   """The first of equal problems, so that none is in two splits."""
-  found: dict[str, tuple[Seed, str]] = {}
-  for seed, solution in items:
-    found.setdefault(_digest(seed.problem), (seed, solution))
+  found: dict[str, Seed] = {}
+  for seed in items:
+    found.setdefault(_digest(seed.problem), seed)
   return list(found.values())
 
 
-def _read_seeds(rows, columns, grader) -> Iterator[tuple[Seed, str]]:
-  """Yields seeds with their worked solutions."""
+def _read_seeds(rows, columns, grader) -> Iterator[Seed]:
   for where, row in rows:
     value = {}
     for column in COLUMNS:
@@ -172,7 +208,7 @@ def _read_seeds(rows, columns, grader) -> Iterator[tuple[Seed, str]]:
         raise DomainError(
           f'{where}: column {name!r} is missing or no text; there is '
           f'{sorted(map(str, row))}. domain.columns.{column} names the one to '
-          'read.'
+          'read.' + (_UNTAGGED if column == 'module' else '')
         )
       value[column] = got.strip()
     answer = value['answer'] or grader.find(value['solution'])
@@ -181,8 +217,8 @@ def _read_seeds(rows, columns, grader) -> Iterator[tuple[Seed, str]]:
         f'{where}: domain.grader finds no final answer in the solution. Name '
         'its column in domain.columns.answer.'
       )
-    if not states(grader, grader.closing(answer), answer):
+    if not grader.fits(answer):
       raise DomainError(
         f'{where}: {answer!r} is not an answer that domain.grader can compare.'
       )
-    yield Seed(value['module'], value['problem'], answer), value['solution']
+    yield Seed(value['module'], value['problem'], answer, value['solution'])

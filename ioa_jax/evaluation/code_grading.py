@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Sequence
 import json
 import re
@@ -80,6 +81,37 @@ def tested_functions(tests: str, reference: str) -> tuple[list[str], str]:
     and node.func.id in defined
   ]
   return list(dict.fromkeys(called)), '\n'.join(imports)
+
+
+def called_functions(tests: str) -> list[str]:
+  """What tests without a reference solution call of the candidate.
+
+  [] unless they are Python made of assertions and imports only. A name that
+  shadows a builtin is meant only where nothing else is called.
+  """
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      tree = ast.parse(tests)
+  except (SyntaxError, ValueError, RecursionError, MemoryError):
+    return []
+  allowed = (ast.Assert, ast.Import, ast.ImportFrom)
+  if not all(isinstance(node, allowed) for node in tree.body):
+    return []
+  imported = {
+    alias.asname or alias.name
+    for node in tree.body if not isinstance(node, ast.Assert)
+    for alias in node.names
+  }  # fmt: skip
+  called = [
+    node.func.id
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Call)
+    and isinstance(node.func, ast.Name)
+    and node.func.id not in imported
+  ]
+  own = [name for name in called if not hasattr(builtins, name)]
+  return list(dict.fromkeys(own or called))
 
 
 def _verdict(result: sandbox_lib.TestResult, source: str) -> graders.Verdict:

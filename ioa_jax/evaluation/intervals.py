@@ -10,11 +10,13 @@ import numpy as np
 _Z95 = 1.959963984540054
 
 
-def wilson(correct: int, n: int) -> tuple[float, float]:
+def wilson(correct: float, n: int) -> tuple[float, float]:
   """The 95 % Wilson score interval of a proportion.
 
   Unlike the normal interval it stays in [0, 1] and has width at 0 of n and n of
-  n, which is where a gate decides. Wilson (1927), JASA 22:209.
+  n, which is where a gate decides. Wilson (1927), JASA 22:209. Of scores
+  between 0 and 1 it is wider than need be: none of a mean p varies more than
+  a yes or no does.
 
   Raises:
     ValueError: without any probe: an interval of nothing is not [0, 1].

@@ -11,29 +11,34 @@ from ioa_jax.records import Probe, Score
 def score(
   probes: Sequence[Probe],
   completions: Sequence[str],
-  is_correct: Callable[[str, str], bool],
+  grade: Callable[[str, str], float],
 ) -> tuple[dict[str, Score], dict[str, list[dict[str, str]]]]:
   """Scores of each module, and what was answered wrongly.
 
   Args:
-    is_correct: takes a completion and the reference answer.
+    grade: takes a completion and the reference answer, gives [0, 1].
 
   Returns:
-    Module to Score, in the order of the probes; module to wrong answers as
-    `{prompt, answer, student}`.
+    Module to Score, in the order of the probes; module to what was not wholly
+    right as `{prompt, answer, student}`, the worst first.
   """
-  correct: dict[str, int] = {}
+  correct: dict[str, float] = {}
   asked: dict[str, int] = {}
-  wrong: dict[str, list[dict[str, str]]] = {}
+  wrong: dict[str, list[tuple[float, dict[str, str]]]] = {}
   for probe, completion in zip(probes, completions, strict=True):
-    right = is_correct(completion, probe.answer)
+    right = grade(completion, probe.answer)
     asked[probe.module] = asked.get(probe.module, 0) + 1
     correct[probe.module] = correct.get(probe.module, 0) + right
-    if not right:
-      wrong.setdefault(probe.module, []).append({
+    if right < 1:
+      answered = {
         'prompt': probe.prompt, 'answer': probe.answer, 'student': completion
-      })  # fmt: skip
-  return {k: Score(correct[k], n) for k, n in asked.items()}, wrong
+      }  # fmt: skip
+      wrong.setdefault(probe.module, []).append((right, answered))
+  worst_first = {
+    k: [answered for _, answered in sorted(v, key=lambda pair: pair[0])]
+    for k, v in wrong.items()
+  }
+  return {k: Score(correct[k], n) for k, n in asked.items()}, worst_first
 
 
 def mean_score(scores: Mapping[str, Score]) -> float:

@@ -24,15 +24,14 @@ knowledge, as a teacher would plan a course: {description}.
 
 Each unit is something that one exercise can test on its own. Name it \
 "category/unit", in lower case with underscores. List as prerequisites only \
-units of your own list that a learner must master first; no circles. \
-"difficulty" is 1 (first lessons) to 5 (last).
+units of your own list that a learner must master first; no circles.
 
 Exercises of the domain:
 {examples}
 
 Answer with one JSON object and nothing else:
-{{"units": [{{"name": "...", "description": "...", "prerequisites": ["..."], \
-"difficulty": 1}}]}}"""
+{{"units": [{{"name": "...", "description": "...", \
+"prerequisites": ["..."]}}]}}"""
 
 _SORT = """Which unit does the exercise belong to? Choose the one whose \
 knowledge it tests most; if none fits, answer "{none}".
@@ -50,7 +49,6 @@ class _Unit(structured.Strict):
   name: str
   description: str
   prerequisites: list[str]
-  difficulty: int
 
 
 class Proposal(structured.Strict):

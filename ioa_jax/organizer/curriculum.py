@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -82,6 +82,14 @@ def organise(
     )
   timed.append(_stage(targets, 'consolidate', named, total_steps, 0))
   return _curriculum(timed, known, checks, tau_zpd, zpd, total_steps)
+
+
+def request_kind(curriculum: Mapping[str, Any], stage: int) -> str:
+  """'bridging' where the step up from the stage before is too high."""
+  checks = curriculum['zpd']['checks']
+  if 0 < stage <= len(checks) and not checks[stage - 1]['holds']:
+    return 'bridging'
+  return 'stage'
 
 
 def _curriculum(stages, rehearsed, checks, tau_zpd, zpd, total_steps):

@@ -41,7 +41,7 @@ class Loose:
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-  """`{"correct": int, "n": int}` with 0 <= correct <= n."""
+  """`{"correct": number, "n": int}` with 0 <= correct <= n."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _check(value, shape, where, path):
     if value not in shape.values:
       wanted = 'one of ' + ', '.join(shape.values)
   elif isinstance(shape, Counts):
-    _check(value, {'correct': int, 'n': int}, where, path)
+    _check(value, {'correct': float, 'n': int}, where, path)
     if not 0 <= value['correct'] <= value['n']:
       wanted = '0 <= correct <= n'
   elif isinstance(shape, Interval):

@@ -14,6 +14,7 @@ from typing import Any
 
 import pydantic
 
+from ioa_jax.teachers import structured
 from ioa_jax.teachers.requests import Completion, Price, Request
 
 # Families that refuse sampling parameters, and those of them without a system
@@ -226,7 +227,7 @@ def completion(
   reasoning, text = split_reasoning(choice.message.content or '')
   apart = choice.message.reasoning_content or choice.message.reasoning or ''
   reasoning = '\n'.join(r for r in (apart, reasoning) if r)
-  finish, why = choice.finish_reason or 'stop', ''
+  finish, why, mended_from = choice.finish_reason or 'stop', '', ''
   if choice.message.refusal:
     finish, text = 'refusal', choice.message.refusal
   elif finish == 'stop' and not text.strip():
@@ -236,7 +237,12 @@ def completion(
     try:
       response_model.model_validate_json(text)
     except pydantic.ValidationError as e:
-      finish, why = 'schema', _first_error(e)
+      # Mending is free, and asking again is not.
+      mended = structured.parse(text, response_model)
+      if mended is None:
+        finish, why = 'schema', _first_error(e)
+      else:
+        mended_from, text = text, mended.model_dump_json()
   usage = reply.usage or _Usage(
     prompt_tokens=worst_prompt_tokens, completion_tokens=max_tokens
   )
@@ -246,7 +252,7 @@ def completion(
     prompt_tokens=usage.prompt_tokens,
     completion_tokens=usage.completion_tokens,
     reasoning=reasoning,
-    discarded='' if finish == 'stop' else text,
+    discarded=mended_from if finish == 'stop' else text,
     price_usd=price.usd(usage.prompt_tokens, usage.completion_tokens),
     response_id=reply.id or '',
   )

@@ -93,7 +93,8 @@ class Completion:
     prompt_tokens, completion_tokens: of the one call behind this answer,
       reasoning included.
     reasoning: what a reasoning model thought, apart from the answer.
-    discarded: text that is not an answer (cut, filtered, not fitting).
+    discarded: text that is not an answer (cut, filtered, not fitting), or what
+      the server wrote where `text` had to be mended to be JSON.
     price_usd: of that one call.
     response_id: the server's name for it.
   """

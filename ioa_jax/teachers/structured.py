@@ -21,7 +21,7 @@ class Strict(pydantic.BaseModel):
   model_config = pydantic.ConfigDict(extra='forbid')
 
 
-_Model = TypeVar('_Model', bound=Strict)
+_Model = TypeVar('_Model', bound=pydantic.BaseModel)
 
 
 def read(completion: Completion, model: type[_Model]) -> _Model | None:
@@ -33,7 +33,13 @@ def read(completion: Completion, model: type[_Model]) -> _Model | None:
   reason = completion.finish_reason
   if reason not in ('stop', 'schema'):
     return None
-  text = completion.text if reason == 'stop' else completion.discarded
+  return parse(
+    completion.text if reason == 'stop' else completion.discarded, model
+  )
+
+
+def parse(text: str, model: type[_Model]) -> _Model | None:
+  """The value of a text that is JSON, or nearly, and fits `model`; or None."""
   for load in (json.loads, json_repair.loads):
     try:
       value = model.model_validate(load(text))

@@ -105,7 +105,7 @@ def right_answers(
   )  # fmt: skip
   end_C = count_C - stopped_C
   right_C = ends_in(token_CxT, end_C, bank.answer_KxNxCxA[m, n], bank.marker)
-  return jnp.sum(right_C & (length_C > 0)).astype(jnp.int32)
+  return jnp.sum(right_C & (length_C > 0)).astype(jnp.float32)
 
 
 def ends_in(

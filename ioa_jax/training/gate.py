@@ -65,7 +65,8 @@ class GateState:
       first lessons of a stage; no step moves the student meanwhile.
     needs_scores: waiting for the host to grade this round's probes.
     stopped: a stall ended the run.
-    correct_K, probed_K: the latest probing round of each module.
+    correct_K, probed_K: the latest probing round of each module: sum of the
+      probes' scores (float32; counts up to 2**24 are exact), and how many.
     passed_K: modules that were mastered at some time.
     reopened_K: of these, those that fell since and are taught beside the stage.
     alarms_K: how often each was re-opened.
@@ -103,7 +104,7 @@ def init(
     needs_data=no(),
     needs_scores=no(),
     stopped=no(),
-    correct_K=jnp.array(correct_K, jnp.int32),
+    correct_K=jnp.array(correct_K, jnp.float32),
     probed_K=jnp.array(probed_K, jnp.int32),
     passed_K=no(num_modules),
     reopened_K=no(num_modules),

@@ -63,7 +63,7 @@ def window_events(
         'decision': gate_lib.DECISIONS[int(metrics['decision'][t])],
         'scores': {
           name: {
-            'correct': int(metrics['correct_K'][t, k]),
+            'correct': float(metrics['correct_K'][t, k]),
             'n': int(metrics['probed_K'][t, k]),
           }
           for k, name in enumerate(module_names)

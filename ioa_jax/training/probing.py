@@ -94,7 +94,8 @@ def probe_modules(
   compiled program.
 
   Returns:
-    correct_K and probed_K, int32; both 0 for modules that were not asked.
+    correct_K (float32, as `gate.decide` takes it) and probed_K (int32); both 0
+    for modules that were not asked.
   """
   decodes = isinstance(bank, decoded_probes.DecodedBank)
   count = decoded_probes.right_answers if decodes else right_answers
@@ -119,9 +120,9 @@ def probe_modules(
     return i, n, correct_K, probed_K
 
   zero = jnp.int32(0)
-  zero_K = jnp.zeros(k, jnp.int32)
+  start = (zero, zero, jnp.zeros(k, jnp.float32), jnp.zeros(k, jnp.int32))
   _, _, correct_K, probed_K = jax.lax.while_loop(
-    lambda carry: carry[0] < jnp.sum(ask_K), one, (zero, zero, zero_K, zero_K)
+    lambda carry: carry[0] < jnp.sum(ask_K), one, start
   )
   return correct_K, probed_K
 
@@ -148,4 +149,4 @@ def right_answers(
   slot_P = jnp.arange(bank.num_probes)
   first = jnp.where(n > 0, bank.seen_KxN[m, n - 1], 0)
   here_P = (slot_P >= first) & (slot_P < bank.seen_KxN[m, n])
-  return jnp.sum((wrong_P == 0) & here_P).astype(jnp.int32)
+  return jnp.sum((wrong_P == 0) & here_P).astype(jnp.float32)

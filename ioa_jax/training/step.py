@@ -247,7 +247,7 @@ def train_step(program: Program, state: TrainState, inputs: Inputs):
   stage, round = state.gate.stage, state.gate.round
   no_probe = {
     'decision': jnp.int32(gate_lib.NO_PROBE),
-    'correct_K': jnp.zeros(k, jnp.int32),
+    'correct_K': jnp.zeros(k, jnp.float32),
     'probed_K': jnp.zeros(k, jnp.int32),
     'reopened_K': jnp.zeros(k, bool),
   }
