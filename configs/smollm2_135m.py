@@ -37,11 +37,16 @@ def get_config() -> ml_collections.ConfigDict:
   config.domain.columns.solution = 'solution'
   # '' reads it from the solution.
   config.domain.columns.answer = ''
-  # 'number', 'maths' (in \boxed{}), 'choice' (A to D) or 'last_line'.
+  # 'number', 'maths' (in \boxed{}), 'choice' (A to D), 'code' (the answer is
+  # tests), 'rouge_l' (open answers) or 'last_line'.
   config.domain.grader = 'number'
   # Of a module, in each of the gate's and the held-out part.
   config.domain.min_probes = 8
   config.domain.max_probes = 16
+  # Benchmarks that no lesson may overlap with, as scripts/evaluate.py names
+  # them, and the folder of their files ('' reads the hub).
+  config.domain.benchmarks = ()
+  config.domain.benchmark_dir = ''
 
   config.teacher = ml_collections.ConfigDict()
   # 'openai' (any compatible server), 'local' (a model directory) or 'replay'

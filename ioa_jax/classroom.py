@@ -13,7 +13,7 @@ import jax
 import ml_collections
 import pydantic
 
-from ioa_jax.adapter import Level
+from ioa_jax.adapter import Level, measures
 from ioa_jax.baselines import methods
 from ioa_jax.evaluation import scoring
 from ioa_jax.models import decoder
@@ -57,6 +57,11 @@ class Classroom:
     self.mesh = mesh
     self.display = display
     self.ledger = Ledger(directory.path / 'ledger.sqlite')
+    self._common_words = measures.common_words(
+      seed
+      for name in self.names
+      for seed in self.domain.seeds(name, config.adapter.seeds_per_module)
+    )
     self.cached = 0
     self.logged = 0
     self.lessons: list[Lesson] = []
@@ -167,6 +172,12 @@ class Classroom:
       'kind': wanted[-1][1], 'modules': [m for m, _ in wanted],
       'lessons': len(lessons), 'rejected': dict(rejected),
       'teacher_tokens': self.ledger.totals()['completion_tokens'] - before,
+      'measures': {
+        'seeds': measures.of_seeds(
+          dict.fromkeys(item.seed for item in items), self._common_words
+        ),
+        'lessons': measures.of_lessons(lessons, self._common_words),
+      },
     }])  # fmt: skip
     taught = {lesson.module for lesson in lessons}
     for name, kind in wanted:

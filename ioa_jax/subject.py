@@ -14,7 +14,7 @@ from ioa_jax.adapter import Adapter, arithmetic_lessons, text_lessons
 from ioa_jax.baselines import methods
 from ioa_jax.domains import Domain, arithmetic, text
 from ioa_jax.domains import tokenizer as tokenizer_lib
-from ioa_jax.evaluation import final_answers
+from ioa_jax.evaluation import benchmarks, final_answers
 from ioa_jax.models import hub, loading, vocabulary
 from ioa_jax.models.lora import LoraSpec
 from ioa_jax.models.vocabulary import Codec
@@ -126,6 +126,11 @@ def _text(config, mesh) -> Subject:
     columns=c.columns, grader=grader, min_probes=c.min_probes,
     max_probes=c.max_probes,
   )  # fmt: skip
+  benchmark_dir = pathlib.Path(c.benchmark_dir) if c.benchmark_dir else None
+  tasks = {
+    name: [i.task for i in benchmarks.get(name).load(benchmark_dir)[0]]
+    for name in c.benchmarks
+  }
   teacher, teacher_params, budget, price = open_teacher(config, mesh)
   adapter = text_lessons.TextAdapter(
     domain, grader, codec,
@@ -140,6 +145,7 @@ def _text(config, mesh) -> Subject:
     per_seed=_per_seed(config.adapter),
     row_length=config.train.row_length,
     near_duplicate=config.adapter.near_duplicate,
+    benchmarks=tasks,
   )  # fmt: skip
   return Subject(
     c.name, domain, adapter, teacher, teacher_params, student, codec, budget,

@@ -7,7 +7,8 @@ DATA holds one folder per benchmark, in the format it was published in:
 gsm8k/test.jsonl, math/test.jsonl, aime2024/test.jsonl,
 humaneval/HumanEval.jsonl(.gz), mbpp/mbpp.jsonl, livecodebench/test.jsonl,
 dolly/valid1000_full.jsonl, vicuna/question.jsonl (with answer_gpt35.jsonl),
-gpqa/gpqa_diamond.csv.
+gpqa/gpqa_diamond.csv. Without --data_dir the hub is read (gsm8k, math,
+aime2024, humaneval, mbpp, gpqa_diamond), or what is cached of it.
 
 Prompts are zero-shot and fixed. Those of gsm8k, humaneval, mbpp and
 gpqa_diamond are lm-evaluation-harness's; see ioa_jax/evaluation/benchmarks.py.
@@ -30,7 +31,9 @@ _MODEL = flags.DEFINE_string('model', None, 'Directory, preset or hub id.')
 _BENCHMARKS = flags.DEFINE_list(
   'benchmarks', None, 'Names, separated by commas.'
 )
-_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Folder of benchmark files.')
+_DATA_DIR = flags.DEFINE_string(
+  'data_dir', None, 'Folder of benchmark files; without it, the hub is read.'
+)
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir', None, 'Folder of answers and results; made if absent.'
 )
@@ -59,7 +62,7 @@ _CHAT = flags.DEFINE_bool(
   'chat', False, "Put each prompt into the model's chat template."
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of sampling.', lower_bound=0)
-flags.mark_flags_as_required(['model', 'benchmarks', 'data_dir', 'output_dir'])
+flags.mark_flags_as_required(['model', 'benchmarks', 'output_dir'])
 
 
 def main(argv: Sequence[str]) -> None:
@@ -80,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
       f'--samples={_SAMPLES.value} at temperature 0 are {_SAMPLES.value} times '
       'the same answer; set --temperature.'
     )
-  data_dir = pathlib.Path(_DATA_DIR.value)
+  data_dir = pathlib.Path(_DATA_DIR.value) if _DATA_DIR.value else None
   chosen = [benchmarks_lib.get(name) for name in _BENCHMARKS.value]
   # All files are read before the model: a mistake in the last one shows now.
   loaded = {b.name: b.load(data_dir) for b in chosen}

@@ -200,6 +200,17 @@ def test_equals_a_plain_replay_of_the_recorded_outcomes(
   assert list(np.asarray(gate.alarms_K)) == oracle.alarms
 
 
+def test_shares_of_a_score_are_held_to_the_teachers_share():
+  """ROUGE-L: the teacher reaches 0.4 on average, so 0.36 is mastery."""
+  plan = make_plan([{0}], [100], teacher=0.4)
+  state = gate_lib.init(1, jnp.zeros(K), jnp.zeros(K))
+  for total, passes in ((0.35 * P, False), (0.361 * P, True)):
+    correct_K = jnp.zeros(K).at[0].set(total)
+    probed_K = jnp.zeros(K, jnp.int32).at[0].set(P)
+    _, decision = gate_lib.decide(state, plan, correct_K, probed_K)
+    assert (int(decision) == gate_lib.ADVANCE) is passes
+
+
 def test_missing_evidence_is_never_a_pass():
   plan = make_plan([{0, 1}], [100])
   gate = start(plan)

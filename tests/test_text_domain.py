@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ioa_jax.domains import taxonomy, text
-from ioa_jax.evaluation import final_answers
+from ioa_jax.evaluation import final_answers, sandbox
 
 COLUMNS = {
   'module': 'unit', 'problem': 'question', 'solution': 'worked', 'answer': '',
@@ -142,6 +142,77 @@ def test_every_grader_reads_its_own_closing_line(kind, answer, other):
   assert not grader.is_correct(lesson, other)
   assert grader.find(lesson).strip() == answer
   assert not grader.is_correct('', answer)
+
+
+MBPP = 'assert double(2) == 4\nassert double(-1) == -2'
+
+
+@pytest.fixture(scope='module')
+def code():
+  try:
+    return final_answers.Code()
+  except sandbox.SandboxUnavailable as e:
+    pytest.skip(str(e))
+
+
+@pytest.mark.parametrize(
+  ('body', 'right'),
+  [('return 2 * x', 1.0), ('return x + 2', 0.0),
+   ('import os; os._exit(0)', 0.0), ('return', 0.0)],
+)  # fmt: skip
+def test_code_is_right_if_it_passes_its_tests(code, body, right):
+  text = f'It doubles.\n```python\ndef double(x):\n  {body}\n```'
+  assert code.score(text, MBPP) == right
+  assert code.score('I cannot.', MBPP) == 0.0
+
+
+@pytest.mark.parametrize(
+  ('tests', 'fits', 'proves'),
+  [
+    (MBPP, True, True),
+    ('assert double(0) == 0', True, False),  # So is a function of zero.
+    ('assert double(3)', True, False),
+    ('assert double(2) == 4 or True', True, False),
+    ('import math\nassert math.isclose(double(0.75), 1.5)', True, True),
+    ('assert 4 == 4', False, None),
+    ('assert double(2) ==', False, None),
+    ('import os\nos.remove(double(1))', False, None),
+    ('double = lambda x: 4\nassert double(2) == 4', False, None),
+    ('', False, None),
+  ],
+)
+def test_tests_that_prove_nothing_are_told(code, tests, fits, proves):
+  assert code.fits(tests) is fits
+  if fits:
+    assert code.proves(code.key('', tests)) is proves
+  else:
+    with pytest.raises(ValueError, match='no assertion calls'):
+      code.score('x', tests)
+
+
+def test_a_function_that_shadows_a_builtin_is_the_candidates(code):
+  tests = 'assert sum([1, 2]) == 12'
+  assert code.score('```\ndef sum(x):\n  return 12\n```', tests) == 1.0
+
+
+def test_open_answers_have_a_share_of_the_score():
+  grader = final_answers.RougeL()
+  assert grader.score('the cat sat on the mat', 'the cat sat') == (
+    pytest.approx(2 * 0.5 * 1 / 1.5)  # Precision 3/6, recall 3/3.
+  )
+  assert grader.completion(['First, think.'], 'A cat.') == 'A cat.'
+  assert grader.is_correct('the cat sat on the mat', 'the cat sat')
+  assert not grader.is_correct('dogs', 'the cat sat')
+  assert not grader.fits('?!')
+
+
+def test_untagged_seeds_are_sent_to_map_seeds():
+  bare = [(w, {k: v for k, v in r.items() if k != 'unit'})
+          for w, r in rows(50)]  # fmt: skip
+  with pytest.raises(text.DomainError, match=r'is missing.*map_seeds\.py'):
+    make(bare)
+  with pytest.raises(text.DomainError, match=r'is empty.*map_seeds\.py'):
+    make(rows(50), columns=COLUMNS | {'module': ''})
 
 
 def test_records_of_the_domain_are_json():

@@ -7,7 +7,7 @@ import pytest
 
 from ioa_jax.adapter import Level, prompts, text_lessons
 from ioa_jax.domains import text
-from ioa_jax.evaluation import final_answers
+from ioa_jax.evaluation import final_answers, sandbox
 from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Seed
 from ioa_jax.teachers.requests import Completion, schema_text
 from tests import word_problem_teacher
@@ -32,16 +32,17 @@ class Characters:
   answer = prompt
 
 
-def adapter(**changes):
-  grader = final_answers.Number()
-  domain = text.TextDomain(
+def adapter(domain=None, grader=None, **changes):
+  grader = grader or final_answers.Number()
+  domain = domain or text.TextDomain(
     rows(50), None, columns=COLUMNS, grader=grader, min_probes=2, max_probes=9
   )
   settings = dict(
     description='to add', teacher='t', max_tokens=50, temperature=0.7,
     strategies=tuple(prompts.STRATEGIES), confirm_samples=3, seeds_per_module=4,
     per_seed={'stage': 3, 'remedial': 1, 'bridging': 3, 'rehearsal': 1},
-    row_length=200, near_duplicate=0.8, personas=('a clown', 'a judge'),
+    row_length=200, near_duplicate=0.8, benchmarks={},
+    personas=('a clown', 'a judge'),
   )  # fmt: skip
   return text_lessons.TextAdapter(
     domain, grader, Characters(), **(settings | changes)
@@ -128,6 +129,74 @@ def test_a_majority_of_independent_solutions_confirms():
   assert lesson.solution['verification'] == (
     '3 of 3 independent solutions agree'
   )
+
+
+def test_a_code_lesson_needs_tests_that_prove_and_code_that_passes_them():
+  try:
+    grader = final_answers.Code()
+  except sandbox.SandboxUnavailable as e:
+    pytest.skip(str(e))
+  seeds = [
+    (f'f:{n}', {'module': 'a/b', 'problem': f'Write g{n}(x): x times {n + 2}.',
+                'solution': 'code', 'answer': f'assert g{n}(1) == {n + 2}'})
+    for n in range(50)
+  ]  # fmt: skip
+  domain = text.TextDomain(
+    seeds, None, grader=grader, min_probes=2, max_probes=9,
+    columns={k: k for k in text.COLUMNS},
+  )  # fmt: skip
+  tests = 'assert double(2) == 4\nassert double(-3) == -6'
+
+  def lesson(code, tests):
+    return json.dumps(draft(
+      problem='Write double(x): double(2) is 4 and double(-3) is -6.',
+      solution={'steps': ['First, multiply.'], 'final_answer': code,
+                'verification': tests},
+    ))  # fmt: skip
+
+  right = 'def double(x):\n  return 2 * x'
+  fenced = '```python\n{}\n```'.format
+  for code, checks, independent, outcome in (
+    (right, tests, right, {}),
+    (right, fenced(tests), right, {}),
+    (right, tests, 'def double(x):\n  return 4', {'unconfirmed': 1}),
+    ('def double(x):\n  return 4', tests, right, {'no_answer': 1}),
+    (right, 'assert double(0) == 0', right, {'proves_nothing': 1}),
+    (right, 'I ran it.', right, {'no_answer': 1}),
+  ):
+    _, rejected = write(
+      [lesson(code, checks)], [[fenced(independent)]], domain=domain,
+      grader=grader, confirm_samples=1, row_length=2000,
+    )  # fmt: skip
+    assert dict(rejected) == outcome, (code, checks)
+  (kept,) = write(
+    [lesson(right, tests)], [[fenced(right)]], domain=domain, grader=grader,
+    confirm_samples=1, row_length=2000,
+  )[0]  # fmt: skip
+  assert kept.completion == f'First, multiply.\n{fenced(right)}'
+  assert kept.solution['verification'] == (
+    '1 of 1 independent solutions agree with tests that trivial functions '
+    f'fail:\n{tests}'
+  )
+
+
+def test_an_item_of_a_benchmark_is_no_lesson():
+  leak = 'Ben has twelve old books and sells four of them today.'
+  lessons, rejected = write(
+    [json.dumps(draft(problem=f'{leak} How many are left?'))], [[RIGHT] * 3],
+    benchmarks={'gsm8k': [leak]},
+  )  # fmt: skip
+  assert not lessons and rejected == {'contaminated': 1}
+
+
+def test_personas_write_in_turn():
+  items = adapter().plan('a/b', 'stage', stage=0, round=0, level=Level())
+  assert [('clown' in i.request.system, 'judge' in i.request.system)
+          for i in items[:3]] == [(1, 0), (0, 1), (1, 0)]  # fmt: skip
+  (item, *_) = adapter(personas=()).plan(
+    'a/b', 'stage', stage=0, round=0, level=Level()
+  )
+  assert 'Write as' not in item.request.system
 
 
 def test_half_of_the_solutions_is_no_majority():

@@ -77,6 +77,7 @@ class TextAdapter:
     personas: who writes, in turn; () is nobody in particular.
     confirm_samples: solutions by which a lesson's answer is confirmed.
     near_duplicate: similarity of problems from which one is left out.
+    benchmarks: name to texts of its items, which no lesson may contain.
     row_length: tokens of a training row; a lesson takes one at most.
   """
 
@@ -97,6 +98,7 @@ class TextAdapter:
     per_seed: Mapping[str, int],
     row_length: int,
     near_duplicate: float,
+    benchmarks: Mapping[str, Sequence[str]],
   ):
     unknown = sorted(set(strategies) - set(prompts.STRATEGIES))
     if unknown:
@@ -125,6 +127,7 @@ class TextAdapter:
         f'{split} probes': [p.prompt for p in domain.probes(split, '')]
         for split in ('gate', 'held_out')
       }
+      | benchmarks
     )
 
   def _solve(self, problem: str, sample: int | None = None) -> Request:

@@ -6,7 +6,7 @@ half-read benchmark is never scored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import csv
 import gzip
 import io
@@ -96,9 +96,18 @@ def read(
   Raises:
     ValueError: for a malformed, empty or mismatching file.
   """
+  return checked(str(path), _rows(path), columns)
+
+
+def checked(
+  source: str,
+  numbered: Iterable[tuple[int, Any]],
+  columns: Sequence[str | tuple[str, ...]],
+) -> list[tuple[str, Row]]:
+  """Rows with their places, each an object with `columns`; see `read`."""
   rows = []
-  for number, row in _rows(path):
-    where = f'{path}:{number}'
+  for number, row in numbered:
+    where = f'{source}:{number}'
     if not isinstance(row, dict):
       raise ValueError(
         f'{where}: a row must be an object, not {type(row).__name__}.'
@@ -112,7 +121,7 @@ def read(
         )
     rows.append((where, row))
   if not rows:
-    raise ValueError(f'{path}: no rows.')
+    raise ValueError(f'{source}: no rows.')
   return rows
 
 

@@ -1,8 +1,12 @@
 r"""Benchmarks: where their files are, what is asked, how answers are graded.
 
 Prompts are zero-shot, fixed and named (`PROMPTS`); golden files in the tests
-pin their rendering. Where lm-evaluation-harness has the task, the name
-says whose prompt it is: `lm-eval:gsm8k` is that task's with `--num_fewshot=0`.
+pin their rendering. Where lm-evaluation-harness has the task, the name says
+whose prompt it is, and scores compare with that task run with `--num_fewshot=0`
+and without a chat template: gsm8k (its flexible-extract), humaneval, mbpp,
+gpqa_diamond (gpqa_diamond_cot_zeroshot; the order of choices is our own). math
+and aime2024 ask for a box, which no task of the harness does without examples;
+dolly and vicuna are MiniLLM's, livecodebench its authors'.
 """
 
 from __future__ import annotations
@@ -75,11 +79,13 @@ class Item:
     item_id: unique within its benchmark.
     prompt: what the model reads.
     reference: what the grader needs.
+    task: what is asked, without the template: of a leak this is what remains.
   """
 
   item_id: str
   prompt: str
   reference: Mapping[str, Any]
+  task: str
 
 
 class Tools:
@@ -114,6 +120,8 @@ class Benchmark:
   """One benchmark.
 
   Attributes:
+    hub: dataset id, configuration ('' is the only one) and split; None if no
+      dataset on the hub has these items in plain columns.
     files: where its file may be under the data directory, best first.
     columns: what its rows must have; tuples are alternatives.
     metric: 'accuracy' | 'pass@k' | 'rouge_l_stemmed_f'.
@@ -125,6 +133,7 @@ class Benchmark:
   """
 
   name: str
+  hub: tuple[str, str, str] | None
   files: tuple[str, ...]
   columns: tuple[str | tuple[str, ...], ...]
   metric: str
@@ -133,15 +142,22 @@ class Benchmark:
   to_item: Callable[[str, files.Row], Item | None]
   grade: Callable[[Tools, Item, str], tuple[float, str]]
 
-  def load(self, data_dir: pathlib.Path) -> tuple[list[Item], list[str]]:
+  def load(self, data_dir: pathlib.Path | None) -> tuple[list[Item], list[str]]:
     """Every item in the file's order, and the places of rows left out.
+
+    Args:
+      data_dir: where the files are; None reads the hub.
 
     Raises:
       ValueError: one line that names file, line and what is wrong.
     """
-    path = files.find(data_dir, self.files)
+    if data_dir is None:
+      path, rows = self._from_hub()
+    else:
+      path = files.find(data_dir, self.files)
+      rows = files.read(path, self.columns)
     items, left_out = [], []
-    for where, row in files.read(path, self.columns):
+    for where, row in rows:
       item = self.to_item(where, row)
       if item is None:
         left_out.append(where)
@@ -157,6 +173,28 @@ class Benchmark:
         raise ValueError(f'{path}: the item {item.item_id!r} is there twice.')
       seen.add(item.item_id)
     return items, left_out
+
+  def _from_hub(self) -> tuple[str, list[tuple[str, files.Row]]]:
+    """Its rows through `datasets`, from the hub or what is cached of it."""
+    if self.hub is None:
+      raise ValueError(
+        f'{self.name}: no dataset on the hub has its items; put one of '
+        f'{", ".join(self.files)} under --data_dir.'
+      )
+    import datasets  # Takes a second.
+
+    name, config, split = self.hub
+    try:
+      rows = list(datasets.load_dataset(name, config or None, split=split))
+    except Exception as e:  # Hubs, gates and builders fail in many types.
+      reason = (str(e).strip() or repr(e)).splitlines()[0][:200]
+      raise ValueError(
+        f'{self.name}: {name} cannot be read from the hub '
+        f'({type(e).__name__}: {reason}). Log in if it is gated, or give '
+        '--data_dir with a file.'
+      ) from None
+    place = f'{name}[{split}]'
+    return place, files.checked(place, enumerate(rows, 1), self.columns)
 
   def require(self, tools: Tools) -> None:
     """Checks what grading needs, before anything is generated.
@@ -192,7 +230,7 @@ def _gsm8k(where: str, row: files.Row) -> Item:
   except ValueError as e:
     raise ValueError(f'{where}: {e}') from None
   prompt = PROMPTS['lm-eval:gsm8k'].format(question=question)
-  return Item(_number(where), prompt, {'gold': gold})
+  return Item(_number(where), prompt, {'gold': gold}, question)
 
 
 def _boxed(where: str, row: files.Row) -> Item | None:
@@ -205,7 +243,8 @@ def _boxed(where: str, row: files.Row) -> Item | None:
   if not gold:
     return None
   name = str(row.get('unique_id') or row.get('ID') or _number(where))
-  return Item(name, PROMPTS['boxed'].format(problem=problem), {'gold': gold})
+  prompt = PROMPTS['boxed'].format(problem=problem)
+  return Item(name, prompt, {'gold': gold}, problem)
 
 
 def _humaneval(where: str, row: files.Row) -> Item:
@@ -215,6 +254,7 @@ def _humaneval(where: str, row: files.Row) -> Item:
     field.pop('task_id'),
     PROMPTS['lm-eval:humaneval'].format(prompt=field['prompt']),
     field,
+    field['prompt'],
   )
 
 
@@ -233,7 +273,7 @@ def _mbpp(where: str, row: files.Row) -> Item:
   reference = {
     'tests': tests, 'functions': functions, 'setup': f'{imports}\n{setup}'
   }  # fmt: skip
-  return Item(str(row['task_id']), prompt, reference)
+  return Item(str(row['task_id']), prompt, reference, text)
 
 
 def _livecodebench(where: str, row: files.Row) -> Item:
@@ -247,12 +287,13 @@ def _livecodebench(where: str, row: files.Row) -> Item:
     reference |= {'function': name, 'cases': calls}
   else:
     reference['cases'] = [(c['input'], c['output']) for c in cases]
+  question = files.text_field(where, row, 'question_content')
   prompt = PROMPTS['livecodebench'].format(
-    question=files.text_field(where, row, 'question_content'),
+    question=question,
     format=_LCB_FORMAT[kind],
     starter=row.get('starter_code') or '# YOUR CODE HERE',
   )
-  return Item(str(row['question_id']), prompt, reference)
+  return Item(str(row['question_id']), prompt, reference, question)
 
 
 def _instruction(where: str, row: files.Row) -> Item:
@@ -264,13 +305,15 @@ def _instruction(where: str, row: files.Row) -> Item:
     raise ValueError(f'{where}: {name!r} must be a text or a list of texts.')
   template = PROMPTS['minillm:input' if context else 'minillm']
   prompt = template.format(instruction=instruction, input=context)
-  return Item(_number(where), prompt, {'references': references})
+  task = f'{instruction}\n{context}'.strip()
+  return Item(_number(where), prompt, {'references': references}, task)
 
 
 def _vicuna(where: str, row: files.Row) -> Item:
   instruction = files.text_field(where, row, 'text')
   prompt = PROMPTS['minillm'].format(instruction=instruction)
-  return Item(str(row['question_id']), prompt, {'references': ()})
+  name = str(row['question_id'])
+  return Item(name, prompt, {'references': ()}, instruction)
 
 
 _VICUNA_ANSWERS = ('vicuna/reference_answer.jsonl', 'vicuna/answer_gpt35.jsonl')
@@ -308,7 +351,8 @@ def _gpqa(where: str, row: files.Row) -> Item:
     question=question, **dict(zip('ABCD', (choices[i] for i in order)))
   )
   name = str(row.get('Record ID') or _number(where))
-  return Item(name, prompt, {'gold': 'ABCD'[order.index(0)]})
+  gold = 'ABCD'[order.index(0)]
+  return Item(name, prompt, {'gold': gold}, question)
 
 
 def _grade_number(tools, item, completion):
@@ -354,50 +398,54 @@ def _grade_livecodebench(tools, item, completion):
 
 BENCHMARKS = {b.name: b for b in (
   Benchmark(
-    'gsm8k', ('gsm8k/test.jsonl',), ('question', 'answer'), 'accuracy',
+    'gsm8k', ('openai/gsm8k', 'main', 'test'), ('gsm8k/test.jsonl',),
+    ('question', 'answer'), 'accuracy',
     ('Question:',), 512, _gsm8k, _grade_number,
   ),
   Benchmark(
-    'math',
+    'math', ('HuggingFaceH4/MATH-500', '', 'test'),
     ('math/test.jsonl', 'math/math500_test.jsonl', 'math/test.json',
      'math/rllm_math_train.json'),
     (('problem',), ('answer', 'solution')), 'accuracy', ('Problem:',), 1024,
     _boxed, _grade_maths,
   ),
   Benchmark(
-    'aime2024',
+    'aime2024', ('HuggingFaceH4/aime_2024', '', 'train'),
     ('aime2024/test.jsonl', 'aime2024/aime2024.jsonl', 'aime2024/test.csv'),
     (('problem', 'Problem'), ('answer', 'Answer')), 'accuracy', ('Problem:',),
     2048, _boxed, _grade_maths,
   ),
   Benchmark(
-    'humaneval', ('humaneval/HumanEval.jsonl',),
+    'humaneval', ('openai/openai_humaneval', '', 'test'),
+    ('humaneval/HumanEval.jsonl',),
     ('task_id', 'prompt', 'test', 'entry_point'), 'pass@k', (), 512,
     _humaneval, _grade_humaneval,
   ),
   Benchmark(
-    'mbpp', ('mbpp/mbpp_test.jsonl', 'mbpp/mbpp.jsonl',
+    'mbpp', ('google-research-datasets/mbpp', 'full', 'test'),
+    ('mbpp/mbpp_test.jsonl', 'mbpp/mbpp.jsonl',
              'mbpp/sanitized-mbpp.json'),
     ('task_id', ('text', 'prompt'), 'code', 'test_list'), 'pass@k',
     ('[DONE]',), 512, _mbpp, _grade_mbpp,
   ),
   Benchmark(
-    'livecodebench',
+    'livecodebench', None,
     ('livecodebench/test.jsonl', 'livecodebench/test6.jsonl'),
     ('question_id', 'question_content', 'public_test_cases'), 'pass@k', (),
     2048, _livecodebench, _grade_livecodebench,
   ),
   Benchmark(
-    'dolly', ('dolly/valid1000_full.jsonl', 'dolly/valid.jsonl'),
+    'dolly', None, ('dolly/valid1000_full.jsonl', 'dolly/valid.jsonl'),
     ('instruction', ('output', 'response')), 'rouge_l_stemmed_f', (), 512,
     _instruction, _grade_rouge,
   ),
   Benchmark(
-    'vicuna', ('vicuna/question.jsonl',), ('question_id', 'text'),
+    'vicuna', None, ('vicuna/question.jsonl',), ('question_id', 'text'),
     'rouge_l_stemmed_f', (), 512, _vicuna, _grade_rouge,
   ),
   Benchmark(
-    'gpqa_diamond', ('gpqa/gpqa_diamond.csv', 'gpqa/gpqa_diamond.jsonl'),
+    'gpqa_diamond', ('Idavidrein/gpqa', 'gpqa_diamond', 'train'),
+    ('gpqa/gpqa_diamond.csv', 'gpqa/gpqa_diamond.jsonl'),
     ('Question', 'Correct Answer', 'Incorrect Answer 1', 'Incorrect Answer 2',
      'Incorrect Answer 3'), 'accuracy', (), 1024, _gpqa, _grade_choice,
   ),

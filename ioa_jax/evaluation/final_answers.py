@@ -112,7 +112,9 @@ class Code(Exact):
   _STUBS = ('None', '0', 'True', '[]', "''", 'args[0]')
 
   def __init__(self):
-    self._sandbox = sandbox_lib.Sandbox()
+    # Short functions, and many of them: a student's endless loop costs 5 s.
+    limits = sandbox_lib.Limits(wall_seconds=30.0, cpu_seconds=5)
+    self._sandbox = sandbox_lib.Sandbox(limits)
 
   def find(self, text: str) -> str | None:
     """None: tests are in no solution, so they need a column of their own."""

@@ -222,6 +222,49 @@ def rejected(run: Run) -> dict[str, int]:
   return dict(count.most_common())
 
 
+# Measure to (what the strategy is for, unit, whether it is a share).
+_MEASURES = {
+  'steps': ('decompose', 'steps per solution', False),
+  'words': ('plain language', 'words per sentence', False),
+  'rare words': (
+    'plain language',
+    "words outside the seeds' common ones",
+    True,
+  ),
+  'digits': ('cognitive load', 'digits per number of the problem', False),
+  'numbers': ('cognitive load', 'numbers per problem', False),
+  'template': ('one template', 'steps that open with First, Next, ...', True),
+  'analogies': ('concretise', 'texts with the words of an analogy', True),
+}
+
+
+def adaptation(run: Run) -> list[dict[str, Any]]:
+  """What the strategies did: raw seeds beside the lessons made from them.
+
+  Sums over all deliveries, so a seed weighs as often as it was used.
+  """
+  measured = [e['measures'] for e in run.events if e.get('measures')]
+  rows = []
+  for name, (strategy, unit, share) in _MEASURES.items():
+    value = {}
+    for side in ('seeds', 'lessons'):
+      sums = [m[side][name] for m in measured if name in m[side]]
+      n = sum(s['n'] for s in sums)
+      value[side] = sum(s['sum'] for s in sums) / n if n else None
+    if value['lessons'] is not None:
+      rows.append({'strategy': strategy, 'unit': unit, 'share': share, **value})
+  flags = ('concretization', 'decomposition', 'format_template',
+           'simplified_language')  # fmt: skip
+  for flag in flags if rows else ():
+    claimed = [lesson.adapter_flags[flag] for lesson in run.lessons]
+    if claimed:
+      rows.append({
+        'strategy': flag.replace('_', ' '), 'unit': 'lessons flagged so',
+        'share': True, 'seeds': None, 'lessons': sum(claimed) / len(claimed),
+      })  # fmt: skip
+  return rows
+
+
 def lesson_samples(run: Run) -> list[tuple[str, list[Lesson]]]:
   """A few lessons of each module, as different as possible.
 

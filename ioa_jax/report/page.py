@@ -63,6 +63,7 @@ def render(run: read.Run) -> str:
     changes=_changes(run),
     forgetting=_forgetting(run),
     samples=facts.lesson_samples(run),
+    adaptation=facts.adaptation(run),
     costs=_costs(run),
     identity=facts.identity(run),
     config_json=json.dumps(run.config, indent=2, ensure_ascii=False),

@@ -79,6 +79,8 @@ _CURRICULUM = {
   'total_steps': int,
 }
 
+_SUM = {'sum': float, 'n': int}
+
 _EVENTS = {
   'train': {
     'step': int,
@@ -102,6 +104,10 @@ _EVENTS = {
     'lessons': int,
     'rejected': MapOf(int),
     'teacher_tokens': int,
+    # Of lessons and of the seeds that they were written from.
+    'measures': Maybe(
+      {'seeds': MapOf(_SUM), 'lessons': MapOf(_SUM)}, absent=True
+    ),
   },
 }
 
