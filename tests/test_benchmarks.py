@@ -6,6 +6,7 @@ by `UPDATE_GOLDEN=1 pytest tests/test_benchmarks.py`.
 
 import base64
 import csv
+import dataclasses
 import difflib
 import gzip
 import itertools
@@ -417,3 +418,28 @@ def test_mistakes_are_one_line(tmp_path, arguments, message):
   assert done.returncode == 2 and message in done.stderr, done.stderr
   assert 'Traceback' not in done.stderr
   assert not (tmp_path / 'o').exists()
+
+
+def test_the_hub_gives_the_same_items_as_a_file(tmp_path):
+  """A folder stands in for the hub: `datasets` reads both the same way."""
+  rows = [
+    {'question': f'What is {n} + 1?', 'answer': f'Add.\n#### {n + 1}'}
+    for n in range(3)
+  ]
+  path = tmp_path / 'gsm8k' / 'test.jsonl'
+  path.parent.mkdir()
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  stand_in = dataclasses.replace(
+    benchmarks.get('gsm8k'), hub=(str(path.parent), '', 'test')
+  )
+  assert stand_in.load(None) == stand_in.load(tmp_path)
+  assert stand_in.load(None)[0][2].task == 'What is 2 + 1?'
+  # Fields and splits are checked as a file's are.
+  wrong = dataclasses.replace(stand_in, columns=('problem',))
+  with pytest.raises(ValueError, match="no column 'problem'; there is"):
+    wrong.load(None)
+  gone = dataclasses.replace(stand_in, hub=(str(path.parent), '', 'train'))
+  with pytest.raises(ValueError, match='cannot be read from the hub'):
+    gone.load(None)
+  with pytest.raises(ValueError, match='no dataset on the hub has its items'):
+    benchmarks.get('vicuna').load(None)

@@ -107,6 +107,7 @@ def test_a_bad_taxonomy_is_named(tmp_path, content, message):
     ({'worked': 'So it is.'}, 'finds no final answer'),
     ({'unit': 5}, 'domain.columns.module names the one'),
     ({'worked': '#### 1/0'}, "'1/0' is not an answer"),
+    ({'question': 'Add \ud800.'}, "column 'question' holds half a character"),
   ],
 )
 def test_a_bad_seed_is_named(row, message):

@@ -186,6 +186,14 @@ def _split(items: Sequence) -> dict[str, list]:
   }
 
 
+def _is_unicode(text: str) -> bool:
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    return False
+  return True
+
+
 def _digest(text: str) -> str:
   return hashlib.sha256(' '.join(text.split()).encode()).hexdigest()
 
@@ -209,6 +217,11 @@ def _read_seeds(rows, columns, grader) -> Iterator[Seed]:
           f'{where}: column {name!r} is missing or no text; there is '
           f'{sorted(map(str, row))}. domain.columns.{column} names the one to '
           'read.' + (_UNTAGGED if column == 'module' else '')
+        )
+      if not _is_unicode(got):
+        raise DomainError(
+          f'{where}: column {name!r} holds half a character (a lone surrogate '
+          'such as \\ud800); correct the text.'
         )
       value[column] = got.strip()
     answer = value['answer'] or grader.find(value['solution'])

@@ -18,6 +18,7 @@ from ioa_jax.teachers.requests import Completion, Request, schema_text
 
 FEWEST, MOST = 25, 35  # Units that the paper asks for.
 NO_UNIT = 'none'
+_SAMPLE = 200  # Characters of an answer, in an error.
 
 _PROPOSE = """Cut the following domain into {fewest} to {most} units of \
 knowledge, as a teacher would plan a course: {description}.
@@ -114,7 +115,11 @@ def read_units(
   """
   proposal = structured.read(completion, Proposal)
   if proposal is None:
-    raise BadProposal('not JSON of the schema that was asked for')
+    said = _one_line(completion.text or completion.discarded)
+    raise BadProposal(
+      'not JSON of the schema that was asked for '
+      f'({completion.finish_reason}); it said {said[:_SAMPLE]!r}'
+    )
   units: dict[str, tuple[str, Sequence[str]]] = {}
   for unit in proposal.units:
     name = _name(unit.name)
