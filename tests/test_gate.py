@@ -203,7 +203,7 @@ def test_equals_a_plain_replay_of_the_recorded_outcomes(
 def test_shares_of_a_score_are_held_to_the_teachers_share():
   """ROUGE-L: the teacher reaches 0.4 on average, so 0.36 is mastery."""
   plan = make_plan([{0}], [100], teacher=0.4)
-  state = gate_lib.init(1, jnp.zeros(K), jnp.zeros(K))
+  state = gate_lib.init(plan, jnp.zeros(K), jnp.zeros(K))
   for total, passes in ((0.35 * P, False), (0.361 * P, True)):
     correct_K = jnp.zeros(K).at[0].set(total)
     probed_K = jnp.zeros(K, jnp.int32).at[0].set(P)
