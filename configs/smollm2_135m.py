@@ -147,6 +147,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.optimizer.b1 = 0.9
   config.optimizer.b2 = 0.95
   config.optimizer.clip_norm = 1.0
+  config.optimizer.momentum_dtype = 'float32'
 
   config.mesh = ml_collections.ConfigDict()
   config.mesh.data = -1

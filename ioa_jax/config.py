@@ -58,6 +58,7 @@ _RANGES = {
   ),
   'dtype': _DTYPE,
   'export_dtype': _DTYPE,
+  'momentum_dtype': _DTYPE,
   'max_tokens': _COUNT,
   'temperature': (lambda v: v >= 0, '>= 0'),
   'max_usd': (lambda v: v >= 0, '>= 0 (0 sets no limit)'),

@@ -11,6 +11,7 @@ import math
 import re
 
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
@@ -48,6 +49,32 @@ _PARAM_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
   (r'layers/\w+_norm/scale$', ('layers', None)),
   (r'final_norm/scale$', (None,)),
 )
+
+
+def join(
+  coordinator: str | None = None,
+  num_processes: int | None = None,
+  process: int | None = None,
+) -> None:
+  """Joins the processes of a run; before anything asks for a device.
+
+  Args:
+    coordinator: 'host:port' of process 0. None lets JAX find all three in the
+      environment of a TPU pod, SLURM or Open MPI.
+
+  Raises:
+    ValueError: if the others cannot be found.
+  """
+  # On CPU, XLA itself moves nothing between processes.
+  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  try:
+    jax.distributed.initialize(coordinator, num_processes, process)
+  except (RuntimeError, ValueError) as e:
+    raise ValueError(
+      f'the processes of this run cannot be joined ({e}). Outside of a TPU '
+      'pod, SLURM or Open MPI, give each --coordinator=HOST:PORT, '
+      '--num_processes and its own --process.'
+    ) from None
 
 
 def make_mesh(
@@ -91,11 +118,25 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return x
-  whole = [
+  return jax.lax.with_sharding_constraint(x, fitting_spec(mesh, x.shape, axes))
+
+
+def fitting_spec(
+  mesh, shape: tuple[int, ...], axes: tuple[str | None, ...]
+) -> PartitionSpec:
+  """`spec`, with dimensions that the mesh does not divide left whole."""
+  return PartitionSpec(*(
     None if size % _num_shards(mesh, name) else name
-    for size, name in zip(x.shape, spec(axes), strict=True)
-  ]
-  return jax.lax.with_sharding_constraint(x, PartitionSpec(*whole))
+    for size, name in zip(shape, spec(axes), strict=True)
+  ))  # fmt: skip
+
+
+def platform() -> str:
+  """'cpu', 'gpu' or 'tpu': of the mesh in scope, else JAX's default."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return jax.default_backend()
+  return mesh.abstract_device.platform
 
 
 def _num_shards(mesh, name: str | tuple[str, ...] | None) -> int:
@@ -152,6 +193,13 @@ def _named(mesh, path, x, axes) -> NamedSharding:
         'whose axes divide it.'
       )
   return NamedSharding(mesh, spec(axes))
+
+
+def fetch(tree):
+  """Global arrays as whole NumPy arrays; every process of the run must call."""
+  if jax.process_count() == 1:
+    return jax.device_get(tree)
+  return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -116,7 +116,8 @@ class Teaching:
       base=None if self._lora is None else student,
     )  # fmt: skip
     self.state = setup.make_state(
-      trained, tx, diagnosis, self._names, self._plan, self._mesh
+      trained, tx, diagnosis, self._names, self._plan, self._mesh,
+      averages=c.train.average_decay > 0,
     )  # fmt: skip
     self._window = step_lib.Window(
       step_lib.Program(
@@ -161,7 +162,8 @@ class Teaching:
 
   def _params(self) -> decoder.Params:
     """The averaged student, as decoder and sampler take it."""
-    return step_lib.assemble(self.state.average, self.inputs.base, self._lora)
+    trained = step_lib.evaluated(self.state)
+    return step_lib.assemble(trained, self.inputs.base, self._lora)
 
   def resume(self) -> None:
     """Continues from the newest checkpoint, or prepares the first step."""
@@ -334,7 +336,7 @@ class Teaching:
       return None
     return Taught(
       self.state, self._params(),
-      self.state.average if self._lora is not None else None,
+      step_lib.evaluated(self.state) if self._lora is not None else None,
       self._account, self._window.compilations,
     )  # fmt: skip
 

@@ -1,18 +1,21 @@
-r"""Compiles a run's programs for a TPU that is not there, and says if they fit.
+r"""Compiles a run's programs for devices that are not there: do they fit?
 
-  pip install -e '.[tpu]'
+  pip install -e '.[tpu]'        # or '.[cuda12]' for h100
   python scripts/compile_check.py --config=configs/students.py:qwen2.5-3b \
     --topology=v5e:4x4
 
 One JSON object a line for each program: the train step with its gate, and the
-sampler. Sizes are of one chip, as the compiler reports them; the weights are
-never made. A 3B student takes minutes on two cores.
+sampler. Sizes are of one device, as the compiler reports them; the weights are
+never made. `collective_gib_per_step` is what one device exchanges with others
+in an optimizer step (of the sampler: in its prefill and one token). A 3B
+student takes minutes on two cores.
 """
 
 from collections.abc import Sequence
 import json
 import math
 import os
+import pathlib
 import re
 import time
 
@@ -21,7 +24,9 @@ from absl import flags
 from ioa_jax import commandline
 
 _TOPOLOGY = flags.DEFINE_string(
-  'topology', 'v5e:2x4', 'TPU generation and chips, as v5e:4x4 or v4:2x2x1.'
+  'topology',
+  'v5e:2x4',
+  'Generation and chips, as v5e:4x4, v4:2x2x1 or h100:8.',
 )
 _PROGRAMS = flags.DEFINE_list(
   'programs', ['train', 'sampler'], 'Of train and sampler.'
@@ -31,44 +36,62 @@ _ROWS = flags.DEFINE_integer(
 )
 commandline.DEFINE_config()
 
-_HBM_GIB = {'v4': 32, 'v5e': 16, 'v5p': 95, 'v6e': 32}
+# What is free of 80 GB beside the driver and the libraries' own; of TPUs the
+# compiler's limit, a quarter GiB less than is sold.
+_HBM_GIB = {'v4': 31.25, 'v5e': 15.75, 'v5p': 95, 'v6e': 31.25, 'h100': 74}
 _ACCELERATOR = {
   'v4': 'v4-{}', 'v5e': 'v5litepod-{}', 'v5p': 'v5p-{}', 'v6e': 'v6e-{}'
 }  # fmt: skip
+_H100 = pathlib.Path(__file__).parent / 'h100.txtpb'
+_ADVICE = (
+  'Raise --config.train.microbatches (to one row a device), or set '
+  '--config.student.remat=full, --config.train.average_decay=0 (keeps no '
+  'average), --config.student.lora.rank=16 (trains no weight), or take more '
+  'devices on --config.mesh.fsdp.'
+)
 _MODULES, _STAGES = 30, 10  # METHOD §2 proposes 25 to 35 units.
 
 
 def _chips(topology: str) -> tuple[str, int]:
-  match = re.fullmatch(r'(\w+):(\d+(?:x\d+)+)', topology)
-  if not match or match[1] not in _HBM_GIB:
+  match = re.fullmatch(r'(\w+):(\d+(?:x\d+)*)', topology)
+  known = match and match[1] in _HBM_GIB
+  if not known or (match[1] != 'h100' and 'x' not in match[2]):
     raise ValueError(
       f'--topology={topology}: wanted GENERATION:AxB with a generation of '
-      f'{sorted(_HBM_GIB)}, as v5e:2x4.'
+      f'{sorted(_HBM_GIB)}, as v5e:2x4, or h100:8.'
     )
   return match[1], math.prod(map(int, match[2].split('x')))
 
 
 def _mesh(topology, generation, chips, axes):
   """A mesh of devices that only the compiler knows."""
-  cores = 2 * chips if generation in ('v4', 'v5p') else chips
-  os.environ |= {
-    'TPU_SKIP_MDS_QUERY': '1',
-    'TPU_ACCELERATOR_TYPE': _ACCELERATOR[generation].format(cores),
-    'TPU_WORKER_HOSTNAMES': 'localhost',
-  }
+  # The compiler plugin raises its own types.
   from jax.experimental import topologies
 
   from ioa_jax import sharding
 
+  extra = 'cuda12' if generation == 'h100' else 'tpu'
   try:
-    described = topologies.get_topology_desc(
-      platform='tpu', topology_name=topology
-    )
-  except Exception as e:  # The plugin raises its own types.
+    if generation == 'h100':
+      described = topologies.get_topology_desc(
+        'h100', 'cuda', target_config=_H100.read_text(),
+        topology=f'1x1x{chips}',
+      )  # fmt: skip
+    else:
+      cores = 2 * chips if generation in ('v4', 'v5p') else chips
+      os.environ |= {
+        'TPU_SKIP_MDS_QUERY': '1',
+        'TPU_ACCELERATOR_TYPE': _ACCELERATOR[generation].format(cores),
+        'TPU_WORKER_HOSTNAMES': 'localhost',
+        # No device is used, so another process may load libtpu as well.
+        'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+      }
+      described = topologies.get_topology_desc(topology, 'tpu')
+  except Exception as e:
     reason = ' '.join(str(e).split())[:200]
     raise ValueError(
       f'--topology={topology} cannot be described ({reason}). It needs '
-      "libtpu: pip install -e '.[tpu]'"
+      f"the compiler: pip install -e '.[{extra}]'"
     ) from None
   return sharding.make_mesh(**axes, devices=described.devices)
 
@@ -101,7 +124,9 @@ def _train(config, model, mesh):
     if spec is not None:
       trained = lora.init(spec, params, jax.random.key(0))
     gate = gate_lib.init(plan, jnp.zeros(k), jnp.zeros(k))
-    return step_lib.init(trained, tx, gate)
+    return step_lib.init(
+      trained, tx, gate, averages=config.train.average_decay > 0
+    )
 
   plan = gate_lib.GatePlan(
     stage_modules_SxK=shape((s, k), bool),
@@ -198,9 +223,8 @@ def main(argv: Sequence[str]) -> None:
   config = flags.FLAGS.config
   import dataclasses
 
-  import jax
-
   from ioa_jax import config as config_lib
+  from ioa_jax import sharding
   from ioa_jax.models import decoder, presets
 
   config_lib.validate(config)
@@ -215,50 +239,73 @@ def main(argv: Sequence[str]) -> None:
     remat=config.student.remat, scan_unroll=config.student.scan_unroll,
   )  # fmt: skip
   mesh = _mesh(_TOPOLOGY.value, generation, chips, config.mesh)
-  limit = _HBM_GIB[generation]
+  parts = config.train.batch_rows // config.train.microbatches
+  if parts % sharding.num_row_shards(mesh):
+    raise ValueError(
+      f'--config.train.microbatches={config.train.microbatches} leaves parts '
+      f'of {parts} rows, which {sharding.num_row_shards(mesh)} devices cannot '
+      'share evenly; lower it.'
+    )
   for program in _PROGRAMS.value:
-    start = time.monotonic()
-    with jax.set_mesh(mesh):
-      compiled = programs[program](config, model, mesh).compile()
-    memory = compiled.memory_analysis()
-    arguments = memory.argument_size_in_bytes / 2**30
-    temporaries = memory.temp_size_in_bytes / 2**30
-    # Donated arguments become outputs in place.
-    outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    total = arguments + temporaries + outputs / 2**30
+    found = _check(programs[program], config, model, mesh, generation)
     print(json.dumps({
-      'program': program,
-      'student': name,
+      'config': name, 'program': program, 'topology': _TOPOLOGY.value,
+      'mesh': dict(mesh.shape), 'params': decoder.num_params(model),
       'lora_rank': config.student.lora.rank,
-      'topology': _TOPOLOGY.value,
-      'mesh': dict(mesh.shape),
-      'params': decoder.num_params(model),
       'batch_rows': config.train.batch_rows,
       'microbatches': config.train.microbatches,
-      'row_length': config.train.row_length,
-      'hbm_gib': {
-        'arguments': round(arguments, 2),
-        'temporaries': round(temporaries, 2),
-        'total': round(total, 2),
-      },
-      'hbm_limit_gib': limit,
-      'fits': total <= limit,
-      'compile_s': round(time.monotonic() - start, 1),
+      'row_length': config.train.row_length, **found,
     }), flush=True)  # fmt: skip
-    if total > limit:
-      print(_advice(arguments, temporaries, limit), flush=True)
 
 
-def _advice(arguments: float, temporaries: float, limit: float) -> str:
-  if arguments > limit:
-    return (
-      'Weights and moments alone do not fit: more chips on --config.mesh.fsdp '
-      'or --config.mesh.tensor, or --config.student.lora.rank=16.'
-    )
-  return (
-    'Activations do not fit: raise --config.train.microbatches (each part '
-    "smaller), or --config.student.remat='full', or more chips."
-  )
+def _check(program, config, model, mesh, generation):
+  """Compiles one program; what it needs on a device, and whether it fits."""
+  import jax
+
+  from ioa_jax import collectives
+
+  limit = _HBM_GIB[generation]
+  # Autotuning would time kernels on the device that is not there.
+  options = (
+    {'xla_gpu_autotune_level': 0} if generation == 'h100' else None
+  )  # fmt: skip
+  start = time.monotonic()
+  with jax.set_mesh(mesh):
+    lowered = program(config, model, mesh)
+    try:
+      compiled = lowered.compile(options)
+    except jax.errors.JaxRuntimeError as e:
+      # TPU compilers refuse a program that does not fit.
+      needs = re.search(r'CompileTimeHbmOom.*? \((\d+[\d.]*)G\)', str(e))
+      if not needs:
+        raise
+      return {
+        'hbm_gib': {'total': float(needs[1])},
+        'hbm_limit_gib': limit,
+        'fits': False,
+        'compile_s': round(time.monotonic() - start, 1),
+        'advice': _ADVICE,
+      }
+  memory = compiled.memory_analysis()
+  # Donated arguments become outputs in place.
+  outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
+  arguments = memory.argument_size_in_bytes
+  temporaries = memory.temp_size_in_bytes
+  gib = lambda n: round(n / 2**30, 2)
+  total = gib(arguments + temporaries + outputs)
+  steps = config.train.steps_per_window if program is _train else 1
+  moved = collectives.total_bytes(compiled.as_text()) / steps
+  return {
+    'hbm_gib': {
+      'arguments': gib(arguments), 'temporaries': gib(temporaries),
+      'total': total,
+    },
+    'hbm_limit_gib': limit,
+    'fits': total <= limit,
+    'compile_s': round(time.monotonic() - start, 1),
+    'collective_gib_per_step': gib(moved),
+    **({} if total <= limit else {'advice': _ADVICE}),
+  }  # fmt: skip
 
 
 if __name__ == '__main__':

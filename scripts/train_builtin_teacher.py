@@ -154,6 +154,7 @@ def train(recipe: Recipe, seed: int) -> decoder.Params:
     learning_rate=recipe.learning_rate, total_steps=recipe.steps,
     warmup_share=0.03, final_share=0.02, weight_decay=recipe.weight_decay,
     b1=0.9, b2=0.98, clip_norm=1.0,
+    momentum_dtype='float32',
   )  # fmt: skip
 
   @functools.partial(jax.jit, donate_argnums=0)

@@ -68,6 +68,7 @@ def main(directory, data, num_steps):
     name='adamw',
     learning_rate=1e-4, total_steps=30, warmup_share=0.03, final_share=0.1,
     weight_decay=0.01, b1=0.9, b2=0.95, clip_norm=1.0,
+    momentum_dtype='float32',
   )  # fmt: skip
   config = dataclasses.replace(huggingface.read_config(directory), remat='full')
   state = setup.make_state(

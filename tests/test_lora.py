@@ -117,6 +117,7 @@ def test_only_the_adapters_train(base):
     name='adamw',
     learning_rate=1e-2, total_steps=20, warmup_share=0.05, final_share=0.1,
     weight_decay=0.1, b1=0.9, b2=0.95, clip_norm=1.0,
+    momentum_dtype='float32',
   )  # fmt: skip
 
   @jax.jit

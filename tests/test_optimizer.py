@@ -11,6 +11,7 @@ from ioa_jax.training import optimizer
 RECIPE = dict(
   learning_rate=0.1, total_steps=100, warmup_share=0.01, final_share=0.1,
   weight_decay=0.5, b1=0.9, b2=0.95, clip_norm=1e9,
+  momentum_dtype='float32',
 )  # fmt: skip
 
 

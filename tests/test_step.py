@@ -69,6 +69,7 @@ def optimizer_and_schedule():
     name='adamw',
     learning_rate=1e-2, total_steps=400, warmup_share=0.03, final_share=0.1,
     weight_decay=0.01, b1=0.9, b2=0.95, clip_norm=1.0,
+    momentum_dtype='float32',
   )  # fmt: skip
 
 
@@ -388,6 +389,22 @@ def test_the_average_follows_the_parameters():
     lambda a, p: float(jnp.abs(a - p).max()), state.average, state.params
   )
   assert 0 < max(jax.tree.leaves(close)) < 0.1
+
+
+def test_without_an_average_the_parameters_are_read():
+  """The same run as an average that forgets at once, with a quarter less."""
+  window, state, inputs, *rest = make(total_steps=40, tau=0.5, max_steps=10)
+  inputs = inputs.replace(average_decay=np.float32(0.0))
+  _, donated, *_ = make(total_steps=40, tau=0.5, max_steps=10)
+  bare = donated.replace(average=None)
+  assert step_lib.evaluated(bare) is bare.params
+  want, _, want_metrics = run((window, state, inputs, *rest))
+  fresh = new_window(rest[0], bare)
+  got, _, metrics = run((fresh, bare, inputs, *rest))
+  assert got.average is None and fresh.compilations == 1
+  assert_equal(jax.device_get(got.params), jax.device_get(want.average))
+  assert_equal(metrics, want_metrics)
+  assert set(metrics['decision']) > {0, 1}
 
 
 def test_state_shardings_place_moments_like_their_parameters():

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from ioa_jax import sharding
-from ioa_jax.models import lora, rope
+from ioa_jax.models import attention, lora, rope
 
 Params = dict[str, Any]
 
@@ -123,21 +123,6 @@ class _Linear(nnx.Module):
     return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
-def attend(q_BxLxHxE, k_BxSxKxE, v_BxSxKxE, mask_BxLxS):
-  """Grouped-query attention; softmax in float32. Returns (B, L, H, E)."""
-  b, l, h, e = q_BxLxHxE.shape
-  k = k_BxSxKxE.shape[2]
-  q_BxLxKxGxE = q_BxLxHxE.reshape(b, l, k, h // k, e) * e**-0.5
-  scores = jnp.einsum(
-    'blkge,bske->bkgls', q_BxLxKxGxE, k_BxSxKxE,
-    preferred_element_type=jnp.float32,
-  )  # fmt: skip
-  scores = jnp.where(mask_BxLxS[:, None, None], scores, -1e30)
-  weights = jax.nn.softmax(scores, axis=-1).astype(v_BxSxKxE.dtype)
-  out = jnp.einsum('bkgls,bske->blkge', weights, v_BxSxKxE)
-  return out.reshape(b, l, h, e)
-
-
 class _Block(nnx.Module):
   """One layer: attention and feed-forward, each on a normed residual."""
 
@@ -155,7 +140,9 @@ class _Block(nnx.Module):
     self.up_proj = linear(c.width, c.mlp_width)
     self.down_proj = linear(c.mlp_width, c.width)
 
-  def __call__(self, x_BxLxD, angles, mask_BxLxS, cache=None, adapters=None):
+  def __call__(
+    self, x_BxLxD, angles, mask_BxLxS, segment_BxL, cache=None, adapters=None
+  ):
     """`cache` is (keys, values, slot); returns x and the keys and values."""
     b, l, _ = x_BxLxD.shape
     e = self.config.head_width
@@ -170,7 +157,10 @@ class _Block(nnx.Module):
       keys, values, slot = cache
       k = jax.lax.dynamic_update_slice(keys, k, (0, slot, 0, 0))
       v = jax.lax.dynamic_update_slice(values, v, (0, slot, 0, 0))
-    attended = attend(q, k, v, mask_BxLxS).reshape(b, l, -1)
+      attended = attention.attend(q, k, v, mask_BxLxS)
+    else:
+      attended = attention.attend_rows(q, k, v, segment_BxL, mask_BxLxS)
+    attended = attended.reshape(b, l, -1)
     x_BxLxD = x_BxLxD + self.o_proj(attended, adapter('o_proj'))
     h = self.mlp_norm(x_BxLxD)
     gated = jax.nn.silu(self.gate_proj(h, adapter('gate_proj')))
@@ -203,8 +193,9 @@ class Decoder(nnx.Module):
     )  # fmt: skip
 
   def __call__(
-    self, token_BxL, position_BxL, mask_BxLxS, cache, slot, adapters
-  ):
+    self, token_BxL, segment_BxL, position_BxL, mask_BxLxS, cache, slot,
+    adapters,
+  ):  # fmt: skip
     x = self.embedding[...][token_BxL].astype(self.config.dtype)
     x = sharding.constrain(x, ('batch', 'length', 'embed'))
     c = self.config
@@ -218,7 +209,7 @@ class Decoder(nnx.Module):
       block = nnx.merge(block_graph, params)
       layer_cache = None if keys_values is None else (*keys_values, slot)
       x_BxLxD, keys_values = block(
-        x_BxLxD, angles, mask_BxLxS, layer_cache, layer_adapters
+        x_BxLxD, angles, mask_BxLxS, segment_BxL, layer_cache, layer_adapters
       )
       return x_BxLxD, None if cache is None else keys_values
 
@@ -256,7 +247,9 @@ def num_params(config: DecoderConfig) -> int:
   return sum(x.size for x in jax.tree.leaves(abstract_params(config)))
 
 
-def _apply(config, params, token_BxL, position_BxL, mask_BxLxS, cache, slot):
+def _apply(
+  config, params, token_BxL, segment_BxL, position_BxL, mask_BxLxS, cache, slot
+):
   # Adapters are a tree beside the module's own parameters, see `lora.attach`.
   params = dict(params)
   adapters = params.pop('adapters', None)
@@ -264,15 +257,9 @@ def _apply(config, params, token_BxL, position_BxL, mask_BxLxS, cache, slot):
   state = jax.tree.map(lambda x: x, abstract)
   nnx.replace_by_pure_dict(state, params)
   model = nnx.merge(graph, state)
-  return model(token_BxL, position_BxL, mask_BxLxS, cache, slot, adapters)
-
-
-def attention_mask(
-  q_segment_BxL, q_position_BxL, k_segment_BxS, k_position_BxS
-):
-  """True where a query may look: same segment, not later. (B, L, S)."""
-  same = q_segment_BxL[:, :, None] == k_segment_BxS[:, None, :]
-  return same & (q_position_BxL[:, :, None] >= k_position_BxS[:, None, :])
+  return model(
+    token_BxL, segment_BxL, position_BxL, mask_BxLxS, cache, slot, adapters
+  )
 
 
 def forward(
@@ -290,8 +277,11 @@ def forward(
       padding. Tokens see only their own segment.
     position_BxL: position within the segment.
   """
-  mask = attention_mask(segment_BxL, position_BxL, segment_BxL, position_BxL)
-  return _apply(config, params, token_BxL, position_BxL, mask, None, None)[0]
+  mask = attention.mask(segment_BxL, position_BxL, segment_BxL, position_BxL)
+  hidden, _ = _apply(
+    config, params, token_BxL, segment_BxL, position_BxL, mask, None, None
+  )
+  return hidden
 
 
 def empty_cache(config: DecoderConfig, batch: int, length: int) -> Cache:
@@ -321,20 +311,28 @@ def forward_cached(
   )
   segment_BxS = write(cache.segment_BxS, segment_BxL)
   position_BxS = write(cache.position_BxS, position_BxL)
-  mask = attention_mask(segment_BxL, position_BxL, segment_BxS, position_BxS)
+  mask = attention.mask(segment_BxL, position_BxL, segment_BxS, position_BxS)
   # A padding query may look at padding: a row of only False has no softmax.
   hidden, (key, value) = _apply(
-    config, params, token_BxL, position_BxL, mask, cache, slot
+    config, params, token_BxL, segment_BxL, position_BxL, mask, cache, slot
   )
   return hidden, Cache(key, value, position_BxS, segment_BxS)
 
 
+def unembedding(config: DecoderConfig, params: Params) -> jax.Array:
+  """The kernel (D, V) that makes logits."""
+  if config.tie_embeddings:
+    return params['embedding'].T
+  return params['lm_head']['kernel']
+
+
 def unembed(config: DecoderConfig, params: Params, hidden: jax.Array):
   """Logits (..., V) in float32 from hidden states (..., D)."""
-  if config.tie_embeddings:
-    kernel_DxV = params['embedding'].T
-  else:
-    kernel_DxV = params['lm_head']['kernel']
+  return logits(config, unembedding(config, params), hidden)
+
+
+def logits(config: DecoderConfig, kernel_DxV: jax.Array, hidden: jax.Array):
+  """`unembed` with its kernel at hand."""
   logits = jnp.matmul(
     hidden, kernel_DxV.astype(hidden.dtype), preferred_element_type=jnp.float32
   )

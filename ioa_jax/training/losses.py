@@ -5,9 +5,12 @@ Shapes: B batch, L length, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
+from ioa_jax import sharding
 from ioa_jax.models import decoder
 
 
@@ -33,31 +36,56 @@ def token_cross_entropy(
   target_BxL: jax.Array,
   weight_BxL: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """`cross_entropy` of the decoder's logits, which never exist whole.
+  """`cross_entropy` of the decoder's logits, which never exist whole."""
+  return by_piece(
+    config, params, hidden_BxLxD, cross_entropy, (target_BxL, weight_BxL)
+  )
+
+
+def by_piece(
+  config: decoder.DecoderConfig,
+  params: decoder.Params,
+  hidden_BxLxD: jax.Array,
+  loss: Callable[..., tuple[jax.Array, jax.Array]],
+  rows: tuple[jax.Array, ...],
+) -> tuple[jax.Array, jax.Array]:
+  """Sums `loss(logits, *rows)` over pieces of each row.
 
   With 150 thousand tokens the logits of a batch are larger than the model. They
   are made for a piece of each row at a time, and again in the backward pass.
+
+  Args:
+    loss: returns a sum and a count.
+    rows: arrays (B, L, ...) that it takes beside the logits.
   """
   length = hidden_BxLxD.shape[1]
   piece = _piece(length, config.vocab_size)
 
-  def one(hidden, target, weight):
-    logits = decoder.unembed(config, params, hidden)
-    return cross_entropy(logits, target, weight)
+  def one(kernel, hidden, *rows):
+    return loss(decoder.logits(config, kernel, hidden), *rows)
 
+  kernel = decoder.unembedding(config, params)
   if piece == length:
-    return one(hidden_BxLxD, target_BxL, weight_BxL)
+    return one(kernel, hidden_BxLxD, *rows)
+  # Gathered once and not for every piece; in the compute dtype, but summed over
+  # the pieces in float32 on the way back.
+  gathered = sharding.constrain(
+    kernel.astype(hidden_BxLxD.dtype), ('embed', 'vocab')
+  ).astype(jnp.float32)
 
   def body(sums, piece):
-    return jax.tree.map(jnp.add, sums, jax.checkpoint(one)(*piece)), None
+    return jax.tree.map(
+      jnp.add, sums, jax.checkpoint(one)(gathered, *piece)
+    ), None
 
   # The row is split and not the batch: rows stay where their devices are.
   split = lambda x: jnp.moveaxis(
     x.reshape(x.shape[0], length // piece, piece, *x.shape[2:]), 1, 0
   )
-  pieces = tuple(map(split, (hidden_BxLxD, target_BxL, weight_BxL)))
   zero = jnp.float32(0.0)
-  sums, _ = jax.lax.scan(body, (zero, zero), pieces)
+  sums, _ = jax.lax.scan(
+    body, (zero, zero), tuple(map(split, (hidden_BxLxD, *rows)))
+  )
   return sums
 
 

@@ -104,11 +104,14 @@ def make_state(
   names: Sequence[str],
   plan: gate_lib.GatePlan,
   mesh: jax.sharding.Mesh,
+  *,
+  averages: bool = True,
 ) -> step_lib.TrainState:
   """The state before the first step, laid out on `mesh`.
 
   Args:
     params: what trains: all weights, or adapters.
+    averages: see `step.init`.
   """
   student = [diagnosis['modules'][name]['student'] for name in names]
   gate = gate_lib.init(
@@ -116,7 +119,7 @@ def make_state(
     jnp.asarray([s['correct'] for s in student]),
     jnp.asarray([s['n'] for s in student]),
   )
-  state = step_lib.init(params, tx, gate)
+  state = step_lib.init(params, tx, gate, averages=averages)
   return jax.device_put(state, sharding.state_shardings(mesh, state))
 
 
@@ -163,7 +166,7 @@ def add_lessons(
 ) -> step_lib.Inputs:
   """Packs lessons of each module into its slab and puts them on the device."""
   curriculum = curriculum_lib.add_rows(
-    jax.device_get(inputs.curriculum),
+    sharding.fetch(inputs.curriculum),
     {
       names.index(name): packing.pack(lessons, row_length)
       for name, lessons in examples.items()

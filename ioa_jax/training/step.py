@@ -35,7 +35,7 @@ class TrainState:
     params, opt_state: what trains, in float32, and its moments: all weights, or
       the adapters alone.
     average: exponential moving average of `params`; what the gate reads and
-      what is exported.
+      what is exported. None if `params` themselves are: see `evaluated`.
     gate: see `gate.GateState`.
     cursor_K: rows drawn of each module, the data position.
     finite: False after a step with a non-finite loss or gradient; that step
@@ -45,7 +45,7 @@ class TrainState:
   step: jax.Array
   params: decoder.Params
   opt_state: Any
-  average: decoder.Params
+  average: decoder.Params | None
   gate: gate_lib.GateState
   cursor_K: jax.Array
   finite: jax.Array
@@ -72,19 +72,28 @@ class Inputs:
   average_decay: jax.Array
 
 
-def init(params, tx, gate) -> TrainState:
-  """The state before the first step; copies `params`, since it is donated."""
+def init(params, tx, gate, *, averages: bool = True) -> TrainState:
+  """The state before the first step; copies `params`, since it is donated.
+
+  Args:
+    averages: whether to keep an average, which is a quarter of the state.
+  """
   k = gate.correct_K.shape[0]
   params = jax.tree.map(jnp.array, params)
   return TrainState(
     step=jnp.int32(0),
     params=params,
     opt_state=tx.init(params),
-    average=jax.tree.map(jnp.array, params),
+    average=jax.tree.map(jnp.array, params) if averages else None,
     gate=gate,
     cursor_K=jnp.zeros(k, jnp.uint32),
     finite=jnp.bool_(True),
   )
+
+
+def evaluated(state: TrainState) -> Any:
+  """What is probed and exported: the average, or what trains."""
+  return state.params if state.average is None else state.average
 
 
 def is_active(state: TrainState, inputs: Inputs) -> jax.Array:
@@ -169,9 +178,11 @@ def _learn(program, state, inputs, batch):
   decay = jnp.minimum(
     inputs.average_decay, (1.0 + state.step) / (10.0 + state.step)
   )
-  average = jax.tree.map(
-    lambda a, p: decay * a + (1 - decay) * p, state.average, params
-  )
+  average = None
+  if state.average is not None:
+    average = jax.tree.map(
+      lambda a, p: decay * a + (1 - decay) * p, state.average, params
+    )
   # Momentum and weight decay move parameters even with zero gradients, so a
   # batch that teaches nothing must not reach the optimizer's result.
   moves = finite & (count > 0)
@@ -199,7 +210,7 @@ def _probe(program, state, inputs):
   """Probes the stage and decides; after leaving a stage probes everything."""
   ask_K = gate_lib.asked(state.gate, inputs.plan)
   config = program.config
-  params = assemble(state.average, inputs.base, program.lora)
+  params = assemble(evaluated(state), inputs.base, program.lora)
   correct_K, probed_K = probing.probe_modules(
     config, params, inputs.bank, ask_K, inputs.plan
   )

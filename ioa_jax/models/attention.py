@@ -1,0 +1,116 @@
+"""Attention: plain everywhere, and the maintained kernels of TPU and GPU.
+
+Plain attention holds a score for every pair of tokens: at 4096 tokens that is
+a gigabyte a row. For whole packed rows TPUs have JAX's splash attention and
+GPUs cuDNN's, which hold a block of it. Decoding from a cache stays plain.
+
+Shapes: B batch, L query length, S key length, H query heads, K key/value heads,
+G = H / K queries per key, E head width.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ioa_jax import sharding
+
+# Rows shorter than this, or odd, are plain: kernels work in whole blocks.
+_BLOCK = 512
+
+
+def mask(q_segment_BxL, q_position_BxL, k_segment_BxS, k_position_BxS):
+  """True where a query may look: same segment, not later. (B, L, S)."""
+  same = q_segment_BxL[:, :, None] == k_segment_BxS[:, None, :]
+  return same & (q_position_BxL[:, :, None] >= k_position_BxS[:, None, :])
+
+
+def attend(q_BxLxHxE, k_BxSxKxE, v_BxSxKxE, mask_BxLxS):
+  """Grouped-query attention; softmax in float32. Returns (B, L, H, E)."""
+  b, l, h, e = q_BxLxHxE.shape
+  k = k_BxSxKxE.shape[2]
+  q_BxLxKxGxE = q_BxLxHxE.reshape(b, l, k, h // k, e) * e**-0.5
+  scores = jnp.einsum(
+    'blkge,bske->bkgls', q_BxLxKxGxE, k_BxSxKxE,
+    preferred_element_type=jnp.float32,
+  )  # fmt: skip
+  scores = jnp.where(mask_BxLxS[:, None, None], scores, -1e30)
+  weights = jax.nn.softmax(scores, axis=-1).astype(v_BxSxKxE.dtype)
+  out = jnp.einsum('bkgls,bske->blkge', weights, v_BxSxKxE)
+  return out.reshape(b, l, h, e)
+
+
+def attend_rows(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL, mask_BxLxL):
+  """`attend` for whole packed rows, by the kernel of the mesh's devices.
+
+  Args:
+    mask_BxLxL: of `segment_BxL`, positions rising within each segment.
+  """
+  platform = sharding.platform()
+  whole_blocks = q_BxLxHxE.shape[1] % _BLOCK == 0
+  if platform == 'tpu' and whole_blocks:
+    return splash(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL)
+  # cuDNN's takes half precision only.
+  if platform == 'gpu' and whole_blocks and q_BxLxHxE.dtype == jnp.bfloat16:
+    return jax.nn.dot_product_attention(
+      q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, mask=mask_BxLxL[:, None],
+      implementation='cudnn',
+    )  # fmt: skip
+  return attend(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, mask_BxLxL)
+
+
+def splash(
+  q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL, *, interpret: bool = False
+):
+  """Splash attention; each device has its rows and heads.
+
+  Args:
+    interpret: runs the kernel's blocks as plain JAX, on any device.
+  """
+  # Imported where used: Pallas for TPU takes a second to import.
+  from jax.experimental.pallas.ops.tpu.splash_attention import (
+    splash_attention_kernel as kernel_lib,
+  )
+  from jax.experimental.pallas.ops.tpu.splash_attention import (
+    splash_attention_mask as mask_lib,
+  )
+
+  length, width = q_BxLxHxE.shape[1], q_BxLxHxE.shape[3]
+  block = min(_BLOCK, length)
+  sizes = kernel_lib.BlockSizes(
+    block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block,
+    block_q_dq=block, block_kv_dq=block,
+  )  # fmt: skip
+
+  def local(q, k, v, segment):
+    # Rows are packed in order, so causal by place and by position are one.
+    causal = mask_lib.CausalMask((length, length))
+    kernel = kernel_lib.make_splash_mha(
+      mask_lib.MultiHeadMask([causal] * q.shape[2]), block_sizes=sizes,
+      head_shards=1, q_seq_shards=1, interpret=interpret,
+    )  # fmt: skip
+    heads_first = lambda x: jnp.swapaxes(x, 1, 2)
+    out = jax.vmap(kernel)(
+      heads_first(q * width**-0.5), heads_first(k), heads_first(v),
+      kernel_lib.SegmentIds(segment, segment),
+    )  # fmt: skip
+    return heads_first(out)
+
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return local(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL)
+  # Heads of queries and keys are split alike, so that groups stay whole.
+  heads = np.gcd(q_BxLxHxE.shape[2], k_BxLxKxE.shape[2])
+  split = functools.partial(sharding.fitting_spec, mesh)
+  rows_and_heads = split(
+    (*q_BxLxHxE.shape[:2], heads, width), ('batch', 'length', 'heads', None)
+  )
+  rows = split(segment_BxL.shape, ('batch', 'length'))
+  # A Pallas call is opaque to the partitioner: the split is spelled out.
+  return jax.shard_map(
+    local, in_specs=(rows_and_heads,) * 3 + (rows,), out_specs=rows_and_heads,
+    check_vma=False,
+  )(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL)  # fmt: skip

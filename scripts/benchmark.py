@@ -1,0 +1,295 @@
+r"""Measures this project beside transformers and torch, on this machine.
+
+  pip install -e '.[test]'
+  python scripts/benchmark.py train --shape=27m --peer=torch
+  python scripts/benchmark.py gate
+
+One JSON object a line. Each side has a process of its own, for its memory, and
+they take turns, so that a busy machine slows both.
+"""
+
+from collections.abc import Sequence
+import json
+import multiprocessing
+import resource
+import statistics
+import time
+
+from absl import app, flags
+
+_SHAPE = flags.DEFINE_enum(
+  'shape', '27m', ['27m', 'quickstart'], 'Of the model and its batch.'
+)
+_PEER = flags.DEFINE_enum(
+  'peer', 'torch', ['torch', 'none'], 'What to measure beside this project.'
+)
+_ROUNDS = flags.DEFINE_integer(
+  'rounds', 5, 'Turns of each side; the median counts.', lower_bound=1
+)
+
+# layers, width, heads, feed-forward, vocabulary, tokens a row, rows.
+_SHAPES = {
+  '27m': (8, 512, 8, 1376, 8192, 512, 8),
+  'quickstart': (3, 64, 4, 128, 64, 64, 16),
+}
+_STEPS_A_TURN = {'27m': 2, 'quickstart': 50}
+
+
+def train(shape: str, peer: str, rounds: int) -> dict:
+  """Tokens a second of one optimizer step: clip, AdamW, all weights."""
+  sides = {'ioa_jax': _jax_trainer}
+  if peer == 'torch':
+    sides['torch'] = _torch_trainer
+  steps = _STEPS_A_TURN[shape]
+  found = _in_turns(sides, shape, steps, rounds)
+  layers, width, _, mlp, vocab, length, rows = _SHAPES[shape]
+  tokens = length * rows * steps
+  # Each weight of a product is used in three products of two operations a
+  # token; attention's two products count whole, as is usual, though causal.
+  weights = layers * (4 * width**2 + 3 * width * mlp) + vocab * width
+  flops = tokens * (6 * weights + 12 * layers * width * length)
+  peak = max(side['peak_flops'] for side in found.values())
+  result = {'benchmark': 'train', 'shape': shape, 'peak_gflops': peak / 1e9}
+  for name, side in found.items():
+    seconds = statistics.median(side['seconds'])
+    result[name] = {
+      'tokens_per_second': tokens / seconds,
+      'share_of_peak': flops / seconds / peak,
+      'peak_memory_gib': side['peak_memory_gib'],
+    }
+  if peer == 'torch':
+    result['ratio'] = statistics.median(
+      theirs / ours
+      for ours, theirs in zip(
+        found['ioa_jax']['seconds'], found['torch']['seconds']
+      )
+    )
+  return result
+
+
+def _in_turns(sides, shape, steps, rounds) -> dict[str, dict]:
+  """Has a process for each side run `steps` when it is its turn."""
+  context = multiprocessing.get_context('spawn')
+  pipes, processes = {}, []
+  try:
+    for name, make in sides.items():
+      pipes[name], theirs = context.Pipe()
+      process = context.Process(target=_serve, args=(make, shape, theirs))
+      process.start()
+      theirs.close()
+      processes.append(process)
+    found = {name: {'seconds': []} for name in sides}
+    for _ in range(rounds):
+      for name, pipe in pipes.items():
+        pipe.send(steps)
+        found[name]['seconds'].append(pipe.recv())
+    for name, pipe in pipes.items():
+      pipe.send(0)
+      found[name] |= pipe.recv()
+  finally:
+    for pipe in pipes.values():
+      pipe.close()
+    for process in processes:
+      process.join()
+  return found
+
+
+def _serve(make, shape, pipe):
+  """Answers each number of steps with their seconds, and 0 with the rest."""
+  run, product = make(*_SHAPES[shape])
+  run(2)  # Compiles, and touches what is allocated late.
+  seconds = []
+  try:
+    while steps := pipe.recv():
+      seconds.append(_timed(product))
+      start = time.monotonic()
+      run(steps)
+      pipe.send(time.monotonic() - start)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    pipe.send({
+      'peak_flops': 2 * _PRODUCT**3 / min(seconds), 'peak_memory_gib': memory
+    })  # fmt: skip
+  except EOFError:  # The other side failed and says why.
+    return
+
+
+_PRODUCT = 2048
+
+
+def _timed(run) -> float:
+  start = time.monotonic()
+  run()
+  return time.monotonic() - start
+
+
+def _jax_trainer(layers, width, heads, mlp, vocab, length, rows):
+  """This project's window of steps, on lessons that fill every row."""
+  import jax
+  import jax.numpy as jnp
+  import numpy as np
+
+  from ioa_jax import sharding
+  from ioa_jax.models import decoder
+  from ioa_jax.training import curriculum as curriculum_lib
+  from ioa_jax.training import optimizer, packing, setup
+  from ioa_jax.training import step as step_lib
+
+  config = decoder.DecoderConfig(
+    vocab_size=vocab, width=width, num_layers=layers, num_heads=heads,
+    num_kv_heads=heads, head_width=width // heads, mlp_width=mlp,
+    scan_unroll=layers,
+  )  # fmt: skip
+  tx, _ = optimizer.make(
+    name='adamw', learning_rate=1e-4, total_steps=10_000, warmup_share=0.03,
+    final_share=0.1, weight_decay=0.01, b1=0.9, b2=0.95, clip_norm=1.0,
+    momentum_dtype='float32',
+  )  # fmt: skip
+  score = {'correct': 0, 'n': 1}
+  diagnosis = {'modules': {'all': {'student': score, 'gap': 1.0}}}
+  plan = setup.make_plan(
+    {'stages': [{
+      'modules': ['all'], 'kind': 'consolidate', 'max_steps': 10_000,
+      'remedial_steps': 0,
+    }]},
+    ['all'], np.ones(1), gated=False, tau_mastery=0.9, min_probes=1,
+    max_rounds=0, on_stall='advance',
+  )  # fmt: skip
+  mix = setup.make_mix(
+    diagnosis, [], ['all'], weighting='need', replay_share=0.0, need_floor=0.2
+  )
+  mesh = sharding.make_mesh(devices=jax.devices()[:1])
+  inputs = setup.make_inputs(
+    curriculum_lib.allocate([64], length), mix, plan, None, mesh, seed=0,
+    total_steps=10_000, probe_every_steps=10_000, average_decay=0.0,
+  )  # fmt: skip
+  rng = np.random.default_rng(0)
+  draw = lambda: rng.integers(vocab, size=length).tolist()
+  lessons = [packing.Example([0], draw()) for _ in range(64)]
+  inputs = setup.add_lessons(inputs, {'all': lessons}, ['all'], length, mesh)
+  state = setup.make_state(
+    decoder.init(config, jax.random.key(0)), tx, diagnosis, ['all'], 1, mesh,
+    averages=False,
+  )  # fmt: skip
+  window = step_lib.Window(
+    step_lib.Program(config, tx, batch_rows=rows), num_steps=1
+  )
+
+  def run(steps):
+    nonlocal state
+    with jax.set_mesh(mesh):
+      for _ in range(steps):
+        state, metrics = window(state, inputs)
+      assert bool(metrics['ran'].all())
+
+  square = jnp.ones((_PRODUCT, _PRODUCT))
+  product = jax.jit(jnp.matmul)
+  product(square, square).block_until_ready()
+  return run, lambda: product(square, square).block_until_ready()
+
+
+def _torch_trainer(layers, width, heads, mlp, vocab, length, rows):
+  """transformers' Llama under torch's AdamW, as its own trainer steps it."""
+  import torch
+  import transformers
+
+  torch.manual_seed(0)
+  model = transformers.LlamaForCausalLM(
+    transformers.LlamaConfig(
+      vocab_size=vocab, hidden_size=width, num_hidden_layers=layers,
+      num_attention_heads=heads, num_key_value_heads=heads,
+      intermediate_size=mlp, tie_word_embeddings=True,
+      max_position_embeddings=length,
+    )
+  )  # fmt: skip
+  rule = torch.optim.AdamW(
+    model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.01
+  )
+  batches = torch.randint(vocab, (64 // rows, rows, length))
+
+  def run(steps):
+    for step in range(steps):
+      batch = batches[step % len(batches)]
+      model(input_ids=batch, labels=batch).loss.backward()
+      torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+      rule.step()
+      rule.zero_grad()
+
+  square = torch.ones((_PRODUCT, _PRODUCT))
+  return run, lambda: square @ square
+
+
+def gate(rounds: int) -> dict:
+  """Probes answered inside the step against decoding and comparing text."""
+  import jax
+  import jax.numpy as jnp
+
+  from ioa_jax.domains import arithmetic
+  from ioa_jax.domains import tokenizer as tokenizer_lib
+  from ioa_jax.models import loading
+  from ioa_jax.sampling import sampler as sampler_lib
+  from ioa_jax.subject import ASSETS
+  from ioa_jax.training import packing, probing
+
+  student = loading.load(ASSETS / 'student', 'student', scan_unroll=3)
+  codec = tokenizer_lib.DigitCodec(student.tokenizer)
+  probes = [
+    p
+    for split in ('gate', 'held_out')
+    for p in arithmetic.probes(split, 'steps')
+  ][:1000]
+  bank = probing.build(
+    [
+      [packing.Example(codec.prompt(p.prompt), codec.answer(p.reference))
+       for p in probes if p.module == m.name]
+      for m in arithmetic.MODULES
+    ],
+    64,
+  )  # fmt: skip
+  ask_K = jnp.ones(len(arithmetic.MODULES), bool)
+  in_step = jax.jit(
+    lambda params, bank: probing.probe_modules(
+      student.config, params, bank, ask_K
+    )
+  )
+  sampler = sampler_lib.Sampler(
+    student.config, stop_tokens=codec.stop_tokens, batch_size=128,
+    max_new_tokens=48, prompt_bucket=codec.prompt_bucket,
+  )  # fmt: skip
+  greedy = sampler_lib.Sampling(max_tokens=48)
+  prompts = [codec.prompt(p.prompt) for p in probes]
+
+  def decode():
+    texts = [
+      codec.decode(g.tokens)
+      for batch in sampler(
+        student.params, prompts, [greedy] * len(probes), [0] * len(probes)
+      )
+      for g in batch
+    ]
+    return sum(t == p.reference for t, p in zip(texts, probes))
+
+  inside = lambda: int(jax.device_get(in_step(student.params, bank)[0]).sum())
+  # Both once to compile, and to see that they say the same.
+  if inside() != decode():
+    raise ValueError('the step and the sampler disagree on the probes')
+  seconds = [(_timed(inside), _timed(decode)) for _ in range(rounds)]
+  return {
+    'benchmark': 'gate', 'probes': len(probes),
+    'in_step_seconds': statistics.median(a for a, _ in seconds),
+    'decode_seconds': statistics.median(b for _, b in seconds),
+    'ratio': statistics.median(b / a for a, b in seconds),
+  }  # fmt: skip
+
+
+def main(argv: Sequence[str]) -> None:
+  commands = {
+    'train': lambda: train(_SHAPE.value, _PEER.value, _ROUNDS.value),
+    'gate': lambda: gate(_ROUNDS.value),
+  }
+  if len(argv) != 2 or argv[1] not in commands:
+    raise app.UsageError(f'wanted one of {sorted(commands)}, got {argv[1:]}.')
+  print(json.dumps(commands[argv[1]]()))
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,64 @@
+"""The kernels compute what plain attention computes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ioa_jax import sharding
+from ioa_jax.models import attention
+
+B, L, H, K, E = 2, 128, 4, 2, 32
+
+
+def packed():
+  """Two rows of several segments, the last one padding."""
+  rng = np.random.default_rng(0)
+  segment = np.zeros((B, L), np.int32)
+  position = np.zeros((B, L), np.int32)
+  for row, ends in enumerate([(50, 65, 120), (7, 100, 101)]):
+    start = 0
+    for number, end in enumerate(ends, 1):
+      segment[row, start:end] = number
+      position[row, start:end] = np.arange(end - start)
+      start = end
+    position[row, start:] = np.arange(L - start)
+  draw = lambda heads: jnp.asarray(rng.normal(size=(B, L, heads, E)), 'float32')
+  return draw(H), draw(K), draw(K), jnp.asarray(segment), jnp.asarray(position)
+
+
+@pytest.mark.parametrize('axes', [None, {'data': 2, 'tensor': 2}])
+def test_splash_attention_is_plain_attention(axes):
+  """Values and gradients, whole and split over rows and heads."""
+  q, k, v, segment, position = packed()
+  mask = attention.mask(segment, position, segment, position)
+
+  def loss(attend):
+    return lambda q, k, v: jnp.sum(jnp.sin(attend(q, k, v)))
+
+  def value_and_grad(attend):
+    return jax.jit(jax.value_and_grad(loss(attend), argnums=(0, 1, 2)))(q, k, v)
+
+  want = value_and_grad(lambda q, k, v: attention.attend(q, k, v, mask))
+  kernel = lambda q, k, v: attention.splash(q, k, v, segment, interpret=True)
+  if axes is None:
+    got = value_and_grad(kernel)
+  else:
+    mesh = sharding.make_mesh(**axes, devices=jax.devices()[:4])
+    with jax.set_mesh(mesh):
+      got = value_and_grad(kernel)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5),
+    got, want,
+  )  # fmt: skip
+
+
+def test_the_kernel_follows_the_mesh_and_not_the_machine():
+  """On a CPU no kernel is traced; a short or odd row is plain anywhere."""
+  q, k, v, segment, position = packed()
+  mask = attention.mask(segment, position, segment, position)
+  rows = jax.make_jaxpr(attention.attend_rows)(q, k, v, segment, mask)
+  assert 'pallas_call' not in str(rows)
+  mesh = sharding.make_mesh(devices=jax.devices()[:1])
+  with jax.set_mesh(mesh):
+    assert sharding.platform() == 'cpu'
