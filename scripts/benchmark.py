@@ -146,14 +146,7 @@ def _jax_trainer(layers, width, heads, mlp, vocab, length, rows):
   )  # fmt: skip
   score = {'correct': 0, 'n': 1}
   diagnosis = {'modules': {'all': {'student': score, 'gap': 1.0}}}
-  plan = setup.make_plan(
-    {'stages': [{
-      'modules': ['all'], 'kind': 'consolidate', 'max_steps': 10_000,
-      'remedial_steps': 0,
-    }]},
-    ['all'], np.ones(1), gated=False, tau_mastery=0.9, min_probes=1,
-    max_rounds=0, on_stall='advance',
-  )  # fmt: skip
+  plan = _plan(['all'])
   mix = setup.make_mix(
     diagnosis, [], ['all'], weighting='need', replay_share=0.0, need_floor=0.2
   )
@@ -167,7 +160,7 @@ def _jax_trainer(layers, width, heads, mlp, vocab, length, rows):
   lessons = [packing.Example([0], draw()) for _ in range(64)]
   inputs = setup.add_lessons(inputs, {'all': lessons}, ['all'], length, mesh)
   state = setup.make_state(
-    decoder.init(config, jax.random.key(0)), tx, diagnosis, ['all'], 1, mesh,
+    decoder.init(config, jax.random.key(0)), tx, diagnosis, ['all'], plan, mesh,
     averages=False,
   )  # fmt: skip
   window = step_lib.Window(
@@ -185,6 +178,23 @@ def _jax_trainer(layers, width, heads, mlp, vocab, length, rows):
   product = jax.jit(jnp.matmul)
   product(square, square).block_until_ready()
   return run, lambda: product(square, square).block_until_ready()
+
+
+def _plan(names):
+  """One stage of everything, without an end."""
+  import numpy as np
+
+  from ioa_jax.training import setup
+
+  stage = {
+    'modules': names, 'kind': 'consolidate', 'max_steps': 10_000,
+    'remedial_steps': 0,
+  }  # fmt: skip
+  return setup.make_plan(
+    {'stages': [stage]}, names, np.ones(len(names)), gated=False,
+    tau_mastery=0.9, confidence=0.5, sequential=False, reopen=False,
+    min_probes=1, max_rounds=0, on_stall='advance',
+  )  # fmt: skip
 
 
 def _torch_trainer(layers, width, heads, mlp, vocab, length, rows):
@@ -246,9 +256,10 @@ def gate(rounds: int) -> dict:
     64,
   )  # fmt: skip
   ask_K = jnp.ones(len(arithmetic.MODULES), bool)
+  plan = _plan([m.name for m in arithmetic.MODULES])
   in_step = jax.jit(
-    lambda params, bank: probing.probe_modules(
-      student.config, params, bank, ask_K
+    lambda params, bank, plan: probing.probe_modules(
+      student.config, params, bank, ask_K, plan
     )
   )
   sampler = sampler_lib.Sampler(
@@ -268,7 +279,9 @@ def gate(rounds: int) -> dict:
     ]
     return sum(t == p.reference for t, p in zip(texts, probes))
 
-  inside = lambda: int(jax.device_get(in_step(student.params, bank)[0]).sum())
+  inside = lambda: int(
+    jax.device_get(in_step(student.params, bank, plan)[0]).sum()
+  )
   # Both once to compile, and to see that they say the same.
   if inside() != decode():
     raise ValueError('the step and the sampler disagree on the probes')
