@@ -24,7 +24,8 @@ import networkx as nx
 import numpy as np
 
 Edge = tuple[str, str]
-SOURCES = ('conditional', 'interventional', 'teacher', 'given')
+MEASURED = ('conditional', 'interventional')
+SOURCES = (*MEASURED, 'teacher', 'given')
 _RESAMPLES = 1000
 
 

@@ -23,8 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ioa_jax.records import DIFFICULTIES
-
 # Standard deviations of the normal priors of b and log a.
 _DIFFICULTY_SD, _LOG_DISCRIMINATION_SD = 2.0, 0.5
 _STEPS = 400
@@ -127,9 +125,3 @@ def _fit(right_NxI, seen_NxI):
   )  # fmt: skip
   variance_F = jnp.diagonal(jnp.linalg.inv(hessian_FxF))
   return mode, variance_F, jnp.linalg.norm(gradient(flat_F)) / cells
-
-
-def levels(difficulty_I: np.ndarray) -> list[str]:
-  """Difficulty tags of a module's items, by thirds of their difficulty."""
-  thirds = np.quantile(difficulty_I, [1 / 3, 2 / 3])
-  return [DIFFICULTIES[t] for t in np.searchsorted(thirds, difficulty_I)]

@@ -5,7 +5,6 @@ Shapes: N learners, T snapshots, K knowledge modules, P probes per module.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import dataclasses
 import pathlib
 import zipfile
@@ -138,20 +137,3 @@ def load(path: pathlib.Path) -> Responses:
     raise ValueError(
       f'{path} is damaged ({e}); delete it to measure again.'
     ) from None
-
-
-def pooled(parts: Sequence[Responses]) -> Responses:
-  """The learners of several panels of the same items as one panel.
-
-  Raises:
-    ValueError: if their modules or snapshots differ.
-  """
-  first = parts[0]
-  for part in parts[1:]:
-    if part.names != first.names or list(part.steps_T) != list(first.steps_T):
-      raise ValueError('panels of different modules or snapshots do not pool.')
-  stack = lambda name: np.concatenate([getattr(p, name) for p in parts])
-  return dataclasses.replace(
-    first, exposure_NxK=stack('exposure_NxK'),
-    right_NxTxKxP=stack('right_NxTxKxP'), nll_NxTxKxP=stack('nll_NxTxKxP'),
-  )  # fmt: skip
