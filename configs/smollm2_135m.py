@@ -92,6 +92,25 @@ def get_config() -> ml_collections.ConfigDict:
   config.identifier.tau_gap = 0.3
   config.identifier.alpha = 0.7
   config.identifier.target_share = 1.0
+  # 'given', 'teacher' (asked for it), or measured on the learner panel:
+  # 'interventional', or Eq. 3's 'conditional'.
+  config.identifier.dependency = 'given'
+  config.identifier.tau_high = 0.9
+  config.identifier.tau_low = 0.7
+  config.identifier.tau_dep = 0.3
+  # Of the interventional strength, whose interval must be above 0 as well.
+  config.identifier.tau_effect = 0.05
+  # Fewer learners on a side of a comparison leave it undefined.
+  config.identifier.min_learners = 3
+  # Learners 0: no panel. An even number of learners.
+  config.identifier.panel = ml_collections.ConfigDict()
+  config.identifier.panel.learners = 0
+  config.identifier.panel.snapshots = 3
+  config.identifier.panel.steps_per_snapshot = 20
+  config.identifier.panel.batch_rows = 4
+  config.identifier.panel.learning_rate = 1e-4
+  # 'exact', or 'likelihood' (of the answer, per token), which moves earlier.
+  config.identifier.panel.response = 'likelihood'
 
   config.organizer = ml_collections.ConfigDict()
   config.organizer.tau_zpd = 0.15

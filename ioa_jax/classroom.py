@@ -82,7 +82,7 @@ class Classroom:
         off, filtered, refused). Fewer are left out: no answer is no evidence.
     """
     self.display.update(phase=phase)
-    completions = self._ask([self.subject.adapter.question(p) for p in probes])
+    completions = self.ask([self.subject.adapter.question(p) for p in probes])
     answered, asked, silent = [], Counter(), Counter()
     for probe, completion in zip(probes, completions, strict=True):
       asked[probe.module] += 1
@@ -115,11 +115,12 @@ class Classroom:
       self.display.update(done=len(texts))
     return scoring.score(probes, texts, self.domain.score)
 
-  def _ask(
+  def ask(
     self,
     requests: Sequence[Request],
     response_model: type[pydantic.BaseModel] | None = None,
   ) -> list[Completion]:
+    """The teacher's completions, through the ledger and within the budget."""
     self.display.update(done=0, total=len(requests))
 
     def on_progress(done, total):
@@ -163,7 +164,7 @@ class Classroom:
     ]
     before = self.ledger.totals()['completion_tokens']
     self.display.update(phase='writing lessons')
-    lessons, rejected = adapter.write(items, self._ask, self.lessons)
+    lessons, rejected = adapter.write(items, self.ask, self.lessons)
     self.lessons += lessons
     self.rejected += rejected
     self.directory.append_lines('lessons.jsonl', (x.to_json() for x in lessons))
@@ -199,6 +200,30 @@ class Classroom:
       f'{said[:_SAMPLE]!r}. Every answer is in ledger.sqlite. Change the '
       'teacher, the seeds or the adapter, in another --workdir.'
     )
+
+  def panel_lessons(self) -> list[Lesson]:
+    """Lessons of every module for the learner panel.
+
+    They are rehearsals of stage 0: what a run rehearses later costs nothing
+    again. Only the ledger keeps them.
+    """
+    items = [
+      item
+      for module in self.names
+      for item in self.subject.adapter.plan(
+        module, 'rehearsal', stage=0, round=0, level=Level()
+      )
+    ]
+    self.display.update(phase='lessons for the learner panel')
+    return self.subject.adapter.write(items, self.ask, [])[0]
+
+  def gate_examples(self) -> list[list[packing.Example]]:
+    """The gate probes of every module with their reference answers."""
+    probes = self.domain.probes('gate', self.answer_format)
+    return [
+      [self.example(p.prompt, p.reference) for p in probes if p.module == name]
+      for name in self.names
+    ]
 
   def recall(self, count: int) -> None:
     """Takes up the first `count` lessons of an earlier start; drops others."""

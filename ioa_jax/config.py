@@ -12,6 +12,8 @@ import ml_collections
 
 from ioa_jax.baselines.methods import METHODS
 from ioa_jax.evaluation.final_answers import KINDS as GRADERS
+from ioa_jax.identifier.dependency import MEASURED, SOURCES
+from ioa_jax.identifier.responses import RESPONSES
 
 
 class ConfigError(ValueError):
@@ -49,6 +51,22 @@ _RANGES = {
   'tau_gap': _BELOW_ONE,
   'target_share': (lambda v: 0 < v <= 1, 'in (0, 1]'),
   'identifier.alpha': _SHARE,
+  'identifier.dependency': (
+    lambda v: v in SOURCES,
+    f'one of {sorted(SOURCES)}',
+  ),
+  'tau_high': (lambda v: 0 < v <= 1, 'in (0, 1]'),
+  'tau_low': (lambda v: 0 < v <= 1, 'in (0, 1]'),
+  'tau_dep': _BELOW_ONE,
+  'tau_effect': _BELOW_ONE,
+  'min_learners': (lambda v: v >= 2, '>= 2: one learner is no mean'),
+  'learners': (
+    lambda v: v == 0 or (v >= 4 and v % 2 == 0),
+    '0 (no panel), or even and >= 4',
+  ),
+  'snapshots': _COUNT,
+  'steps_per_snapshot': _COUNT,
+  'response': (lambda v: v in RESPONSES, f'one of {sorted(RESPONSES)}'),
   'tau_zpd': (lambda v: v >= 0, '>= 0'),
   'zpd': (lambda v: v in ('readiness', 'literal'), "'readiness' or 'literal'"),
   'consolidation_share': _BELOW_ONE,
@@ -111,6 +129,23 @@ def validate(config: ml_collections.ConfigDict) -> None:
         f'config.{path} is {value!r}, wanted {wanted}. Set '
         f'--config.{path}=VALUE.'
       )
+
+  i = config.identifier
+  if i.dependency in MEASURED and not i.panel.learners:
+    raise ConfigError(
+      f'config.identifier.dependency is {i.dependency!r}, which is measured on '
+      'learners, and config.identifier.panel.learners is 0; set it to 16.'
+    )
+  if i.tau_low > i.tau_high:
+    raise ConfigError(
+      f'config.identifier.tau_low {i.tau_low} is above '
+      f'config.identifier.tau_high {i.tau_high}: a learner would be on both '
+      'sides of Eq. 3.'
+    )
+  if i.dependency == 'teacher':
+    _require(
+      config, 'domain.kind', 'text', "identifier.dependency is 'teacher'"
+    )
 
   if config.domain.kind == 'arithmetic':
     _require(config, 'teacher.kind', 'local', "domain.kind is 'arithmetic'")

@@ -15,13 +15,14 @@ import jax
 import ml_collections
 
 from ioa_jax import config as config_lib
+from ioa_jax import measuring, projection, rundir, sharding, teaching
 from ioa_jax import progress as progress_lib
-from ioa_jax import projection, rundir, sharding, teaching
 from ioa_jax import subject as subject_lib
 from ioa_jax.adapter import Level, dataset
 from ioa_jax.classroom import Classroom
 from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.identifier import diagnosis as diagnosis_lib
+from ioa_jax.identifier import graphs
 from ioa_jax.models import huggingface, lora, model_card, peft
 from ioa_jax.organizer import curriculum as organizer
 from ioa_jax.records import Lesson, Score
@@ -60,6 +61,27 @@ def run(
   with directory.locked(), jax.set_mesh(mesh):
     room = Classroom(config, directory, subject, mesh, display)
     return _run(room)
+
+
+def identify(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  display: progress_lib.Display,
+) -> Record:
+  """Only the diagnosis, with its report; `run` continues from it.
+
+  Raises:
+    ValueError: as `run`.
+  """
+  config_lib.validate(config)
+  mesh = sharding.make_mesh(**config.mesh)
+  subject = subject_lib.open_subject(config, mesh)
+  directory = rundir.RunDirectory(workdir, config)
+  with directory.locked(), jax.set_mesh(mesh):
+    room = Classroom(config, directory, subject, mesh, display)
+    diagnosis = directory.once('diagnosis.json', lambda: diagnose(room))
+    page.write(directory.path)
+  return diagnosis
 
 
 def dry_run(
@@ -195,10 +217,18 @@ def diagnose(room: Classroom) -> Record:
       'correctly, so there is nothing to retain. Check its answers in '
       'ledger.sqlite against the domain and its grader.'
     )
+  c = room.config.identifier
+  responses = measuring.respond(room) if c.panel.learners else None
   found = diagnosis_lib.diagnose(
     room.domain.MODULES, teacher, student, wrong,
-    domain=room.subject.name, **room.config.identifier,
+    domain=room.subject.name,
+    dependency=graphs.record(
+      measuring.known_graphs(room, teacher, responses), c.dependency
+    ),
+    tau_gap=c.tau_gap, alpha=c.alpha, target_share=c.target_share,
   )  # fmt: skip
+  if responses is not None:
+    found['difficulty'] = measuring.difficulties(responses)
   return found | {
     'teacher_held_out': {k: v.to_dict() for k, v in held_out.items()},
     'seconds': time.monotonic() - start,
@@ -209,7 +239,7 @@ def organise(room: Classroom, diagnosis: Record) -> Record:
   """Stages in the zone of proximal development, with their step budgets."""
   c = room.config
   return organizer.organise(
-    diagnosis, room.domain.MODULES,
+    diagnosis, diagnosis_lib.modules_of(diagnosis),
     ordered=room.method.ordered,
     total_steps=c.train.total_steps,
     probe_every_steps=c.gate.probe_every_steps,

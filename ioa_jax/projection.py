@@ -51,7 +51,11 @@ def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
     'prompt': probe.prompt, 'answer': probe.answer, 'student': probe.reference
   }  # fmt: skip
   level = Level(0.0, [shown] * WRONG_KEPT)
-  for kind, times in (('stage', 1), ('remedial', remedial_rounds)):
+  kinds = [('stage', 1), ('remedial', remedial_rounds)]
+  if config.identifier.panel.learners:
+    # The learner panel's lessons; a run rehearses with the same ones.
+    kinds.append(('rehearsal', 1))
+  for kind, times in kinds:
     if not times:
       continue
     requests = [

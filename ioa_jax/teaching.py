@@ -151,14 +151,7 @@ class Teaching:
         marker=codec.answer_marker, stop_tokens=codec.stop_tokens,
         max_new_tokens=room.config.student.max_tokens,
       )  # fmt: skip
-    return probing.build(
-      [
-        [room.example(p.prompt, p.reference) for p in self._gate_probes()
-         if p.module == name]
-        for name in self._names
-      ],
-      room.config.train.row_length,
-    )  # fmt: skip
+    return probing.build(room.gate_examples(), room.config.train.row_length)
 
   def _params(self) -> decoder.Params:
     """The averaged student, as decoder and sampler take it."""

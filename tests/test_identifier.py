@@ -6,7 +6,7 @@ import pytest
 
 from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.identifier import diagnosis as diagnosis_lib
-from ioa_jax.identifier import gaps
+from ioa_jax.identifier import gaps, graphs
 from ioa_jax.records import KnowledgeModule, Probe, Score
 
 
@@ -117,12 +117,17 @@ def test_scores_count_each_module_apart():
   assert scoring.mean_score(scores) == 0.75  # Of modules, not of probes.
 
 
+GIVEN = graphs.record(
+  {'given': graphs.stated([('a', 'b'), ('b', 'c')], list('abcd'))}, 'given'
+)
+
+
 def test_diagnosis_never_makes_up_a_strength():
   scores = {m.name: Score(9, 10) for m in CHAIN}
   student = {'a': Score(9, 10), 'b': Score(1, 10), 'c': Score(0, 10)}
   found = diagnosis_lib.diagnose(
     CHAIN, scores | {'d': Score(0, 10)}, student | {'d': Score(3, 10)}, {},
-    domain='test', tau_gap=0.3, alpha=0.7, target_share=0.5,
+    domain='test', dependency=GIVEN, tau_gap=0.3, alpha=0.7, target_share=0.5,
   )  # fmt: skip
   assert found['dependency']['source'] == 'given'
   assert all(e['strength'] is None for e in found['dependency']['edges'])

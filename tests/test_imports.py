@@ -17,7 +17,8 @@ ROOMS = (
 LEVEL = {room: i for i, room in enumerate(ROOMS)} | {'sharding': 2}
 TOP = (
   'config', 'rundir', 'progress', 'seed_sources', 'subject', 'projection',
-  'classroom', 'teaching', 'pipeline', 'commandline', 'collectives',
+  'classroom', 'measuring', 'teaching', 'pipeline', 'commandline',
+  'collectives',
 )  # fmt: skip
 
 

@@ -46,6 +46,17 @@ Exercise:
 Answer with one JSON object and nothing else: {{"unit": "name"}}"""
 
 
+_ORDER = """A course on {description} has the units below. For each unit, list \
+the units that a learner must master first: only direct ones, only names of \
+this list, no circles, and none where none is needed.
+
+Units:
+{units}
+
+Answer with one JSON object and nothing else, every unit once:
+{{"units": [{{"name": "...", "prerequisites": ["..."]}}]}}"""
+
+
 class _Unit(structured.Strict):
   name: str
   description: str
@@ -54,6 +65,15 @@ class _Unit(structured.Strict):
 
 class Proposal(structured.Strict):
   units: list[_Unit]
+
+
+class _Needs(structured.Strict):
+  name: str
+  prerequisites: list[str]
+
+
+class Ordering(structured.Strict):
+  units: list[_Needs]
 
 
 class Choice(structured.Strict):
@@ -85,12 +105,48 @@ def propose(
   return _request(asking, prompt, Proposal, attempt)
 
 
+def prerequisites(
+  asking: Asking, description: str, modules: Sequence[KnowledgeModule]
+) -> Request:
+  """The request for what stands on what, of modules that exist."""
+  prompt = _ORDER.format(description=description, units=_listed(modules))
+  return _request(asking, prompt, Ordering, 0)
+
+
+def read_prerequisites(
+  completion: Completion, modules: Sequence[KnowledgeModule]
+) -> list[tuple[str, str]]:
+  """Edges from prerequisite to dependent, as the teacher proposes them.
+
+  Raises:
+    BadProposal: no JSON of the schema, an unknown, repeated or missing unit, an
+      unknown prerequisite, a unit that stands on itself. Circles are left to
+      the caller.
+  """
+  ordering = structured.read(completion, Ordering)
+  if ordering is None:
+    raise BadProposal('not JSON of the schema that was asked for')
+  names = {_name(m.name): m.name for m in modules}
+  listed = [_name(u.name) for u in ordering.units]
+  if sorted(listed) != sorted(names):
+    odd = sorted(set(listed) ^ set(names)) or 'one unit twice'
+    raise BadProposal(f'units do not match the modules: {odd}')
+  found = []
+  for unit in ordering.units:
+    for needed in dict.fromkeys(map(_name, unit.prerequisites)):
+      if needed not in names:
+        raise BadProposal(f'{unit.name!r} stands on unknown {needed!r}')
+      if needed == _name(unit.name):
+        raise BadProposal(f'{unit.name!r} stands on itself')
+      found.append((names[needed], names[_name(unit.name)]))
+  return found
+
+
 def sort(
   asking: Asking, modules: Sequence[KnowledgeModule], problem: str, sample: int
 ) -> Request:
   """The request to sort one exercise; `sample` tells the two votes apart."""
-  units = '\n'.join(f'- {m.name}: {m.description}' for m in modules)
-  prompt = _SORT.format(none=NO_UNIT, units=units, problem=problem)
+  prompt = _SORT.format(none=NO_UNIT, units=_listed(modules), problem=problem)
   return _request(asking, prompt, Choice, sample)
 
 
@@ -154,6 +210,10 @@ def _name(text: str) -> str:
     for p in text.split('/')
   ]
   return '/'.join(p for p in parts if p)
+
+
+def _listed(modules):
+  return '\n'.join(f'- {m.name}: {m.description}' for m in modules)
 
 
 def _one_line(text: str) -> str:

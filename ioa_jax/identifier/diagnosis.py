@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ioa_jax.evaluation import intervals
-from ioa_jax.identifier import gaps
+from ioa_jax.identifier import gaps, graphs
 from ioa_jax.records import KnowledgeModule, Score
 
 _WRONG_SHOWN = 3
@@ -19,21 +19,23 @@ def diagnose(
   wrong_answers: Mapping[str, list[dict[str, str]]],
   *,
   domain: str,
+  dependency: Mapping[str, Any],
   tau_gap: float,
   alpha: float,
   target_share: float,
 ) -> dict[str, Any]:
   """Gaps, severity and targets from measured scores (METHOD §2).
 
-  The dependency strengths are not estimated here: the graph is the domain's
-  own, and its edges carry no number.
+  Args:
+    dependency: of `graphs.record`; its edges become the prerequisites.
   """
-  graph = gaps.prerequisite_graph(modules)
+  strengths = {(e['from'], e['to']): e['strength'] for e in dependency['edges']}
+  modules = graphs.apply(modules, list(strengths))
   measured = {
     m.name: gaps.gap(teacher[m.name], student[m.name]) for m in modules
   }
   teachable = {k: v for k, v in measured.items() if v is not None}
-  severities = gaps.severity(teachable, {e: None for e in graph.edges}, alpha)
+  severities = gaps.severity(teachable, strengths, alpha)
   deficient, targets = gaps.select_targets(
     teachable, severities, modules, tau_gap=tau_gap, target_share=target_share
   )
@@ -62,14 +64,7 @@ def diagnose(
       }
       for m in modules
     },
-    'dependency': {
-      'source': 'given',
-      'note': "The domain's own prerequisite graph. Strengths (Eq. 3) are not "
-      'estimated, so severity is the gap alone.',
-      'edges': [
-        {'from': a, 'to': b, 'strength': None} for a, b in graph.edges
-      ],
-    },
+    'dependency': dict(dependency),
     'thresholds': {
       'tau_gap': tau_gap, 'alpha': alpha, 'target_share': target_share
     },
@@ -77,6 +72,16 @@ def diagnose(
       k: list(v[:_WRONG_SHOWN]) for k, v in wrong_answers.items()
     },
   }  # fmt: skip
+
+
+def modules_of(diagnosis: Mapping[str, Any]) -> tuple[KnowledgeModule, ...]:
+  """The modules with the prerequisites that the diagnosis settled on."""
+  return tuple(
+    KnowledgeModule(
+      name, m['description'], tuple(m['prerequisites']), m['level']
+    )
+    for name, m in diagnosis['modules'].items()
+  )
 
 
 def _interval(score: Score) -> list[float] | None:

@@ -59,6 +59,21 @@ _DIAGNOSIS = {
     'source': str,
     'note': Maybe(str, absent=True),
     'edges': [{'from': str, 'to': str, 'strength': Maybe(float)}],
+    'removed': Maybe([{'from': str, 'to': str}], absent=True),
+    'graphs': Maybe(
+      MapOf(
+        {
+          'edges': [{'from': str, 'to': str, 'strength': Maybe(float)}],
+          'removed': [{'from': str, 'to': str}],
+          'undefined': int,
+        }
+      ),
+      absent=True,
+    ),
+    'agreement': Maybe(
+      [{'first': str, 'second': str, 'f1': Maybe(float), 'hits': int}],
+      absent=True,
+    ),
   },
   'thresholds': MapOf(float),
   'wrong_answers': MapOf([{'prompt': str, 'answer': str, 'student': str}]),

@@ -41,6 +41,11 @@ class ProbeBank:
   seen_KxN: jax.Array
   num_probes: int = flax.struct.field(pytree_node=False)
 
+  @property
+  def valid_KxP(self) -> jax.Array:
+    """Which probe slots are real."""
+    return np.arange(self.num_probes) < self.seen_KxN[:, -1:]
+
 
 def build(
   examples: Sequence[Sequence[packing.Example]], length: int
@@ -150,3 +155,45 @@ def right_answers(
   first = jnp.where(n > 0, bank.seen_KxN[m, n - 1], 0)
   here_P = (slot_P >= first) & (slot_P < bank.seen_KxN[m, n])
   return jnp.sum((wrong_P == 0) & here_P).astype(jnp.float32)
+
+
+def score_items(
+  config: decoder.DecoderConfig, params: decoder.Params, bank: ProbeBank
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Every probe's own outcome, module after module.
+
+  Returns:
+    right_KxP, whether all answer tokens are the likeliest; nll_KxP, the
+    answer's summed negative log-likelihood in nats; tokens_KxP, its length.
+    Empty slots hold False, 0 and 0.
+  """
+
+  def one(module):
+    rows, probe_RxL, valid_P = module
+    hidden = decoder.forward(
+      config, params, rows['token'], rows['segment'], rows['position']
+    )
+    logits = decoder.unembed(config, params, hidden)
+    nll_RxL = -jnp.take_along_axis(
+      jax.nn.log_softmax(logits), rows['target'][..., None], axis=-1
+    )[..., 0]
+    wrong_RxL = jnp.argmax(logits, axis=-1) != rows['target']
+
+    def total(x_RxL):
+      weighted = x_RxL * rows['weight']
+      empty_P = jnp.zeros(bank.num_probes, jnp.float32)
+      return empty_P.at[probe_RxL].add(weighted)
+
+    wrong_P, nll_P = total(wrong_RxL), total(nll_RxL)
+    tokens_P = total(jnp.ones_like(nll_RxL))
+    return (wrong_P == 0) & valid_P, nll_P, tokens_P
+
+  # Chunks are for verdicts that come early; here every probe is asked.
+  whole = lambda x: x.reshape(x.shape[0], -1, x.shape[-1])
+  return jax.lax.map(
+    one,
+    (
+      jax.tree.map(whole, bank.rows), whole(bank.probe_KxNxCxL),
+      bank.valid_KxP,
+    ),
+  )  # fmt: skip

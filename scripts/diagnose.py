@@ -1,0 +1,56 @@
+r"""Says what a student does not know and its teacher does; trains nothing.
+
+  python scripts/diagnose.py --config=configs/quickstart.py --workdir=RUN
+
+RUN receives config.json, diagnosis.json, ledger.sqlite and report.html, and
+distill.py continues from there with the same --config and --workdir.
+--config.identifier.panel.learners=16 also measures, on learners that are taught
+for a short time, what stands on what and how hard each module is; their answers
+are in RUN/panel.npz.
+"""
+
+from collections.abc import Sequence
+import pathlib
+
+from absl import flags
+
+from ioa_jax import commandline
+
+flags.DEFINE_string('workdir', None, 'The run directory; made if absent.')
+commandline.DEFINE_config()
+flags.mark_flags_as_required(['workdir'])
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  # Imported after the flags are checked: bad input answers at once.
+  from ioa_jax import pipeline, progress
+
+  workdir = pathlib.Path(flags.FLAGS.workdir)
+  with progress.Display() as display:
+    diagnosis = pipeline.identify(flags.FLAGS.config, workdir, display)
+  print(table(diagnosis))
+  print(f'{workdir / "report.html"} shows it; diagnosis.json has it all.')
+
+
+def table(diagnosis) -> str:
+  """Modules, the least known first; those without a gap last."""
+  width = max(map(len, diagnosis['modules']))
+  lines = [f'{"module":{width}}  teacher  student    gap  status']
+  gap = lambda item: -1.0 if item[1]['gap'] is None else item[1]['gap']
+  for name, m in sorted(diagnosis['modules'].items(), key=gap, reverse=True):
+    share = lambda s: f'{s["correct"] / s["n"]:7.2f}' if s['n'] else '      -'
+    missing = '     -' if m['gap'] is None else f'{m["gap"]:6.2f}'
+    lines.append(
+      f'{name:{width}}  {share(m["teacher"])}  {share(m["student"])} {missing}'
+      f'  {m["status"]}'
+    )
+  dependency = diagnosis['dependency']
+  lines.append(
+    f'{len(dependency["edges"])} prerequisites ({dependency["source"]}).'
+  )
+  return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+  commandline.run(main)
