@@ -284,7 +284,13 @@ def test_a_stopped_run_continues_to_the_same_end(
     ({'student.export_dtype': 'bf16'}, "export_dtype is 'bf16', wanted"),
     ({'student.lora.targets': ('x_proj',)}, 'lora targets'),
     ({'train.microbatches': 3}, 'does not divide'),
-    ({'domain.columns.module': ''}, 'columns.module is empty'),
+    ({'domain.columns.module': ''}, 'columns.module is empty.*map_seeds'),
+    ({'domain.columns.module': 'tag'}, "column 'tag' is missing.*map_seeds"),
+    ({'domain.benchmarks': ('gsm',)}, "benchmark 'gsm'; there are"),
+    (
+      {'domain.benchmarks': ('gsm8k',), 'domain.benchmark_dir': 'nowhere'},
+      'nowhere: none of gsm8k/test.jsonl',
+    ),
   ],
 )
 def test_bad_input_is_named_and_leaves_nothing(

@@ -178,8 +178,8 @@ class Benchmark:
     """Its rows through `datasets`, from the hub or what is cached of it."""
     if self.hub is None:
       raise ValueError(
-        f'{self.name}: no dataset on the hub has its items; put one of '
-        f'{", ".join(self.files)} under --data_dir.'
+        f'{self.name}: no dataset on the hub has its items; name a folder with '
+        f'{" or ".join(self.files)} (--data_dir, config.domain.benchmark_dir).'
       )
     import datasets  # Takes a second.
 
@@ -190,8 +190,8 @@ class Benchmark:
       reason = (str(e).strip() or repr(e)).splitlines()[0][:200]
       raise ValueError(
         f'{self.name}: {name} cannot be read from the hub '
-        f'({type(e).__name__}: {reason}). Log in if it is gated, or give '
-        '--data_dir with a file.'
+        f'({type(e).__name__}: {reason}). Log in if it is gated, or name a '
+        'folder of files (--data_dir, config.domain.benchmark_dir).'
       ) from None
     place = f'{name}[{split}]'
     return place, files.checked(place, enumerate(rows, 1), self.columns)
