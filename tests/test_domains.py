@@ -35,9 +35,9 @@ def gpqa_rows():
   """Made up: the real ones are not to be spread."""
   for n in range(80):
     yield {
-      'Question': f'Which of these numbers is {n} more than thirty?',
-      'Correct Answer': str(30 + n),
-      **{f'Incorrect Answer {i}': str(30 + n + i) for i in (1, 2, 3)},
+      'Question': f'What is {n} thousand and thirty, in digits?',
+      'Correct Answer': f'{n}030',
+      **{f'Incorrect Answer {i}': f'{n}03{i}' for i in (1, 2, 3)},
     }
 
 
@@ -50,6 +50,18 @@ def convert(kind, source, output):
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   return [json.loads(x) for x in open(output / 'seeds.jsonl', encoding='utf-8')]
+
+
+def test_a_seed_of_gpqa_is_the_question_without_the_benchmarks_frame(tmp_path):
+  source = tmp_path / 'gpqa.jsonl'
+  source.write_text(json.dumps(next(gpqa_rows())))
+  (seed,) = convert('gpqa', source, tmp_path / 'out')
+  question, choices = seed['problem'].split('\nChoices:\n')
+  assert question == 'What is 0 thousand and thirty, in digits?'
+  lines = dict(line.split(' ', 1) for line in choices.splitlines())
+  assert lines[f'({seed["answer"]})'] == '0030'
+  assert sorted(lines.values()) == ['0030', '0031', '0032', '0033']
+  assert seed['solution'] == f'The answer is ({seed["answer"]}).'
 
 
 def short(seed):
@@ -150,14 +162,6 @@ def configured(domain, seeds, student, url, **changes):
   return config
 
 
-# Not right yet: the words that frame every GPQA question are as long as the
-# overlap that counts, so that each lesson overlaps with each probe.
-_ACADEMIC = pytest.param(
-  'academic',
-  marks=pytest.mark.xfail(strict=True, reason='GPQA frames count as overlap'),
-)
-
-
 @pytest.mark.parametrize(
   'domain', ['instructions', 'maths', 'code', 'academic']
 )
@@ -175,7 +179,9 @@ def test_the_configs_are_valid_and_at_the_papers_values(domain):
 
 
 @pytest.mark.slow  # The loop is compiled for each: its probes and rows differ.
-@pytest.mark.parametrize('domain', ['instructions', 'maths', 'code', _ACADEMIC])
+@pytest.mark.parametrize(
+  'domain', ['instructions', 'maths', 'code', 'academic']
+)
 def test_a_domain_runs_to_its_end(domain, student, tmp_path):
   seeds = seeds_of(domain, tmp_path)
   kind = configured(domain, seeds, student, 'x').domain.grader
