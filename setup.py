@@ -55,8 +55,15 @@ HTTP = [
   'openai>=3.23,<4',
 ]
 
+SCHEMA = [
+  # Token masks of a JSON schema, without torch. 1.9 is what was tried.
+  'llguidance>=1.9,<2',
+]
+
 EXTRAS = {
   'eval': EVAL,
+  # Answers of a local teacher that keep to a JSON schema.
+  'schema': SCHEMA,
   'test': [
     *EVAL,
     'pytest>=8.2,<10',
@@ -70,6 +77,7 @@ EXTRAS = {
     # Reads the TensorBoard events back.
     'tensorboard>=2.17,<3',
     *HTTP,
+    *SCHEMA,
   ],
   # A teacher behind an OpenAI-compatible server.
   'http': HTTP,

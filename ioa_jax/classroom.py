@@ -20,6 +20,7 @@ from ioa_jax.models import decoder
 from ioa_jax.progress import Display
 from ioa_jax.records import Lesson, Probe, Score
 from ioa_jax.rundir import RunDirectory
+from ioa_jax.sampling import choosing
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.subject import Subject
 from ioa_jax.teachers.ledger import Ledger
@@ -103,16 +104,19 @@ class Classroom:
     self, params: decoder.Params, probes: Sequence[Probe], phase: str
   ) -> Scores:
     """Greedy answers of a student, graded."""
-    texts: list[str] = []
+    texts = [''] * len(probes)
     codec = self.subject.codec
-    greedy = sampler_lib.Sampling(max_tokens=self.config.student.max_tokens)
+    greedy = choosing.Sampling(max_tokens=self.config.student.max_tokens)
     prompts = [codec.prompt(p.prompt) for p in probes]
     self.display.update(phase=phase, done=0, total=len(probes))
-    for batch in self._student_sampler(
+    done = 0
+    for ended in self._student_sampler.finished(
       params, prompts, [greedy] * len(probes), [0] * len(probes)
     ):
-      texts += [codec.decode(g.tokens) for g in batch]
-      self.display.update(done=len(texts))
+      for i, generation in ended:
+        texts[i] = codec.decode(generation.tokens)
+      done += len(ended)
+      self.display.update(done=done)
     return scoring.score(probes, texts, self.domain.score)
 
   def ask(

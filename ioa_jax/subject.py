@@ -236,5 +236,6 @@ def _local_teacher(config, model: loading.Model, codec: Codec):
   )
   return local.LocalTeacher(
     model.name, model.params, sampler, codec=codec,
-    batch_size=config.teacher.batch_size,
+    tokenizer_json=model.tokenizer.to_str(),
+    vocab_size=model.config.vocab_size,
   )  # fmt: skip

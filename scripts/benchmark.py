@@ -3,9 +3,11 @@ r"""Measures this project beside transformers and torch, on this machine.
   pip install -e '.[test]'
   python scripts/benchmark.py train --shape=27m --peer=torch
   python scripts/benchmark.py gate
+  python scripts/benchmark.py sample --shape=27m --peer=torch
+  python scripts/benchmark.py sample --model=DIR --peer=torch
 
 One JSON object a line. Each side has a process of its own, for its memory, and
-they take turns, so that a busy machine slows both.
+they take turns, so that a busy machine slows both. (`sample` has one process.)
 """
 
 from collections.abc import Sequence
@@ -25,6 +27,13 @@ _PEER = flags.DEFINE_enum(
 )
 _ROUNDS = flags.DEFINE_integer(
   'rounds', 5, 'Turns of each side; the median counts.', lower_bound=1
+)
+
+_MODEL = flags.DEFINE_string(
+  'model', None, 'A Hugging Face directory: real weights for `sample`.'
+)
+_SLOTS = flags.DEFINE_integer(
+  'slots', 16, 'Texts that `sample` writes at once.', lower_bound=1
 )
 
 # layers, width, heads, feed-forward, vocabulary, tokens a row, rows.
@@ -236,6 +245,7 @@ def gate(rounds: int) -> dict:
   from ioa_jax.domains import arithmetic
   from ioa_jax.domains import tokenizer as tokenizer_lib
   from ioa_jax.models import loading
+  from ioa_jax.sampling import choosing
   from ioa_jax.sampling import sampler as sampler_lib
   from ioa_jax.subject import ASSETS
   from ioa_jax.training import packing, probing
@@ -266,16 +276,15 @@ def gate(rounds: int) -> dict:
     student.config, stop_tokens=codec.stop_tokens, batch_size=128,
     max_new_tokens=48, prompt_bucket=codec.prompt_bucket,
   )  # fmt: skip
-  greedy = sampler_lib.Sampling(max_tokens=48)
+  greedy = choosing.Sampling(max_tokens=48)
   prompts = [codec.prompt(p.prompt) for p in probes]
 
   def decode():
     texts = [
       codec.decode(g.tokens)
-      for batch in sampler(
+      for g in sampler(
         student.params, prompts, [greedy] * len(probes), [0] * len(probes)
       )
-      for g in batch
     ]
     return sum(t == p.reference for t, p in zip(texts, probes))
 
@@ -294,10 +303,23 @@ def gate(rounds: int) -> dict:
   }  # fmt: skip
 
 
+def sample(peer: str, rounds: int) -> dict:
+  """Tokens a second of texts of mixed lengths; see `benchmark_sample`."""
+  import benchmark_sample
+
+  if _MODEL.value is None and _SHAPE.value != '27m':
+    raise app.UsageError('sample has --shape=27m, or real weights by --model.')
+  return benchmark_sample.measure(
+    directory=_MODEL.value, slots=_SLOTS.value, rounds=rounds,
+    peer=peer == 'torch',
+  )  # fmt: skip
+
+
 def main(argv: Sequence[str]) -> None:
   commands = {
     'train': lambda: train(_SHAPE.value, _PEER.value, _ROUNDS.value),
     'gate': lambda: gate(_ROUNDS.value),
+    'sample': lambda: sample(_PEER.value, _ROUNDS.value),
   }
   if len(argv) != 2 or argv[1] not in commands:
     raise app.UsageError(f'wanted one of {sorted(commands)}, got {argv[1:]}.')

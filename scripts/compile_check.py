@@ -12,6 +12,7 @@ student takes minutes on two cores.
 """
 
 from collections.abc import Sequence
+import functools
 import json
 import math
 import os
@@ -178,13 +179,15 @@ def _train(config, model, mesh):
 
 
 def _sampler(config, model, mesh):
-  """One batch of answers: prompts of a quarter row, max_tokens of answer."""
+  """The loop: prompts of a quarter row, max_tokens of answer."""
   import jax
   import jax.numpy as jnp
 
   from ioa_jax import sharding
   from ioa_jax.models import decoder
+  from ioa_jax.sampling import choosing
   from ioa_jax.sampling import sampler as sampler_lib
+  from ioa_jax.sampling import slots as slots_lib
 
   b = config.student.batch_size
   shape = jax.ShapeDtypeStruct
@@ -195,22 +198,22 @@ def _sampler(config, model, mesh):
     lambda x, to: shape(x.shape, x.dtype, sharding=to),
     weights, sharding.param_shardings(mesh, weights),
   )  # fmt: skip
-  column = lambda dtype: shape((b,), dtype)
-  rows = sampler_lib.Rows(
-    seed_B=column(jnp.uint32), temperature_B=column(jnp.float32),
-    top_k_B=column(jnp.int32), top_p_B=column(jnp.float32),
-    max_tokens_B=column(jnp.int32),
+  new, width = config.student.max_tokens, config.train.row_length // 4
+  slots = jax.eval_shape(
+    lambda: slots_lib.empty_slots(model, slots=b, prompt=width, new=new)
+  )
+  abstract = lambda tree: jax.tree.map(lambda x: shape(x.shape, x.dtype), tree)
+  queue = slots_lib.queue(
+    [], [], [], [], (), entries=4 * b, width=width, chunk=64
+  )
+  control = slots_lib.Control(
+    keep_B=shape((b,), bool),
+    allowed_BxW=shape((b, choosing.num_words(model.vocab_size)), jnp.uint32),
+    limit=shape((), jnp.int32), more=shape((), bool),
   )  # fmt: skip
-
-  def decode(params, prompt, length, rows, stop):
-    return sampler_lib.decode(
-      model, params, prompt, length, rows, stop,
-      max_new_tokens=config.student.max_tokens,
-    )  # fmt: skip
-
-  prompt = shape((b, config.train.row_length // 4), jnp.int32)
-  return jax.jit(decode).lower(
-    weights, prompt, column(jnp.int32), rows, shape((2,), jnp.int32)
+  loop = functools.partial(sampler_lib.run, model, chunk=64)
+  return jax.jit(loop, donate_argnums=1).lower(
+    weights, slots, abstract(queue), control, shape((2,), jnp.int32)
   )
 
 

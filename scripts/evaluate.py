@@ -157,6 +157,7 @@ class _Model:
 
   def answer(self, questions, max_tokens):
     """Yields batches of (text, finish reason)."""
+    from ioa_jax.sampling import choosing
     from ioa_jax.sampling import sampler as sampler_lib
 
     sampler = sampler_lib.Sampler(
@@ -164,17 +165,20 @@ class _Model:
       batch_size=_BATCH_SIZE.value, max_new_tokens=max_tokens,
       prompt_bucket=64,
     )  # fmt: skip
-    sampling = sampler_lib.Sampling(
+    sampling = choosing.Sampling(
       _TEMPERATURE.value, 0, _TOP_P.value, max_tokens
     )
-    batches = sampler(
-      self._model.params, [self._encode(q.item.prompt) for q in questions],
-      [sampling] * len(questions), [q.seed for q in questions],
-    )  # fmt: skip
-    for batch in batches:
+    # So many at once that slots are full, so few that little is lost.
+    size = 8 * _BATCH_SIZE.value
+    for start in range(0, len(questions), size):
+      part = questions[start : start + size]
+      generations = sampler(
+        self._model.params, [self._encode(q.item.prompt) for q in part],
+        [sampling] * len(part), [q.seed for q in part],
+      )  # fmt: skip
       yield [
         (self._model.decode(g.tokens), 'stop' if g.stopped else 'length')
-        for g in batch
+        for g in generations
       ]
 
 

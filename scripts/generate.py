@@ -56,9 +56,9 @@ def main(argv: Sequence[str]) -> None:
   import dataclasses
 
   from ioa_jax.models import hub, huggingface, lora, peft, vocabulary
-  from ioa_jax.sampling import sampler, streaming
+  from ioa_jax.sampling import choosing, streaming
 
-  sampling = sampler.Sampling(
+  sampling = choosing.Sampling(
     _TEMPERATURE.value, _TOP_K.value, _TOP_P.value, _MAX_TOKENS.value
   )
   directory = hub.locate(_MODEL.value)

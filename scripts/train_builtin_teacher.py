@@ -29,6 +29,7 @@ from ioa_jax.domains import arithmetic
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import scoring
 from ioa_jax.models import decoder, huggingface
+from ioa_jax.sampling import choosing
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.training import losses, optimizer, packing
 
@@ -206,13 +207,12 @@ def held_out_scores(config, params, answer_format: str) -> dict[str, float]:
   )  # fmt: skip
   reverse = tokenizer_lib.reverse_digits
   prompts = [tokenizer.encode(reverse(p.prompt)).ids for p in probes]
-  greedy = sampler_lib.Sampling(max_tokens=48)
+  greedy = choosing.Sampling(max_tokens=48)
   texts = [
     reverse(tokenizer.decode(list(g.tokens)))
-    for batch in sampler(
+    for g in sampler(
       params, prompts, [greedy] * len(prompts), [0] * len(prompts)
     )
-    for g in batch
   ]
   scores, _ = scoring.score(probes, texts, arithmetic.is_correct)
   return {name: score.mean for name, score in scores.items()}

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from ioa_jax.models import decoder, huggingface, lora, orbax_params, peft
-from ioa_jax.sampling import sampler, streaming
+from ioa_jax.sampling import choosing, sampler, streaming
 from ioa_jax.training import checkpoint
 from ioa_jax.training import step as step_lib
 from tests import test_huggingface
@@ -53,9 +53,9 @@ def run(script, *arguments, stdin=''):
 @pytest.mark.parametrize(
   'setting',
   [
-    sampler.Sampling(max_tokens=9),
-    sampler.Sampling(1.0, max_tokens=9),
-    sampler.Sampling(0.8, top_k=4, top_p=0.9, max_tokens=20),
+    choosing.Sampling(max_tokens=9),
+    choosing.Sampling(1.0, max_tokens=9),
+    choosing.Sampling(0.8, top_k=4, top_p=0.9, max_tokens=20),
   ],
   ids=['greedy', 'sampled', 'filtered'],
 )
@@ -65,7 +65,7 @@ def test_streaming_writes_what_the_sampler_writes(params, setting):
     CONFIG, stop_tokens=[1], batch_size=3, max_new_tokens=20
   )
   prompts = [[3], [4, 5, 6, 7], list(range(2, 12))]
-  (want,) = many(params, prompts, [setting] * 3, [7, 8, 9])
+  want = many(params, prompts, [setting] * 3, [7, 8, 9])
   for prompt, seed, generation in zip(prompts, [7, 8, 9], want, strict=True):
     got = tuple(one(params, prompt, setting, seed))
     assert got == generation.tokens
@@ -74,7 +74,7 @@ def test_streaming_writes_what_the_sampler_writes(params, setting):
 def test_an_answer_without_a_prompt_is_refused(params):
   streamer = streaming.Streamer(CONFIG, stop_tokens=[1], max_tokens=4)
   with pytest.raises(ValueError, match='prompt has no tokens'):
-    next(streamer(params, [], sampler.Sampling(), 0))
+    next(streamer(params, [], choosing.Sampling(), 0))
 
 
 def test_text_waits_for_whole_characters():
@@ -104,7 +104,7 @@ def test_generate_applies_template_and_adapter(directory, params, tmp_path):
   tokens = '_ abcdefgh'  # The tokenizer's ids 2 to 9 are a to h.
   streamer = streaming.Streamer(CONFIG, stop_tokens=[1], max_tokens=12)
   merged = lora.merge(params, adapters, spec)
-  setting = sampler.Sampling(0.7, max_tokens=12)
+  setting = choosing.Sampling(0.7, max_tokens=12)
 
   def answer(prompt, seed):
     ids = [tokens.index(c) for c in prompt]

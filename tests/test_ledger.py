@@ -419,11 +419,12 @@ class _Parrot(local.LocalTeacher):
   """Everything of a local teacher but the model."""
 
   def __init__(self):
-    self.name, self.batch_size, self.batches = 'teacher', 4, []
+    self.name, self.asked = 'teacher', []
 
   def complete(self, requests):
-    self.batches.append(len(requests))
-    yield [Completion(r.prompt, 'stop', 1, 3) for r in requests]
+    self.asked.append(len(requests))
+    for i, r in reversed(list(enumerate(requests))):  # As they happen to end.
+      yield [(i, Completion(r.prompt, 'stop', 1, 3))]
 
 
 def test_a_local_teacher_is_asked_once_and_within_its_budget(ledger):
@@ -432,13 +433,17 @@ def test_a_local_teacher_is_asked_once_and_within_its_budget(ledger):
   answers, _ = teacher.ask(ledger, [*requests, *requests], budget=Budget())
   assert [a.text for a in answers] == [r.prompt for r in requests] * 2
   # Ten are new; the other ten are the same requests again.
-  assert teacher.batches == [4, 4, 2]
+  assert teacher.asked == [10]
   assert local.ask(teacher, ledger, requests, max_completion_tokens=0)[1] == 10
   with pytest.raises(BudgetExceeded, match='30 of 77 completion tokens'):
     teacher.ask(
       ledger, [request('new')], budget=Budget(max_completion_tokens=77)
     )
-  assert teacher.batches == [4, 4, 2]
+  assert teacher.asked == [10]
+  # What could be paid for is asked, and kept when the next cannot.
+  budget = Budget(max_completion_tokens=30 + 48 + 2)
+  with pytest.raises(BudgetExceeded, match='33 of 80'):
+    teacher.ask(ledger, [request(f'n{i}') for i in range(5)], budget=budget)
 
 
 # The script.

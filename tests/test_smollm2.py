@@ -13,7 +13,7 @@ import pytest
 
 from ioa_jax import sharding
 from ioa_jax.models import decoder, huggingface, vocabulary
-from ioa_jax.sampling import sampler
+from ioa_jax.sampling import choosing, sampler
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED = ROOT.parent / 'shared'
@@ -112,8 +112,8 @@ def test_equals_transformers_on_real_weights(directory, prompts, wanted, axes):
   )
   with jax.set_mesh(mesh):
     got_logits = jax.device_get(logits(params))
-    (generations,) = sample(
-      params, prompts, [sampler.Sampling(max_tokens=40)] * len(prompts),
+    generations = sample(
+      params, prompts, [choosing.Sampling(max_tokens=40)] * len(prompts),
       [0] * len(prompts),
     )  # fmt: skip
   for got, want in zip(got_logits, want_logits, strict=True):

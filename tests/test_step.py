@@ -10,6 +10,7 @@ import pytest
 
 from ioa_jax import sharding
 from ioa_jax.models import decoder
+from ioa_jax.sampling import choosing
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import gate as gate_lib
@@ -301,10 +302,8 @@ def test_probes_agree_with_decoding_and_comparing_text():
     CONFIG, stop_tokens=[EOS], batch_size=18, max_new_tokens=4
   )
   probes = [e for n in NAMES for e in examples(n)[:6]]
-  greedy = sampler_lib.Sampling(max_tokens=4)
-  (written,) = sampler(
-    params, [e.prompt for e in probes], [greedy] * 18, [0] * 18
-  )
+  greedy = choosing.Sampling(max_tokens=4)
+  written = sampler(params, [e.prompt for e in probes], [greedy] * 18, [0] * 18)
   right = [
     g.stopped and list(g.tokens) == list(e.completion[:-1])
     for g, e in zip(written, probes)

@@ -43,6 +43,34 @@ def attend(q_BxLxHxE, k_BxSxKxE, v_BxSxKxE, mask_BxLxS):
   return out.reshape(b, l, h, e)
 
 
+def attend_cached(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, cached, held_B):
+  """`attend` to the first `held_B` cached columns and causally to oneself."""
+  b, l, h, e = q_BxLxHxE.shape
+  cached_k_BxKxSxE, cached_v_BxKxSxE = cached
+  _, k, s, _ = cached_k_BxKxSxE.shape
+  q_BxKxGLxE = (q_BxLxHxE * e**-0.5).reshape(b, l, k, h // k, e)
+  q_BxKxGLxE = q_BxKxGLxE.transpose(0, 2, 3, 1, 4).reshape(b, k, -1, e)
+  own_k_BxKxLxE = k_BxLxKxE.transpose(0, 2, 1, 3)
+  own_v_BxKxLxE = v_BxLxKxE.transpose(0, 2, 1, 3)
+  scores = functools.partial(
+    jnp.einsum, 'bkqe,bkse->bkqs', preferred_element_type=jnp.float32
+  )
+  held_Bx1x1xS = (jnp.arange(s) < held_B[:, None])[:, None, None]
+  causal_GLxL = jnp.tile(jnp.tril(jnp.ones((l, l), bool)), (h // k, 1))
+  old = jnp.where(held_Bx1x1xS, scores(q_BxKxGLxE, cached_k_BxKxSxE), -1e30)
+  own = jnp.where(causal_GLxL, scores(q_BxKxGLxE, own_k_BxKxLxE), -1e30)
+  # One softmax over both, without joining the caches: that would copy them.
+  top = jnp.maximum(old.max(-1, keepdims=True), own.max(-1, keepdims=True))
+  old, own = jnp.exp(old - top), jnp.exp(own - top)
+  total = old.sum(-1, keepdims=True) + own.sum(-1, keepdims=True)
+  weigh = functools.partial(jnp.einsum, 'bkqs,bkse->bkqe')
+  dtype = v_BxLxKxE.dtype
+  out = weigh((old / total).astype(dtype), cached_v_BxKxSxE)
+  out += weigh((own / total).astype(dtype), own_v_BxKxLxE)
+  out = out.reshape(b, k, h // k, l, e).transpose(0, 3, 1, 2, 4)
+  return out.reshape(b, l, h, e)
+
+
 def attend_rows(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL, mask_BxLxL):
   """`attend` for whole packed rows, by the kernel of the mesh's devices.
 

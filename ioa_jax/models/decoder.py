@@ -27,6 +27,9 @@ from ioa_jax.models import attention, lora, rope
 
 Params = dict[str, Any]
 
+# Where a product has no more rows than this, the kernel is its left operand.
+_FEW_ROWS = 64
+
 REMAT_POLICIES = {
   'none': None,
   'full': jax.checkpoint_policies.nothing_saveable,
@@ -81,13 +84,14 @@ class DecoderConfig:
 class Cache:
   """Keys and values of what was read, for incremental decoding.
 
-  Segment 0 marks slots that hold nothing, so attention never looks there.
+  A token's column is its position, so what a row holds is how long it is.
+  Heads come before columns: a row's attention then reads memory in order.
+  With unrolled layers it is a tuple of N arrays (B, K, S, E), see
+  `split_layers`.
   """
 
-  key_NxBxSxKxE: jax.Array
-  value_NxBxSxKxE: jax.Array
-  position_BxS: jax.Array
-  segment_BxS: jax.Array
+  key_NxBxKxSxE: jax.Array | tuple[jax.Array, ...]
+  value_NxBxKxSxE: jax.Array | tuple[jax.Array, ...]
 
 
 class _RMSNorm(nnx.Module):
@@ -116,7 +120,12 @@ class _Linear(nnx.Module):
     # 2-D product than as a 3-D contraction, and on TPU they are the same.
     kernel = self.kernel[...].astype(x.dtype)
     rows = x.reshape(-1, x.shape[-1])
-    y = rows @ kernel
+    # XLA on CPU copies the right operand into blocks first. While decoding that
+    # should be the few rows: at 16 it takes half the time.
+    if len(rows) <= _FEW_ROWS:
+      y = (kernel.T @ rows.T).T
+    else:
+      y = rows @ kernel
     if adapter is not None:
       y = y + lora.delta(rows, adapter)
     y = y.reshape(*x.shape[:-1], -1)
@@ -143,7 +152,7 @@ class _Block(nnx.Module):
   def __call__(
     self, x_BxLxD, angles, mask_BxLxS, segment_BxL, cache=None, adapters=None
   ):
-    """`cache` is (keys, values, slot); returns x and the keys and values."""
+    """`cache` is (keys, values, held); returns x and its keys and values."""
     b, l, _ = x_BxLxD.shape
     e = self.config.head_width
     adapter = (adapters or {}).get
@@ -153,13 +162,11 @@ class _Block(nnx.Module):
     v = self.v_proj(h, adapter('v_proj')).reshape(b, l, -1, e)
     q, k = rope.rotate(q, *angles), rope.rotate(k, *angles)
     q = sharding.constrain(q, ('batch', 'length', 'heads', None))
-    if cache is not None:
-      keys, values, slot = cache
-      k = jax.lax.dynamic_update_slice(keys, k, (0, slot, 0, 0))
-      v = jax.lax.dynamic_update_slice(values, v, (0, slot, 0, 0))
-      attended = attention.attend(q, k, v, mask_BxLxS)
-    else:
+    if cache is None:
       attended = attention.attend_rows(q, k, v, segment_BxL, mask_BxLxS)
+    else:
+      keys, values, held_B = cache
+      attended = attention.attend_cached(q, k, v, (keys, values), held_B)
     attended = attended.reshape(b, l, -1)
     x_BxLxD = x_BxLxD + self.o_proj(attended, adapter('o_proj'))
     h = self.mlp_norm(x_BxLxD)
@@ -193,9 +200,10 @@ class Decoder(nnx.Module):
     )  # fmt: skip
 
   def __call__(
-    self, token_BxL, segment_BxL, position_BxL, mask_BxLxS, cache, slot,
-    adapters,
+    self, token_BxL, segment_BxL, position_BxL, mask_BxLxS, cache, held_B,
+    layers, adapters,
   ):  # fmt: skip
+    """`layers` are `split_layers`', or None where they are stacked."""
     x = self.embedding[...][token_BxL].astype(self.config.dtype)
     x = sharding.constrain(x, ('batch', 'length', 'embed'))
     c = self.config
@@ -207,17 +215,30 @@ class Decoder(nnx.Module):
     def layer(x_BxLxD, inputs):
       params, keys_values, layer_adapters = inputs
       block = nnx.merge(block_graph, params)
-      layer_cache = None if keys_values is None else (*keys_values, slot)
+      layer_cache = None if keys_values is None else (*keys_values, held_B)
       x_BxLxD, keys_values = block(
         x_BxLxD, angles, mask_BxLxS, segment_BxL, layer_cache, layer_adapters
       )
       return x_BxLxD, None if cache is None else keys_values
 
+    if layers is not None:
+      written = []
+      for i, own in enumerate(layers):
+        params = jax.tree.unflatten(
+          jax.tree.structure(block_params),
+          [w.T if w.ndim == 2 else w for w in jax.tree.leaves(own)],
+        )
+        held = cache.key_NxBxKxSxE[i], cache.value_NxBxKxSxE[i]
+        own_adapters = jax.tree.map(lambda a, i=i: a[i], adapters)
+        x, keys_values = layer(x, (params, held, own_adapters))
+        written.append(keys_values)
+      return self.final_norm(x), tuple(zip(*written))
+
     policy = REMAT_POLICIES[c.remat]
     if policy is not None:
       layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
     keys_values = (
-      None if cache is None else (cache.key_NxBxSxKxE, cache.value_NxBxSxKxE)
+      None if cache is None else (cache.key_NxBxKxSxE, cache.value_NxBxKxSxE)
     )
     x, keys_values = jax.lax.scan(
       layer, x, (block_params, keys_values, adapters), unroll=c.scan_unroll
@@ -248,18 +269,21 @@ def num_params(config: DecoderConfig) -> int:
 
 
 def _apply(
-  config, params, token_BxL, segment_BxL, position_BxL, mask_BxLxS, cache, slot
-):
+  config, params, token_BxL, segment_BxL, position_BxL, mask_BxLxS, cache,
+  held_B,
+):  # fmt: skip
   # Adapters are a tree beside the module's own parameters, see `lora.attach`.
   params = dict(params)
   adapters = params.pop('adapters', None)
+  layers = params.pop('layers') if _are_split(params) else None
   graph, abstract = _graph(config)
   state = jax.tree.map(lambda x: x, abstract)
   nnx.replace_by_pure_dict(state, params)
   model = nnx.merge(graph, state)
   return model(
-    token_BxL, segment_BxL, position_BxL, mask_BxLxS, cache, slot, adapters
-  )
+    token_BxL, segment_BxL, position_BxL, mask_BxLxS, cache, held_B, layers,
+    adapters,
+  )  # fmt: skip
 
 
 def forward(
@@ -284,39 +308,96 @@ def forward(
   return hidden
 
 
-def empty_cache(config: DecoderConfig, batch: int, length: int) -> Cache:
-  shape = (
-    config.num_layers, batch, length, config.num_kv_heads, config.head_width
-  )  # fmt: skip
-  return Cache(
-    key_NxBxSxKxE=jnp.zeros(shape, config.dtype),
-    value_NxBxSxKxE=jnp.zeros(shape, config.dtype),
-    position_BxS=jnp.zeros((batch, length), jnp.int32),
-    segment_BxS=jnp.zeros((batch, length), jnp.int32),
+def _are_split(params: Params) -> bool:
+  return isinstance(params['layers'], tuple)
+
+
+def _unrolls(config: DecoderConfig) -> bool:
+  return config.scan_unroll >= config.num_layers
+
+
+def split_layers(config: DecoderConfig, params: Params) -> Params:
+  """Parameters as `forward_cached` reads them fastest; done before a loop.
+
+  Where layers are unrolled (`scan_unroll`), each gets arrays of its own, and
+  its kernels lie transposed: XLA on CPU copies what it takes out of a stack,
+  and that costs more than the products (a step of 16 rows at 8 layers of 512
+  takes 32 ms, and 75 from a stack). It is a second copy of the layers. Where
+  layers are scanned, their parameters stay as they are.
+  """
+  if not _unrolls(config) or _are_split(params):
+    return params
+  take = lambda i: jax.tree.map(
+    lambda x: x[i].T if x.ndim == 3 else x[i], params['layers']
   )
+  layers = tuple(map(take, range(config.num_layers)))
+  # Else XLA takes the transposition for a view, and copies in the loop again.
+  return params | {'layers': jax.lax.optimization_barrier(layers)}
+
+
+def empty_cache(config: DecoderConfig, batch: int, length: int) -> Cache:
+  shape = (batch, config.num_kv_heads, length, config.head_width)
+  n = config.num_layers
+  if _unrolls(config):
+    zeros = lambda: tuple(jnp.zeros(shape, config.dtype) for _ in range(n))
+  else:
+    zeros = lambda: jnp.zeros((n, *shape), config.dtype)
+  return Cache(zeros(), zeros())
 
 
 def forward_cached(
   config: DecoderConfig,
   params: Params,
   token_BxL: jax.Array,
-  segment_BxL: jax.Array,
-  position_BxL: jax.Array,
+  held_B: jax.Array,
   cache: Cache,
-  slot: jax.Array,
 ) -> tuple[jax.Array, Cache]:
-  """Like `forward`, reading and extending `cache` from column `slot` on."""
-  write = functools.partial(
-    jax.lax.dynamic_update_slice, start_indices=(0, slot)
+  """Like `forward` for tokens that follow the `held_B` first of each row.
+
+  Tokens that pad a row on the right do no harm: their columns lie behind what
+  is held, and are written over by what comes next.
+
+  Returns:
+    Hidden states (B, L, D), and the cache with L more columns a row. Where they
+    do not fit, what the row held is no longer to be relied on.
+  """
+  l = token_BxL.shape[1]
+  column_BxL = held_B[:, None] + jnp.arange(l)
+  params = split_layers(config, params)
+  hidden, (k_NxBxLxKxE, v_NxBxLxKxE) = _apply(
+    config, params, token_BxL, None, column_BxL, None, cache, held_B
   )
-  segment_BxS = write(cache.segment_BxS, segment_BxL)
-  position_BxS = write(cache.position_BxS, position_BxL)
-  mask = attention.mask(segment_BxL, position_BxL, segment_BxS, position_BxS)
-  # A padding query may look at padding: a row of only False has no softmax.
-  hidden, (key, value) = _apply(
-    config, params, token_BxL, segment_BxL, position_BxL, mask, cache, slot
-  )
-  return hidden, Cache(key, value, position_BxS, segment_BxS)
+  # Layers read the cache and do not write it, so that the scan carries nothing
+  # of its size; all layers' new columns enter at once.
+  new = Cache(k_NxBxLxKxE, v_NxBxLxKxE)
+  return hidden, _write(cache, new, held_B)
+
+
+def _write(cache: Cache, new: Cache, held_B: jax.Array) -> Cache:
+  """The cache with `new` columns (N, B, L, K, E) behind what each row holds."""
+  if isinstance(cache.key_NxBxKxSxE, tuple):
+    # Row by row: XLA on CPU does this in place, and copies around a scatter,
+    # which took half of a step.
+    def write_row(b, cache):
+      def write(old_BxKxSxE, new_BxLxKxE):
+        row_1xKxLxE = jax.lax.dynamic_slice_in_dim(new_BxLxKxE, b, 1)
+        return jax.lax.dynamic_update_slice(
+          old_BxKxSxE, row_1xKxLxE.swapaxes(1, 2), (b, 0, held_B[b], 0)
+        )
+
+      return jax.tree.map(write, cache, new)
+
+    return jax.lax.fori_loop(0, len(held_B), write_row, cache)
+
+  def write(old_NxBxKxSxE, new_NxBxLxKxE):
+    row_Bx1 = jnp.arange(len(held_B))[:, None]
+    column_BxL = held_B[:, None] + jnp.arange(new_NxBxLxKxE.shape[2])
+    # Indices around a slice: (B, L) come first in what is set.
+    return old_NxBxKxSxE.at[:, row_Bx1, :, column_BxL].set(
+      new_NxBxLxKxE.transpose(1, 2, 0, 3, 4), mode='drop'
+    )
+
+  return jax.tree.map(write, cache, new)
 
 
 def unembedding(config: DecoderConfig, params: Params) -> jax.Array:
@@ -333,9 +414,12 @@ def unembed(config: DecoderConfig, params: Params, hidden: jax.Array):
 
 def logits(config: DecoderConfig, kernel_DxV: jax.Array, hidden: jax.Array):
   """`unembed` with its kernel at hand."""
-  logits = jnp.matmul(
-    hidden, kernel_DxV.astype(hidden.dtype), preferred_element_type=jnp.float32
-  )
+  kernel_DxV = kernel_DxV.astype(hidden.dtype)
+  product = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+  if hidden.ndim == 2 and len(hidden) <= _FEW_ROWS:  # As in `_Linear`.
+    logits = product(kernel_DxV.T, hidden.T).T
+  else:
+    logits = product(hidden, kernel_DxV)
   if config.num_tokens is None or config.num_tokens == config.vocab_size:
     return logits
   # Finite, as 0 * -inf in a divergence would be no number.

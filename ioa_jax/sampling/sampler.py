@@ -1,11 +1,17 @@
-"""Prefill and decode in one compiled program, for teachers and students alike.
+"""Prompts to completions in one compiled loop, for teachers and students.
 
-Everything about a request is data: temperature, top-k, top-p, stop tokens and
-seed are traced arrays, so no setting recompiles. A request's text depends on
-its own seed and not on its row or its neighbours.
+The loop keeps B slots busy. Each turn is one token for every slot; a slot whose
+text has ended takes the next prompt of the queue, on the device. Everything
+about a request is data (lengths, temperature, filters, seed), so no setting
+recompiles, and its text depends on its seed and not on its slot or neighbours.
 
-Shapes: B rows, P prompt slots, T new tokens at most, S stop tokens,
-V vocabulary.
+A prompt is read in chunks of C tokens into a row of its own, and copied to the
+slot from there. What the next prompt shares with it is not read again: a common
+prefix costs one reading, and so do several samples of one prompt.
+
+Shapes: B slots, Q queued requests, D = Q + B completions at most in one run,
+P prompt tokens, C chunk, T new tokens at most, S = P + T cache columns, S stop
+tokens where it indexes those, V vocabulary, W words of token bits.
 """
 
 from __future__ import annotations
@@ -14,175 +20,238 @@ from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ioa_jax.models import decoder
+from ioa_jax.sampling import choosing, guides
+from ioa_jax.sampling import slots as slots_lib
+from ioa_jax.sampling.choosing import Rows, Sampling
+from ioa_jax.sampling.slots import Control, Done, Queue, Slots
 
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-  """How to turn logits into text.
-
-  Attributes:
-    temperature: 0 is greedy.
-    top_k: keep the k likeliest tokens; 0 keeps all.
-    top_p: keep the smallest set with at least this probability; 1 keeps all.
-    max_tokens: completion tokens at most, the stop token included.
-  """
-
-  temperature: float = 0.0
-  top_k: int = 0
-  top_p: float = 1.0
-  max_tokens: int = 64
-
-  def __post_init__(self):
-    if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-      raise ValueError(
-        f'sampling: temperature {self.temperature} must be >= 0, top_k '
-        f'{self.top_k} >= 0 and top_p {self.top_p} in (0, 1].'
-      )
-    if self.max_tokens < 1:
-      raise ValueError(f'sampling: max_tokens {self.max_tokens} must be >= 1.')
-
-
-@flax.struct.dataclass
-class Rows:
-  """Sampling settings of a batch, one entry per row."""
-
-  seed_B: jax.Array
-  temperature_B: jax.Array
-  top_k_B: jax.Array
-  top_p_B: jax.Array
-  max_tokens_B: jax.Array
+# Queue entries for each slot. Emptying the queue is when the host is needed.
+_QUEUED_PER_SLOT = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-  """What one row wrote.
+  """What one request wrote.
 
   Attributes:
     tokens: completion tokens, without the stop token.
     stopped: False if the length limit cut it.
-    log_prob: sum of log-probabilities of the written tokens, stop included,
-      under the unmodified distribution (temperature 1, no filter), in nats.
+    log_probs: of each written token in nats, the stop token included, under
+      the unmodified distribution (temperature 1, no filter).
   """
 
   tokens: tuple[int, ...]
   stopped: bool
-  log_prob: float
+  log_probs: tuple[float, ...]
+
+  @property
+  def log_prob(self) -> float:
+    """Of the whole text, its end included, in nats."""
+    return float(np.sum(self.log_probs))
 
 
-def filter_logits(logits_BxV, top_k_B, top_p_B):
-  """Sets logits outside top-k and top-p to -inf; the likeliest always stays."""
-  v = logits_BxV.shape[-1]
+def run(
+  config: decoder.DecoderConfig,
+  params: decoder.Params,
+  slots: Slots,
+  queue: Queue,
+  control: Control,
+  stop_S: jax.Array,
+  *,
+  chunk: int,
+) -> tuple[Slots, Done, jax.Array, jax.Array, jax.Array]:
+  """The loop: one token for every slot, then free slots take new prompts.
 
-  def apply(logits_BxV):
-    sorted_BxV = jnp.sort(logits_BxV, axis=-1, descending=True)
-    k_B = jnp.where(top_k_B == 0, v, jnp.minimum(top_k_B, v))
-    before_BxV = jnp.cumsum(jax.nn.softmax(sorted_BxV, -1), -1)
-    before_BxV = before_BxV - jax.nn.softmax(sorted_BxV, -1)
-    keep_BxV = (jnp.arange(v)[None] < k_B[:, None]) & (
-      before_BxV < top_p_B[:, None]
-    )
-    keep_BxV = keep_BxV.at[:, 0].set(True)
-    floor_B = jnp.min(jnp.where(keep_BxV, sorted_BxV, jnp.inf), axis=-1)
-    return jnp.where(logits_BxV >= floor_B[:, None], logits_BxV, -jnp.inf)
-
-  # Sorting a large vocabulary is the costly part; most requests filter nothing.
-  needed = jnp.any((top_k_B > 0) | (top_p_B < 1.0))
-  return jax.lax.cond(needed, apply, lambda x: x, logits_BxV)
-
-
-def choose(logits_BxV, rows: Rows, step):
-  """Next token of each row and its log-probability. Greedy where T = 0."""
-  greedy_B = jnp.argmax(logits_BxV, axis=-1)
-
-  def sample(logits_BxV):
-    scaled = logits_BxV / jnp.maximum(rows.temperature_B, 1e-6)[:, None]
-    scaled = filter_logits(scaled, rows.top_k_B, rows.top_p_B)
-    keys = jax.vmap(
-      lambda seed: jax.random.fold_in(jax.random.key(seed), step)
-    )(rows.seed_B)
-    drawn_B = jax.vmap(jax.random.categorical)(keys, scaled)
-    return jnp.where(rows.temperature_B > 0, drawn_B, greedy_B)
-
-  token_B = jax.lax.cond(
-    jnp.any(rows.temperature_B > 0), sample, lambda _: greedy_B, logits_BxV
+  Returns:
+    slots, completions, and how many requests entered, steps were taken, and
+    slots were busy, summed over steps.
+  """
+  params = decoder.split_layers(config, params)
+  slots = slots.replace(
+    request_B=jnp.where(control.keep_B, slots.request_B, -1)
   )
-  log_probs_BxV = jax.nn.log_softmax(logits_BxV, axis=-1)
-  log_prob_B = jnp.take_along_axis(log_probs_BxV, token_B[:, None], -1)[:, 0]
-  return token_B.astype(jnp.int32), log_prob_B
+  done = slots_lib.nothing_done(queue, slots)
+
+  def unfinished(carry):
+    slots, _, entered, steps, _ = carry
+    busy_B = slots.request_B >= 0
+    waiting = entered < queue.size
+    starved = control.more & ~waiting & ~jnp.all(busy_B)
+    return (steps < control.limit) & (jnp.any(busy_B) | waiting) & ~starved
+
+  def turn(carry):
+    slots, done, entered, steps, busy = carry
+    busy += jnp.sum(slots.request_B >= 0)
+    slots, done = _write_token(
+      config, params, slots, done, control.allowed_BxW, stop_S
+    )
+    slots, entered = _enter(config, params, slots, queue, entered, chunk)
+    return slots, done, entered, steps + 1, busy
+
+  zero = jnp.int32(0)
+  slots, *rest = jax.lax.while_loop(
+    unfinished, turn, (slots, done, zero, zero, zero)
+  )
+  return (slots_lib.place(slots), *rest)
 
 
-def decode(
+def _write_token(config, params, slots: Slots, done: Done, allowed_BxW, stop_S):
+  """One token for each slot; texts that end with it move to `done`."""
+  busy_B = slots.request_B >= 0
+  b, t = slots.token_BxT.shape
+  token_B, log_prob_B = choosing.choose(
+    slots.logits_BxV, slots.rows, slots.count_B, allowed_BxW
+  )
+  # Free slots write behind the last column, which is nowhere.
+  at = (jnp.arange(b), jnp.where(busy_B, slots.count_B, t))
+  token_BxT = slots.token_BxT.at[at].set(token_B, mode='drop')
+  log_prob_BxT = slots.log_prob_BxT.at[at].set(log_prob_B, mode='drop')
+  count_B = slots.count_B + busy_B
+  stopped_B = busy_B & jnp.any(token_B[:, None] == stop_S, axis=-1)
+  ended_B = stopped_B | (busy_B & (count_B >= slots.rows.max_tokens_B))
+
+  place_B = jnp.where(
+    ended_B, done.size + jnp.cumsum(ended_B) - 1, len(done.request_D)
+  )
+  put = lambda old, new: old.at[place_B].set(new, mode='drop')
+  done = Done(
+    size=done.size + jnp.sum(ended_B),
+    request_D=put(done.request_D, slots.request_B),
+    token_DxT=put(done.token_DxT, token_BxT),
+    log_prob_DxT=put(done.log_prob_DxT, log_prob_BxT),
+    count_D=put(done.count_D, count_B),
+    stopped_D=put(done.stopped_D, stopped_B),
+  )
+  hidden, cache = decoder.forward_cached(
+    config, params, token_B[:, None], slots.held_B, slots.cache
+  )
+  return slots.replace(
+    cache=cache, held_B=slots.held_B + busy_B,
+    logits_BxV=decoder.unembed(config, params, hidden[:, 0]),
+    request_B=jnp.where(ended_B, -1, slots.request_B),
+    count_B=count_B, token_BxT=token_BxT, log_prob_BxT=log_prob_BxT,
+  ), done  # fmt: skip
+
+
+def _enter(config, params, slots: Slots, queue: Queue, entered, chunk):
+  """Free slots take prompts from the queue while there are any."""
+
+  def possible(carry):
+    slots, entered = carry
+    return jnp.any(slots.request_B < 0) & (entered < queue.size)
+
+  def take_one(carry):
+    slots, entered = carry
+    slot = jnp.argmax(slots.request_B < 0)
+    prompt_cache, hidden_D = _read_prompt(
+      config, params, slots, queue, entered, chunk
+    )
+    # Axes from the right: caches are stacked, or one for each layer.
+    copy = lambda old, new: jax.lax.dynamic_update_slice_in_dim(
+      old, new, slot, axis=old.ndim - 4
+    )
+    put = lambda old_B, new_Q: old_B.at[slot].set(new_Q[entered])
+    return slots.replace(
+      cache=jax.tree.map(copy, slots.cache, prompt_cache),
+      held_B=put(slots.held_B, queue.length_Q),
+      logits_BxV=slots.logits_BxV.at[slot].set(
+        decoder.unembed(config, params, hidden_D[None])[0]
+      ),
+      request_B=put(slots.request_B, queue.request_Q),
+      rows=jax.tree.map(put, slots.rows, queue.rows),
+      count_B=slots.count_B.at[slot].set(0),
+      prompt_cache=prompt_cache, prompt_hidden_D=hidden_D,
+    ), entered + 1  # fmt: skip
+
+  return jax.lax.while_loop(possible, take_one, (slots, entered))
+
+
+def _read_prompt(config, params, slots: Slots, queue: Queue, entry, chunk):
+  """Reads what is new of a prompt; its cache row and last hidden state (D,).
+
+  Chunks begin at multiples of C whatever was reused, so a prompt's numbers do
+  not depend, in any bit, on what was read before it.
+  """
+  length = queue.length_Q[entry]
+
+  def read(i, carry):
+    cache, _ = carry
+    start = i * chunk
+    token_1xC = jax.lax.dynamic_slice(
+      queue.prompt_QxP, (entry, start), (1, chunk)
+    )
+    hidden, cache = decoder.forward_cached(
+      config, params, token_1xC, start[None], cache
+    )
+    return cache, hidden[0, jnp.minimum(length - 1 - start, chunk - 1)]
+
+  same = queue.reused_Q[entry] == length
+  chunks = -(-length // chunk)
+  first = jnp.where(same, chunks, queue.reused_Q[entry] // chunk)
+  return jax.lax.fori_loop(
+    first, chunks, read, (slots.prompt_cache, slots.prompt_hidden_D)
+  )
+
+
+def complete_greedily(
   config: decoder.DecoderConfig,
   params: decoder.Params,
   prompt_BxP: jax.Array,
-  prompt_length_B: jax.Array,
-  rows: Rows,
+  length_B: jax.Array,
   stop_S: jax.Array,
   *,
   max_new_tokens: int,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-  """Completes left-padded prompts; stops when every row has.
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """The loop for one batch, inside another compiled program.
+
+  Args:
+    prompt_BxP: padded on the right.
+    length_B: rows of length 0 are no prompts, and come last.
 
   Returns:
-    tokens (B, T), count (B,) of written tokens with the stop token, stopped
-    (B,), log_prob (B,) of the written tokens.
+    tokens (B, T), count (B,) of them with the stop token, stopped (B,).
   """
   b, p = prompt_BxP.shape
-  column_P = jnp.arange(p)
-  segment_BxP = (column_P[None] >= p - prompt_length_B[:, None]).astype(
-    jnp.int32
-  )
-  position_BxP = jnp.maximum(column_P[None] - (p - prompt_length_B[:, None]), 0)
-  cache = decoder.empty_cache(config, b, p + max_new_tokens)
-  hidden, cache = decoder.forward_cached(
-    config, params, prompt_BxP, segment_BxP, position_BxP, cache, 0
-  )
-  logits_BxV = decoder.unembed(config, params, hidden[:, -1])
-  live_B = prompt_length_B > 0
-
-  def unfinished(carry):
-    step, _, _, _, live_B, *_ = carry
-    return (step < max_new_tokens) & jnp.any(live_B)
-
-  def body(carry):
-    step, logits_BxV, cache, tokens, live_B, count_B, stopped_B, logp_B = carry
-    token_B, token_logp_B = choose(logits_BxV, rows, step)
-    tokens = tokens.at[:, step].set(jnp.where(live_B, token_B, 0))
-    count_B += live_B
-    logp_B += jnp.where(live_B, token_logp_B, 0.0)
-    stop_now_B = live_B & jnp.any(token_B[:, None] == stop_S[None], axis=-1)
-    stopped_B |= stop_now_B
-    live_B &= ~stop_now_B & (count_B < rows.max_tokens_B)
-    hidden, cache = decoder.forward_cached(
-      config, params, token_B[:, None], jnp.ones((b, 1), jnp.int32),
-      (prompt_length_B + step)[:, None], cache, p + step,
-    )  # fmt: skip
-    logits_BxV = decoder.unembed(config, params, hidden[:, 0])
-    return (
-      step + 1, logits_BxV, cache, tokens, live_B, count_B, stopped_B, logp_B
-    )  # fmt: skip
-
-  start = (
-    jnp.int32(0), logits_BxV, cache, jnp.zeros((b, max_new_tokens), jnp.int32),
-    live_B, jnp.zeros(b, jnp.int32), jnp.zeros(b, bool), jnp.zeros(b),
+  greedy = Sampling(max_tokens=max_new_tokens)
+  queue = Queue(
+    prompt_QxP=prompt_BxP, length_Q=length_B,
+    reused_Q=jnp.zeros(b, jnp.int32), request_Q=jnp.arange(b),
+    rows=jax.tree.map(jnp.asarray, Rows.of([greedy] * b, [0] * b, b)),
+    size=jnp.sum(length_B > 0),
   )  # fmt: skip
-  _, _, _, tokens, _, count_B, stopped_B, logp_B = jax.lax.while_loop(
-    unfinished, body, start
+  watch = guides.Watch([], config.vocab_size)
+  nobody_B = np.full(b, -1)
+  control = Control(
+    keep_B=jnp.ones(b, bool), allowed_BxW=watch.allowed(nobody_B),
+    limit=watch.steps(nobody_B, []), more=jnp.bool_(False),
+  )  # fmt: skip
+  slots = slots_lib.empty_slots(config, slots=b, prompt=p, new=max_new_tokens)
+  _, done, *_ = run(config, params, slots, queue, control, stop_S, chunk=p)
+  # Back from the order of their ends to that of the rows.
+  row_D = jnp.where(jnp.arange(2 * b) < done.size, done.request_D, b)
+  by_row = lambda x: (
+    jnp.zeros((b, *x.shape[1:]), x.dtype).at[row_D].set(x, mode='drop')
   )
-  return tokens, count_B, stopped_B, logp_B
+  return by_row(done.token_DxT), by_row(done.count_D), by_row(done.stopped_D)
 
 
 class Sampler:
-  """Completes any number of prompts through a few fixed shapes.
+  """Completes any number of prompts through one compiled loop.
 
-  Holds the compiled programs of one model: one per prompt bucket. Parameters
-  are an argument, so a student in training is probed without recompiling.
+  Holds the compiled programs of one model: one for each power of two of the
+  longest prompt. Parameters are an argument, so a student in training is probed
+  without recompiling.
+
+  Args:
+    stop_tokens: ids that end a text.
+    batch_size: slots.
+    max_new_tokens: the longest completion that can be asked for.
+    prompt_bucket: prompts are read in chunks of this many tokens.
   """
 
   def __init__(
@@ -194,13 +263,30 @@ class Sampler:
     max_new_tokens: int,
     prompt_bucket: int = 16,
   ):
+    self._config = config
     self._stop_S = np.asarray(stop_tokens, np.int32)
     self._batch_size = batch_size
     self._max_new_tokens = max_new_tokens
-    self._prompt_bucket = prompt_bucket
-    self._decode: Callable = jax.jit(
-      functools.partial(decode, config, max_new_tokens=max_new_tokens)
+    self._chunk = prompt_bucket
+    self._empty: Callable = jax.jit(
+      functools.partial(slots_lib.empty_slots, config),
+      static_argnames=('slots', 'prompt', 'new'),
     )
+    # The cache is rewritten in place: copying it would cost more than a step.
+    self._run: Callable = jax.jit(
+      functools.partial(run, config, chunk=prompt_bucket), donate_argnums=1
+    )
+    self._busy = self._offered = 0
+
+  @property
+  def compilations(self) -> int:
+    """How often the loop was compiled."""
+    return self._run._cache_size()
+
+  @property
+  def occupancy(self) -> float:
+    """The share of all slots in all steps so far that wrote a token."""
+    return self._busy / max(self._offered, 1)
 
   def __call__(
     self,
@@ -208,46 +294,118 @@ class Sampler:
     prompts: Sequence[Sequence[int]],
     sampling: Sequence[Sampling],
     seeds: Sequence[int],
-  ) -> Iterator[list[Generation]]:
-    """Yields generations batch by batch, in the order of the prompts."""
-    for start in range(0, len(prompts), self._batch_size):
-      at = slice(start, start + self._batch_size)
-      yield self._batch(params, prompts[at], sampling[at], seeds[at])
+    request_guides: Sequence[guides.Guide | None] | None = None,
+  ) -> list[Generation]:
+    """All completions, in the order of the prompts."""
+    ended = {
+      i: generation
+      for pairs in self.finished(
+        params, prompts, sampling, seeds, request_guides
+      )
+      for i, generation in pairs
+    }
+    return [ended[i] for i in range(len(prompts))]
 
-  def _batch(self, params, prompts, sampling, seeds):
-    for s in sampling:
+  def finished(
+    self,
+    params: decoder.Params,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sequence[Sampling],
+    seeds: Sequence[int],
+    request_guides: Sequence[guides.Guide | None] | None = None,
+  ) -> Iterator[list[tuple[int, Generation]]]:
+    """Yields what ended at a time, as (index of the prompt, completion).
+
+    Args:
+      request_guides: of requests that the host has a say in; see `guides`.
+
+    Raises:
+      ValueError: for an empty prompt, or more tokens than there is room for.
+    """
+    self._check(prompts, sampling)
+    # Long ones first, so that none runs alone at the end; then by prompt, so
+    # that what two have in common is read once.
+    order = sorted(
+      range(len(prompts)),
+      key=lambda i: (-sampling[i].max_tokens, tuple(prompts[i]), i),
+    )
+    watch = guides.Watch(
+      request_guides or [None] * len(prompts), self._config.vocab_size
+    )
+    longest = max(map(len, prompts), default=0)
+    width = self._chunk
+    while width < longest:
+      width *= 2
+    entries = _QUEUED_PER_SLOT * self._batch_size
+    slots = self._empty(
+      slots=self._batch_size, prompt=width, new=self._max_new_tokens
+    )
+    request_B = np.full(self._batch_size, -1)
+    keep_B = np.ones(self._batch_size, bool)
+    entered, queued_from, queue, left = 0, None, None, len(prompts)
+    while left:
+      if queued_from != entered:
+        queued_from = entered
+        queue = slots_lib.queue(
+          prompts, sampling, seeds, order[entered:],
+          prompts[order[entered - 1]] if entered else (),
+          entries=entries, width=width, chunk=self._chunk,
+        )  # fmt: skip
+      control = Control(
+        keep_B=keep_B,
+        allowed_BxW=watch.allowed(request_B),
+        limit=np.int32(
+          watch.steps(request_B, order[entered : entered + entries])
+        ),
+        more=np.bool_(entered + entries < len(order)),
+      )
+      slots, done, *numbers = self._run(
+        params, slots, queue, control, self._stop_S
+      )
+      done, (new, steps, busy) = jax.device_get((done, numbers))
+      # Copies, as the next run writes over what they are taken from.
+      request_B = np.array(slots.request_B)
+      entered += int(new)
+      self._busy += int(busy)
+      self._offered += int(steps) * self._batch_size
+      ended = []
+      for i in range(done.size):
+        request, count = int(done.request_D[i]), int(done.count_D[i])
+        tokens = done.token_DxT[i, :count]
+        kept = watch.read(request, tokens)
+        ended.append((request, _generation(
+          tokens, done.log_prob_DxT[i], kept, bool(done.stopped_D[i])
+        )))  # fmt: skip
+      keep_B = np.ones(self._batch_size, bool)
+      for slot in watch.slots(request_B):
+        request, count = int(request_B[slot]), int(slots.count_B[slot])
+        tokens = np.array(slots.token_BxT[slot, :count])
+        kept = watch.read(request, tokens)
+        if kept is not None:
+          keep_B[slot], request_B[slot] = False, -1
+          log_probs = np.array(slots.log_prob_BxT[slot])
+          ended.append((request, _generation(tokens, log_probs, kept, False)))
+      left -= len(ended)
+      if ended:
+        yield ended
+
+  def _check(self, prompts, sampling):
+    for prompt, s in zip(prompts, sampling, strict=True):
+      if not len(prompt):
+        raise ValueError('a prompt has no tokens; write something to answer.')
       if s.max_tokens > self._max_new_tokens:
         raise ValueError(
           f"max_tokens {s.max_tokens} is over the sampler's "
           f'max_new_tokens {self._max_new_tokens}; build it larger.'
         )
-    n, b = len(prompts), self._batch_size
-    longest = max(len(p) for p in prompts)
-    p = -(-longest // self._prompt_bucket) * self._prompt_bucket
-    prompt_BxP = np.zeros((b, p), np.int32)
-    length_B = np.zeros(b, np.int32)
-    for row, prompt in enumerate(prompts):
-      prompt_BxP[row, p - len(prompt) :] = prompt
-      length_B[row] = len(prompt)
 
-    def column(values, fill, dtype):
-      return np.asarray([*values, *[fill] * (b - n)], dtype)
 
-    rows = Rows(
-      seed_B=column(seeds, 0, np.uint32),
-      temperature_B=column([s.temperature for s in sampling], 0, np.float32),
-      top_k_B=column([s.top_k for s in sampling], 0, np.int32),
-      top_p_B=column([s.top_p for s in sampling], 1, np.float32),
-      max_tokens_B=column([s.max_tokens for s in sampling], 1, np.int32),
-    )
-    tokens, count_B, stopped_B, logp_B = jax.device_get(
-      self._decode(params, prompt_BxP, length_B, rows, self._stop_S)
-    )
-    return [
-      Generation(
-        tokens=tuple(int(t) for t in tokens[i, : count_B[i] - stopped_B[i]]),
-        stopped=bool(stopped_B[i]),
-        log_prob=float(logp_B[i]),
-      )
-      for i in range(n)
-    ]
+def _generation(tokens, log_probs, kept: int | None, stopped: bool):
+  """`kept` tokens are the text if the host ended it, else the device did."""
+  count = len(tokens) if kept is None else kept
+  stop_token = stopped and kept is None
+  return Generation(
+    tokens=tuple(int(t) for t in tokens[: count - stop_token]),
+    stopped=stop_token or kept is not None,
+    log_probs=tuple(float(x) for x in log_probs[:count]),
+  )

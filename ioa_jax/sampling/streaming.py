@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ioa_jax.models import decoder
-from ioa_jax.sampling import sampler
+from ioa_jax.sampling import choosing
 
 # Prompts are padded to a multiple of this, so that turns share programs.
 _PROMPT_BUCKET = 64
@@ -41,7 +41,7 @@ class Streamer:
     self,
     params: decoder.Params,
     prompt: Sequence[int],
-    sampling: sampler.Sampling,
+    sampling: choosing.Sampling,
     seed: int,
   ) -> Iterator[int]:
     """Yields tokens up to the stop token, which is left out, or the limit."""
@@ -51,14 +51,8 @@ class Streamer:
     length = len(prompt)
     p = -(-length // _PROMPT_BUCKET) * _PROMPT_BUCKET
     prompt_1xP = np.zeros((1, p), np.int32)
-    prompt_1xP[0, p - length :] = prompt
-    rows = sampler.Rows(
-      seed_B=np.uint32([seed]),
-      temperature_B=np.float32([sampling.temperature]),
-      top_k_B=np.int32([sampling.top_k]),
-      top_p_B=np.float32([sampling.top_p]),
-      max_tokens_B=np.int32([limit]),
-    )
+    prompt_1xP[0, :length] = prompt
+    rows = choosing.Rows.of([sampling], [seed], 1)
     token, cache = self._prefill(params, prompt_1xP, np.int32(length), rows)
     for step in range(limit):
       if int(token[0]) in self._stop:
@@ -66,32 +60,26 @@ class Streamer:
       following = None
       if step + 1 < limit:  # Dispatched before the host handles this token.
         following, cache = self._step(
-          params, cache, token, np.int32(length), np.int32(p), np.int32(step),
-          rows,
-        )  # fmt: skip
+          params, cache, token, np.int32(length), np.int32(step), rows
+        )
       yield int(token[0])
       token = following
 
   def _first(self, params, prompt_1xP, length, rows):
     p = prompt_1xP.shape[1]
-    column_1xP = jnp.arange(p)[None]
     cache = decoder.empty_cache(self._config, 1, p + self._max_tokens)
     hidden, cache = decoder.forward_cached(
-      self._config, params, prompt_1xP,
-      (column_1xP >= p - length).astype(jnp.int32),
-      jnp.maximum(column_1xP - (p - length), 0), cache, 0,
-    )  # fmt: skip
-    logits = decoder.unembed(self._config, params, hidden[:, -1])
-    return sampler.choose(logits, rows, 0)[0], cache
+      self._config, params, prompt_1xP, jnp.zeros(1, jnp.int32), cache
+    )
+    logits = decoder.unembed(self._config, params, hidden[:, length - 1])
+    return choosing.choose(logits, rows, jnp.zeros(1, jnp.int32))[0], cache
 
-  def _next(self, params, cache, token_1, length, p, step, rows):
-    one = jnp.ones((1, 1), jnp.int32)
+  def _next(self, params, cache, token_1, length, step, rows):
     hidden, cache = decoder.forward_cached(
-      self._config, params, token_1[:, None], one, one * (length + step), cache,
-      p + step,
-    )  # fmt: skip
+      self._config, params, token_1[:, None], (length + step)[None], cache
+    )
     logits = decoder.unembed(self._config, params, hidden[:, 0])
-    return sampler.choose(logits, rows, step + 1)[0], cache
+    return choosing.choose(logits, rows, (step + 1)[None])[0], cache
 
 
 def text_pieces(

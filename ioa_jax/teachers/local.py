@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+import functools
+import itertools
 import math
 
 import pydantic
 
 from ioa_jax.models import decoder
 from ioa_jax.models.vocabulary import Codec
+from ioa_jax.sampling import choosing, guides
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.teachers import ledger as ledger_lib
 from ioa_jax.teachers.ledger import Ledger
@@ -16,7 +19,12 @@ from ioa_jax.teachers.requests import Budget, Completion, Request
 
 
 class LocalTeacher:
-  """Answers requests with the compiled sampler, batch by batch."""
+  """Answers requests with the compiled sampler, all in one program.
+
+  Args:
+    tokenizer_json: for answers of a JSON schema; see `guides.Schemas`.
+    vocab_size: rows of the model's embedding.
+  """
 
   def __init__(
     self,
@@ -24,40 +32,70 @@ class LocalTeacher:
     params: decoder.Params,
     sampler: sampler_lib.Sampler,
     *,
-    batch_size: int,
     codec: Codec,
+    tokenizer_json: str,
+    vocab_size: int,
   ):
     self.name = name
-    self.batch_size = batch_size
     self._params = params
     self._sampler = sampler
     self._codec = codec
+    self._tokenizer_json = tokenizer_json
+    self._vocab_size = vocab_size
 
-  def complete(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
-    """Yields completions in order, a batch at a time."""
-    for r in requests:
-      if r.history or r.stop:
-        raise ValueError(
-          f'{r.describe()}: a local teacher takes no history and no stop texts.'
-        )
+  @functools.cached_property
+  def _schemas(self) -> guides.Schemas:
+    return guides.Schemas(
+      self._tokenizer_json, self._vocab_size, self._codec.stop_tokens
+    )
+
+  def complete(
+    self, requests: Sequence[Request]
+  ) -> Iterator[list[tuple[int, Completion]]]:
+    """Yields what ended at a time, as (index of the request, completion).
+
+    Raises:
+      ValueError: for a request with a history, or with stop texts and a schema.
+    """
     prompts = [self._codec.prompt(r.prompt, r.system) for r in requests]
     settings = [
-      sampler_lib.Sampling(r.temperature, r.top_k, r.top_p, r.max_tokens)
+      choosing.Sampling(r.temperature, r.top_k, r.top_p, r.max_tokens)
       for r in requests
     ]
-    seeds = [r.seed() for r in requests]
-    done = 0
-    for batch in self._sampler(self._params, prompts, settings, seeds):
+    asked = [self._guide(r) for r in requests]
+    for ended in self._sampler.finished(
+      self._params, prompts, settings, [r.seed() for r in requests], asked
+    ):
       yield [
-        Completion(
-          text=self._codec.decode(g.tokens),
-          finish_reason='stop' if g.stopped else 'length',
-          prompt_tokens=len(prompts[done + i]),
-          completion_tokens=len(g.tokens) + g.stopped,
-        )
-        for i, g in enumerate(batch)
+        (i, self._completion(g, asked[i], len(prompts[i]))) for i, g in ended
       ]
-      done += len(batch)
+
+  def _completion(self, generation, guide, prompt_tokens: int) -> Completion:
+    text = self._codec.decode(generation.tokens)
+    if isinstance(guide, guides.StopTexts):
+      text = guide.cut(text)
+    return Completion(
+      text=text,
+      finish_reason='stop' if generation.stopped else 'length',
+      prompt_tokens=prompt_tokens,
+      completion_tokens=len(generation.log_probs),
+    )
+
+  def _guide(self, request: Request) -> guides.Guide | None:
+    if request.history:
+      raise ValueError(
+        f'{request.describe()}: a local teacher takes no history.'
+      )
+    if request.stop and request.response_schema:
+      raise ValueError(
+        f'{request.describe()}: it has stop texts and a response_schema, and '
+        'a stop text could end the JSON too soon; leave out one of them.'
+      )
+    if request.response_schema:
+      return self._schemas.guide(request.response_schema)
+    if request.stop:
+      return guides.StopTexts(self._codec.decode, request.stop)
+    return None
 
   def ask(
     self,
@@ -70,7 +108,7 @@ class LocalTeacher:
   ) -> tuple[list[Completion], int]:
     """As the other teachers' `ask`; only completion tokens are limited.
 
-    A `response_schema` is not enforced here: whoever asked checks the answer.
+    An answer keeps to its `response_schema`, unless `max_tokens` cuts it off.
     """
     del response_model
     limit = budget.max_completion_tokens
@@ -91,15 +129,15 @@ def ask(
   """Completions for `requests`, asking the teacher only for what is new.
 
   Args:
-    max_completion_tokens: hard budget of the whole run; checked against the
-      worst case before each batch is sent.
-    on_progress: called with (answered, total) after each batch.
+    max_completion_tokens: hard budget of the whole run. As many requests are
+      asked at once as could at worst be paid for.
+    on_progress: called with (answered, total) as answers come.
 
   Returns:
     Completions in order, and how many came from the ledger.
 
   Raises:
-    BudgetExceeded: before the batch that could cross the budget; everything
+    BudgetExceeded: before the request that could cross the budget; everything
       answered so far is stored.
   """
   found = ledger.find(requests)
@@ -109,18 +147,26 @@ def ask(
   cached = len(requests) - sum(r not in answered for r in requests)
   spent = ledger.totals()['completion_tokens']
   on_progress(cached, len(requests))
-  for start in range(0, len(missing), teacher.batch_size):
-    batch = missing[start : start + teacher.batch_size]
-    worst = sum(r.max_tokens for r in batch)
-    if spent + worst > max_completion_tokens:
+  done = 0
+  while done < len(missing):
+    part = _affordable(missing[done:], max_completion_tokens - spent)
+    if not part:
       raise ledger_lib.BudgetExceeded(
         f'teacher budget: {spent} of {max_completion_tokens} completion tokens '
-        f'spent and the next {len(batch)} requests could write {worst}. Raise '
-        'teacher.max_completion_tokens; what was paid for is kept.'
+        f'spent and the next request could write {missing[done].max_tokens}. '
+        'Raise teacher.max_completion_tokens; what was paid for is kept.'
       )
-    (completions,) = teacher.complete(batch)
-    ledger.store(zip(batch, completions))
-    spent += sum(c.completion_tokens for c in completions)
-    answered |= dict(zip(batch, completions))
-    on_progress(cached + start + len(batch), len(requests))
+    for ended in teacher.complete(part):
+      pairs = [(part[i], completion) for i, completion in ended]
+      ledger.store(pairs)
+      spent += sum(c.completion_tokens for _, c in pairs)
+      answered |= dict(pairs)
+      done += len(pairs)
+      on_progress(cached + done, len(requests))
   return [answered[r] for r in requests], cached
+
+
+def _affordable(requests: Sequence[Request], tokens: float) -> list[Request]:
+  """The first requests that together cannot write more than `tokens`."""
+  worst = itertools.accumulate(r.max_tokens for r in requests)
+  return [r for r, total in zip(requests, worst) if total <= tokens]

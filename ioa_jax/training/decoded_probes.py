@@ -30,8 +30,8 @@ class DecodedBank:
   """Prompts and answers of every module's probes.
 
   Attributes:
-    prompt_KxNxCxL: left-padded prompts.
-    length_KxNxC: their lengths; 0 is no probe.
+    prompt_KxNxCxL: prompts, padded on the right.
+    length_KxNxC: their lengths; 0 is no probe, and stands behind all that are.
     answer_KxNxCxA: tokens of the answer, padded with -1.
     seen_KxN: probes of the module up to and with this chunk.
     marker: the token after whose last occurrence the answer begins.
@@ -66,7 +66,7 @@ def build(
   answer_KxPxA = np.full((k, p, a), -1, np.int32)
   for m, module in enumerate(probes):
     for i, (prompt, answer) in enumerate(module):
-      prompt_KxPxL[m, i, l - len(prompt) :] = prompt
+      prompt_KxPxL[m, i, : len(prompt)] = prompt
       length_KxP[m, i] = len(prompt)
       answer_KxPxA[m, i, : len(answer)] = answer
   chunked = lambda x: x.reshape(k, CHUNKS, c, *x.shape[2:])
@@ -91,17 +91,9 @@ def right_answers(
 ) -> jax.Array:
   """How many probes of chunk `n` of module `m` end in their answer."""
   length_C = bank.length_KxNxC[m, n]
-  c, t = length_C.shape[0], bank.max_new_tokens
-  greedy = sampler.Rows(
-    seed_B=jnp.zeros(c, jnp.uint32),
-    temperature_B=jnp.zeros(c, jnp.float32),
-    top_k_B=jnp.zeros(c, jnp.int32),
-    top_p_B=jnp.ones(c, jnp.float32),
-    max_tokens_B=jnp.full(c, t, jnp.int32),
-  )
-  token_CxT, count_C, stopped_C, _ = sampler.decode(
-    config, params, bank.prompt_KxNxCxL[m, n], length_C, greedy, bank.stop_S,
-    max_new_tokens=t,
+  token_CxT, count_C, stopped_C = sampler.complete_greedily(
+    config, params, bank.prompt_KxNxCxL[m, n], length_C, bank.stop_S,
+    max_new_tokens=bank.max_new_tokens,
   )  # fmt: skip
   end_C = count_C - stopped_C
   right_C = ends_in(token_CxT, end_C, bank.answer_KxNxCxA[m, n], bank.marker)

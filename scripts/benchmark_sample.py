@@ -1,0 +1,145 @@
+"""The sampler beside `transformers.generate`, for `benchmark.py sample`.
+
+Both write the same 64 texts greedily. How long each gets is drawn from a
+geometric distribution, as lengths of answers are, and given as its limit;
+nothing stops earlier. `generate` pads a batch on the left and runs until its
+longest text is done; tokens behind a text's own limit are not counted.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import pathlib
+import statistics
+import tempfile
+import time
+
+import jax
+import numpy as np
+
+from ioa_jax.models import decoder, huggingface
+from ioa_jax.sampling import choosing
+from ioa_jax.sampling import sampler as sampler_lib
+
+_PEER_BATCHES = (8, 16, 32, 64)
+_TEXTS, _LONGEST_PROMPT, _MEAN, _LONGEST = 64, 64, 48, 192
+
+
+def measure(
+  *, directory: str | None, slots: int, rounds: int, peer: bool
+) -> dict:
+  """Useful tokens a second of the sampler, and of `generate` at each size.
+
+  Args:
+    directory: of real weights; None makes random ones of 30 M parameters.
+    rounds: turns of each; the median counts.
+  """
+  with tempfile.TemporaryDirectory() as temporary:
+    path = pathlib.Path(directory or temporary)
+    if directory is None:
+      _write_random(path)
+    config = huggingface.read_config(path)
+    # Unrolled, as a CPU wants it; an accelerator takes the scan.
+    if jax.default_backend() == 'cpu':
+      config = dataclasses.replace(config, scan_unroll=config.num_layers)
+    rng = np.random.default_rng(0)
+    prompts = [
+      rng.integers(3, config.vocab_size, n).tolist()
+      for n in rng.integers(8, _LONGEST_PROMPT + 1, _TEXTS)
+    ]
+    limits = np.clip(rng.geometric(1 / _MEAN, _TEXTS), 4, _LONGEST)
+    sampler = sampler_lib.Sampler(
+      config, stop_tokens=[], batch_size=slots, max_new_tokens=_LONGEST,
+      prompt_bucket=32,
+    )  # fmt: skip
+    params = huggingface.load_params(path, config)
+    ways = {'sampler': lambda: _ours(sampler, params, prompts, limits)}
+    if peer:
+      model = _peer(path)
+      for size in _PEER_BATCHES:
+        ways[size] = lambda size=size: _theirs(model, prompts, limits, size)
+    ways['sampler']()  # Compiles.
+    seconds, texts = _in_turns(ways, rounds)
+  useful = int(limits.sum())
+  speed = {
+    name: useful / statistics.median(taken) for name, taken in seconds.items()
+  }
+  result = {
+    'benchmark': 'sample', 'model': directory or '27m', 'slots': slots,
+    'useful_tokens': useful, 'tokens_per_second': speed,
+    'occupancy': sampler.occupancy, 'compilations': sampler.compilations,
+  }  # fmt: skip
+  if peer:
+    best = max(_PEER_BATCHES, key=speed.get)
+    result['ratio'] = statistics.median(
+      theirs / ours for ours, theirs in zip(seconds['sampler'], seconds[best])
+    )
+    result['texts_equal'] = float(
+      np.mean([a == b for a, b in zip(texts['sampler'], texts[best])])
+    )
+  return result
+
+
+def _in_turns(ways: dict[str | int, Callable], rounds: int):
+  """The seconds of each way, turn by turn, and what it wrote."""
+  seconds, wrote = {name: [] for name in ways}, {}
+  for _ in range(rounds):
+    for name, way in ways.items():
+      start = time.perf_counter()
+      wrote[name] = way()
+      seconds[name].append(time.perf_counter() - start)
+  return seconds, wrote
+
+
+def _ours(sampler, params, prompts, limits):
+  settings = [choosing.Sampling(max_tokens=int(n)) for n in limits]
+  written = sampler(params, prompts, settings, [0] * len(prompts))
+  return [list(g.tokens) for g in written]
+
+
+def _peer(path):
+  try:
+    import torch
+    import transformers
+  except ImportError as e:
+    raise ValueError(f"--peer=torch: {e}; pip install -e '.[test]'") from None
+  model = transformers.AutoModelForCausalLM.from_pretrained(
+    path, dtype=torch.float32
+  ).eval()
+  model.generation_config.eos_token_id = None
+  model.generation_config.pad_token_id = 0
+  return model
+
+
+def _theirs(model, prompts, limits, size):
+  import torch
+
+  texts = []
+  for start in range(0, len(prompts), size):
+    at = slice(start, start + size)
+    width = max(map(len, prompts[at]))
+    token, mask = np.zeros((2, len(prompts[at]), width), np.int64)
+    for row, prompt in enumerate(prompts[at]):
+      token[row, width - len(prompt) :] = prompt
+      mask[row, width - len(prompt) :] = 1
+    with torch.no_grad():
+      out = model.generate(
+        torch.tensor(token), attention_mask=torch.tensor(mask),
+        do_sample=False, max_new_tokens=int(limits[at].max()),
+      )  # fmt: skip
+    texts += [
+      row[width : width + n].tolist() for row, n in zip(out, limits[at])
+    ]
+  return texts
+
+
+def _write_random(path):
+  config = decoder.DecoderConfig(
+    vocab_size=8192, width=512, num_layers=8, num_heads=8, num_kv_heads=8,
+    head_width=64, mlp_width=1376,
+  )  # fmt: skip
+  params = jax.jit(decoder.init, static_argnums=0)(config, jax.random.key(0))
+  # Wider than at initialisation: near ties would be decided by rounding.
+  params = jax.tree.map(lambda x: 2.0 * x, params)
+  huggingface.save(
+    path, config, params, dtype='float32', eos_token_id=1, pad_token_id=0
+  )
