@@ -246,10 +246,11 @@ class Classroom:
     self.logged += len(events)
 
   def examples(self, lessons: Sequence[Lesson]) -> dict[str, list]:
+    """The sequences of every module, as the method makes them."""
     grouped: dict[str, list[packing.Example]] = {}
     for lesson in lessons:
-      grouped.setdefault(lesson.module, []).append(
-        self.example(lesson.problem, lesson.completion)
+      grouped.setdefault(lesson.module, []).extend(
+        self.method.examples(lesson, self.subject.codec)
       )
     return grouped
 

@@ -159,10 +159,17 @@ def validate(config: ml_collections.ConfigDict) -> None:
     _require(config, 'gate.scoring', 'graded', why)
     _require(config, 'gate.sequential', False, 'answers are graded in batches')
     _require(config, 'adapter.answer_format', 'steps', why)
-    if METHODS[config.method].answer_format not in (None, 'steps'):
+    method = METHODS[config.method]
+    if method.answer_format not in (None, 'steps'):
       raise ConfigError(
-        f'config.method {config.method!r} teaches direct answers, and {why}, '
+        f'config.method {config.method!r} asks for direct answers, and {why}, '
         'which has worked solutions only.'
+      )
+    if not (method.adapted and method.confirmed):
+      raise ConfigError(
+        f'config.method {config.method!r} is a way to draw problems of the '
+        f'built-in domain, and {why}; adapter.strategies and '
+        'adapter.confirm_samples say how lessons are written here.'
       )
     if config.domain.max_probes < config.domain.min_probes:
       raise ConfigError(

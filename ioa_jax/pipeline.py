@@ -6,6 +6,7 @@ written when it is known, so the same command continues where a run was killed.
 
 from __future__ import annotations
 
+from collections import Counter
 import json
 import pathlib
 import time
@@ -238,9 +239,14 @@ def diagnose(room: Classroom) -> Record:
 def organise(room: Classroom, diagnosis: Record) -> Record:
   """Stages in the zone of proximal development, with their step budgets."""
   c = room.config
+  length = Counter()
+  for probe in room.domain.probes('gate', room.answer_format):
+    length[probe.module] += len(probe.reference)
   return organizer.organise(
     diagnosis, diagnosis_lib.modules_of(diagnosis),
-    ordered=room.method.ordered,
+    order=room.method.order,
+    identified=room.method.identified,
+    length=length, seed=c.seed,
     total_steps=c.train.total_steps,
     probe_every_steps=c.gate.probe_every_steps,
     max_rounds=c.gate.max_rounds if room.method.gated else 0,

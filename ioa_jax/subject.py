@@ -92,12 +92,14 @@ def _arithmetic(config, mesh) -> Subject:
   teacher = _local_teacher(
     config, teacher_model, tokenizer_lib.DigitCodec(teacher_model.tokenizer)
   )
+  method = methods.METHODS[config.method]
   adapter = arithmetic_lessons.ArithmeticAdapter(
     seed=config.seed,
     teacher=teacher.name,
     max_tokens=config.teacher.max_tokens,
-    answer_format=methods.answer_format(config),
-    smallest_first=config.adapter.smallest_first,
+    answer_format=methods.lesson_format(config),
+    smallest_first=config.adapter.smallest_first and method.adapted,
+    confirmed=method.confirmed,
     seeds_per_module=config.adapter.seeds_per_module,
     per_seed=_per_seed(config.adapter),
   )

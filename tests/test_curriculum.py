@@ -23,7 +23,7 @@ def make_mix(**changes):
   values = dict(
     replay_share=jnp.float32(0.25), rehearse_K=jnp.zeros(K, bool),
     need_floor=jnp.float32(0.2), adaptive=jnp.bool_(True),
-    fixed_need_K=jnp.ones(K),
+    contrast=jnp.bool_(False), fixed_need_K=jnp.ones(K),
   )  # fmt: skip
   return curriculum_lib.Mix(**(values | changes))
 
@@ -116,6 +116,22 @@ def test_weights_follow_stage_need_and_replay():
     mix, gate, plan, jnp.asarray([9, 0, 9, 0])
   )
   np.testing.assert_allclose(got, [0.25, 0, 0.75, 0], rtol=1e-6)
+
+
+def test_contrast_gives_hard_and_easy_half_each():
+  plan = make_plan([{0, 1, 2, 3}], [5])
+  gate = start(plan).replace(
+    correct_K=jnp.asarray([8, 4, 0, 2]), probed_K=jnp.full(K, 8)
+  )
+  mix = make_mix(adaptive=jnp.bool_(False), contrast=jnp.bool_(True))
+  got = curriculum_lib.module_weights(mix, gate, plan, jnp.full(K, 9))
+  # Gaps 0, 1/2, 1, 3/4 of 9/4 in all; scores 1, 1/2, 0, 1/4 of 7/4.
+  hard, easy = np.array([0, 2, 4, 3]) / 9, np.array([4, 2, 0, 1]) / 7
+  np.testing.assert_allclose(got, (hard + easy) / 2, rtol=1e-6)
+  # All mastered: what is easy gets everything, and nothing is divided by 0.
+  gate = gate.replace(correct_K=jnp.full(K, 8))
+  got = curriculum_lib.module_weights(mix, gate, plan, jnp.full(K, 9))
+  np.testing.assert_allclose(got, np.full(K, 0.25), rtol=1e-6)
 
 
 def test_uniform_weights_ignore_scores():

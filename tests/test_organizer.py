@@ -10,7 +10,8 @@ from ioa_jax.organizer import stages as stages_lib
 from ioa_jax.records import KnowledgeModule
 
 TIMES = dict(
-  ordered=True, tau_zpd=0.15, zpd='readiness', total_steps=1000,
+  order='prerequisites', identified=True, length={}, seed=0,
+  tau_zpd=0.15, zpd='readiness', total_steps=1000,
   consolidation_share=0.3, probe_every_steps=25, max_rounds=2,
   remedial_share=0.2,
 )  # fmt: skip
@@ -136,10 +137,40 @@ def test_steps_follow_gaps_and_fit_the_budget():
 def test_without_order_there_is_one_stage_of_everything():
   found = curriculum_lib.organise(
     diagnosis({'a': 1.0, 'b': 0.5, 'c': 0.0}, 'bc'), CHAIN,
-    **(TIMES | {'ordered': False}),
+    **(TIMES | {'order': None}),
   )  # fmt: skip
   (only,) = found['stages']
   assert only['modules'] == ['a', 'b', 'c'] and only['kind'] == 'consolidate'
+
+
+def test_other_orders_keep_the_sizes_and_lose_nothing():
+  stages = [['a', 'b'], ['c', 'd', 'e']]
+  length = {'a': 5, 'b': 1, 'c': 4, 'd': 2, 'e': 3}
+  assert stages_lib.reorder(stages, 'length', length, 0) == [
+    ['b', 'd'], ['e', 'c', 'a'],
+  ]  # fmt: skip
+  orders = {
+    tuple(map(tuple, stages_lib.reorder(stages, 'random', length, seed)))
+    for seed in range(20)
+  }
+  assert len(orders) > 5
+  for order in orders:
+    assert [len(s) for s in order] == [2, 3]
+    assert sorted(sum(order, ())) == list('abcde')
+  again = stages_lib.reorder(stages, 'random', length, 7)
+  assert again == stages_lib.reorder(stages, 'random', length, 7)
+
+
+def test_without_the_identifier_known_modules_are_taught_too():
+  found = curriculum_lib.organise(
+    diagnosis({'a': 1.0, 'b': 0.5, 'c': 0.0}, 'bc'), CHAIN,
+    **(TIMES | {'identified': False}),
+  )  # fmt: skip
+  assert [s['modules'] for s in found['stages']] == [
+    ['a'], ['b'], ['c'], ['a', 'b', 'c'],
+  ]  # fmt: skip
+  assert found['rehearsed'] == []
+  assert len({s['max_steps'] for s in found['stages'][:3]}) == 1
 
 
 def test_nothing_to_teach_is_said():

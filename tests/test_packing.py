@@ -47,6 +47,18 @@ def test_every_example_is_there_once_and_whole(examples):
   assert (rows['weight'][rows['segment'] == 0] == 0).all()
 
 
+def test_weights_of_tokens_stand_where_they_are_learned():
+  rows = packing.pack(
+    [
+      packing.Example([1, 2], [3, 4, 5], [0.5, 1.0, 2.0]),
+      packing.Example([6], [7], [3.0]),
+    ],
+    L,
+  )
+  assert list(rows['weight'][0][:6]) == [0, 0.5, 1.0, 2.0, 3.0, 0]
+  assert list(rows['target'][0][:5]) == [2, 3, 4, 5, 7]
+
+
 def test_packing_fills_rows():
   examples = [packing.Example([2] * 4, [3] * 4) for _ in range(100)]
   rows = packing.pack(examples, L)  # Seven tokens each: two to a row.

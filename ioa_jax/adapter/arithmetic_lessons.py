@@ -52,6 +52,8 @@ class ArithmeticAdapter:
     teacher: name that requests go to.
     max_tokens: of one solution.
     per_seed: new problems for each seed (Eq. 1's J), by kind.
+    confirmed: keep what the verifier confirms; else all that was answered and
+      gives no probe away.
   """
 
   def __init__(
@@ -64,6 +66,7 @@ class ArithmeticAdapter:
     smallest_first: bool,
     seeds_per_module: int,
     per_seed: Mapping[str, int],
+    confirmed: bool = True,
   ):
     self._seed = seed
     self._teacher = teacher
@@ -72,6 +75,7 @@ class ArithmeticAdapter:
     self._smallest_first = smallest_first
     self._seeds_per_module = seeds_per_module
     self._per_seed = dict(per_seed)
+    self._confirmed = confirmed
 
   def _request(self, prompt: str) -> Request:
     """Greedy: a confirmed solution has one form, so sampling adds errors."""
@@ -127,11 +131,16 @@ class ArithmeticAdapter:
   ) -> tuple[list[Lesson], Counter]:
     """The teacher's solutions, kept where the verifier confirms them."""
     del earlier  # The problems are drawn here, and may come again.
-    return curate(items, ask([i.request for i in items]))
+    return curate(
+      items, ask([i.request for i in items]), confirmed=self._confirmed
+    )
 
 
 def curate(
-  items: Sequence[Item], completions: Sequence[Completion]
+  items: Sequence[Item],
+  completions: Sequence[Completion],
+  *,
+  confirmed: bool = True,
 ) -> tuple[list[Lesson], Counter]:
   """Confirmed lessons with their lineage, and why the others were rejected."""
   lessons, rejected = [], Counter()
@@ -141,7 +150,7 @@ def curate(
       continue
     text = completion.text
     reason = arithmetic.verify_lesson(item.problem, item.answer_format, text)
-    if reason:
+    if reason == 'contains_probe' or (reason and confirmed):
       rejected[reason] += 1
       continue
     lessons.append(_lesson(item, text))

@@ -1,48 +1,31 @@
-"""IOA and the other ways to spend the same tokens, as one table of switches.
+"""IOA and the other ways to spend the same tokens, by name.
 
-All share the teacher, the lessons' format, the student, the optimizer, the
-number of steps and the evaluation, so a difference is the method's.
+All share the teacher, the student, the optimizer, the number of steps and the
+evaluation, so a difference is the method's.
 """
 
 from __future__ import annotations
 
-import dataclasses
-
 import ml_collections
 
+from ioa_jax.baselines import cascod, controls, dss, lion, self_instruct
+from ioa_jax.baselines.method import Method
 
-@dataclasses.dataclass(frozen=True)
-class Method:
-  """What a method does with the lessons.
-
-  Attributes:
-    ordered: stages by prerequisites; else one stage of everything.
-    gated: a stage is left by mastery and remediated without it; else it takes
-      its share of the steps.
-    weighting: 'need' re-weighs modules at every probing round, 'gap' keeps the
-      weights of the diagnosis, 'uniform' treats all modules alike.
-    answer_format: 'steps' or 'direct', or None for the configured one.
-  """
-
-  ordered: bool
-  gated: bool
-  weighting: str
-  answer_format: str | None = None
-
-
-METHODS = {
-  'ioa': Method(ordered=True, gated=True, weighting='need'),
-  # Controls: what order, gate and re-measuring are each worth.
-  'ordered_no_gate': Method(ordered=True, gated=False, weighting='need'),
-  'need_weighted': Method(ordered=False, gated=False, weighting='need'),
-  'gap_weighted': Method(ordered=False, gated=False, weighting='gap'),
-  'uniform_steps': Method(ordered=False, gated=False, weighting='uniform'),
-  'uniform_direct': Method(
-    ordered=False, gated=False, weighting='uniform', answer_format='direct'
-  ),
+METHODS: dict[str, Method] = {
+  'ioa': Method(order='prerequisites', gated=True, weighting='need'),
+  **controls.CONTROLS,
+  'self_instruct': self_instruct.METHOD,
+  'lion': lion.METHOD,
+  'dss': dss.METHOD,
+  'cascod': cascod.METHOD,
 }
 
 
 def answer_format(config: ml_collections.ConfigDict) -> str:
-  """The format of lessons and probes: the method's, else the configured."""
+  """The format of probes: the method's, else the configured."""
   return METHODS[config.method].answer_format or config.adapter.answer_format
+
+
+def lesson_format(config: ml_collections.ConfigDict) -> str:
+  """The format of lessons: the method's, else that of the probes."""
+  return METHODS[config.method].lesson_format or answer_format(config)

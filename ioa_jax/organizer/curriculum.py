@@ -19,7 +19,10 @@ def organise(
   diagnosis: dict[str, Any],
   modules: Sequence[KnowledgeModule],
   *,
-  ordered: bool,
+  order: str | None,
+  identified: bool,
+  length: Mapping[str, float],
+  seed: int,
   tau_zpd: float,
   zpd: str,
   total_steps: int,
@@ -35,7 +38,12 @@ def organise(
   one, which consolidates all targets together.
 
   Args:
-    ordered: False gives one stage of everything, held to the end.
+    order: 'prerequisites'; or as many stages of the same sizes by 'length',
+      shortest first, or at 'random'; None gives one stage of everything, held
+      to the end.
+    identified: False makes known modules targets as well.
+    length: of each module's answers, in any unit.
+    seed: of a random order.
     remedial_share: steps of a remedial round, as a share of the stage's own.
   """
   named = diagnosis['modules']
@@ -53,21 +61,28 @@ def organise(
       'what this domain teaches. Lower --config.identifier.tau_gap or choose '
       'another domain.'
     )
-  if not ordered:
+  if order is None:
     everything = [
       m.name for m in modules if m.name in targets or m.name in known
     ]
     only = _stage(everything, 'consolidate', named, total_steps, 0)
     return _curriculum([only], [], [], tau_zpd, zpd, total_steps)
+  if not identified:
+    targets, known = [m.name for m in modules if m.name in targets + known], []
   student = {k: _mean(v['student']) for k, v in named.items()}
   ordered_stages = stages_lib.build_stages(
     targets, gaps.prerequisite_graph(modules), student,
     tau_zpd=tau_zpd, zpd=zpd,
   )  # fmt: skip
+  if order != 'prerequisites':
+    ordered_stages = stages_lib.reorder(ordered_stages, order, length, seed)
   checks = stages_lib.check_stages(
     ordered_stages, student, tau_zpd=tau_zpd, zpd=zpd
   )
-  need = [sum(named[k]['gap'] for k in s) for s in ordered_stages]
+  need = [
+    sum(named[k]['gap'] for k in s) if identified else len(s)
+    for s in ordered_stages
+  ]
   teach_steps = total_steps * (1 - consolidation_share)
   timed = []
   for names, gap in zip(ordered_stages, need):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import itertools
 
 import networkx as nx
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +85,26 @@ def build_stages(
         continue  # The easier half against the same stage before it.
     index += 1
   return stages
+
+
+def reorder(
+  stages: Sequence[Sequence[str]],
+  order: str,
+  length: Mapping[str, float],
+  seed: int,
+) -> list[list[str]]:
+  """As many stages of the same sizes in another order, to compare with.
+
+  Args:
+    order: 'length', shortest first, or 'random'.
+  """
+  names = [name for stage in stages for name in stage]
+  if order == 'random':
+    np.random.default_rng(seed).shuffle(names)
+  else:
+    names.sort(key=lambda name: length[name])
+  rest = iter(names)
+  return [list(itertools.islice(rest, len(stage))) for stage in stages]
 
 
 def check_stages(

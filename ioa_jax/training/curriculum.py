@@ -47,13 +47,16 @@ class Mix:
     need_floor: weight of a module without any gap, against 1 for a full one.
     adaptive: weight by the gap of the latest probing round, which becomes
       `need_floor + (1 - need_floor) * gap`; else by `fixed_need_K`.
-    fixed_need_K: weights that do not change, if not `adaptive`.
+    contrast: of the latest round as well, but by `gap` and by `1 - gap`, half
+      of the weight each.
+    fixed_need_K: weights that do not change, if neither.
   """
 
   replay_share: jax.Array
   rehearse_K: jax.Array
   need_floor: jax.Array
   adaptive: jax.Array
+  contrast: jax.Array
   fixed_need_K: jax.Array
 
 
@@ -129,9 +132,13 @@ def module_weights(
     mix.fixed_need_K,
   )
 
-  def share(members_K):
-    weight_K = need_K * members_K
+  def normal(weight_K):
     return weight_K / jnp.maximum(jnp.sum(weight_K), 1e-9)
+
+  def share(members_K):
+    hard_K, easy_K = gap_K * members_K, (1.0 - gap_K) * members_K
+    halves_K = normal(hard_K) + normal(easy_K)
+    return normal(jnp.where(mix.contrast, halves_K, need_K * members_K))
 
   replay = jnp.where(
     jnp.any(replay_K),

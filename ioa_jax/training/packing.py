@@ -13,10 +13,16 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """Tokens to read and tokens to learn; the stop token ends `completion`."""
+  """Tokens to read and tokens to learn; the stop token ends `completion`.
+
+  Attributes:
+    weights: of each token of `completion` in the loss, about 1 in the mean;
+      None is 1 for all.
+  """
 
   prompt: Sequence[int]
   completion: Sequence[int]
+  weights: Sequence[float] | None = None
 
 
 FIELDS = ('token', 'target', 'weight', 'segment', 'position')
@@ -34,8 +40,8 @@ def empty_rows(num_rows: int, length: int) -> dict[str, np.ndarray]:
 def pack(examples: Sequence[Example], length: int) -> dict[str, np.ndarray]:
   """Packs examples into as few rows as first-fit finds, in a fixed order.
 
-  Token i of a row is trained to predict `target[i]`; `weight` is 1 where that
-  target belongs to a completion, so prompts are read and not learned.
+  Token i of a row is trained to predict `target[i]`; `weight` is 0 where that
+  target belongs to no completion, so prompts are read and not learned.
 
   Returns:
     `token`, `target`, `segment` (from 1; 0 is padding), `position` (from 0 in
@@ -74,6 +80,8 @@ def pack(examples: Sequence[Example], length: int) -> dict[str, np.ndarray]:
       rows['target'][r, at] = tokens[1:]
       rows['segment'][r, at] = segment
       rows['position'][r, at] = np.arange(len(tokens) - 1)
-      rows['weight'][r, start + len(example.prompt) - 1 : at.stop] = 1.0
+      rows['weight'][r, start + len(example.prompt) - 1 : at.stop] = (
+        1.0 if example.weights is None else example.weights
+      )
       start = at.stop
   return rows

@@ -93,6 +93,7 @@ def make_mix(
     rehearse_K=np.asarray([name in rehearsed for name in names]),
     need_floor=np.float32(need_floor),
     adaptive=np.bool_(weighting == 'need'),
+    contrast=np.bool_(weighting == 'contrast'),
     fixed_need_K=fixed_need_K.astype(np.float32),
   )
 

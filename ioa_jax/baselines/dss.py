@@ -1,0 +1,43 @@
+"""Distilling Step-by-Step (Hsieh et al., ACL 2023, arXiv:2305.02301).
+
+Two tasks for each problem, told apart by the prompt: the label alone and the
+rationale, `alpha` and `1 - alpha` of the loss. The label is where the teacher's
+rationale ended. As in the paper, the student is asked for labels only.
+"""
+
+from __future__ import annotations
+
+from ioa_jax.baselines.method import Method
+from ioa_jax.models.vocabulary import Codec
+from ioa_jax.records import Lesson
+from ioa_jax.training import packing
+
+ALPHA = 0.5
+
+
+def examples(lesson: Lesson, codec: Codec) -> list[packing.Example]:
+  """The label and the rationale; the former only if there are no steps."""
+  label = codec.answer(lesson.solution['final_answer'])
+  # `=` asks for the value at once; see domains/arithmetic.py.
+  direct = codec.prompt(lesson.problem[:-1] + '=')
+  rationale = codec.answer(lesson.completion)
+  if rationale == label:
+    return [packing.Example(direct, label)]
+  # The mean over each task's tokens counts, scaled so that a token weighs 1 in
+  # the mean.
+  total = len(label) + len(rationale)
+  return [
+    packing.Example(direct, label, [ALPHA * total / len(label)] * len(label)),
+    packing.Example(
+      codec.prompt(lesson.problem), rationale,
+      [(1 - ALPHA) * total / len(rationale)] * len(rationale),
+    ),
+  ]  # fmt: skip
+
+
+METHOD = Method(
+  answer_format='direct',
+  lesson_format='steps',
+  adapted=False,
+  examples=examples,
+)

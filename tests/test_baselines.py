@@ -1,0 +1,89 @@
+"""Baselines: what each makes of a lesson, and that all can be configured."""
+
+import pytest
+
+from ioa_jax import config as config_lib
+from ioa_jax.baselines import cascod, dss, method, methods
+from ioa_jax.domains import arithmetic
+from ioa_jax.domains import tokenizer as tokenizer_lib
+from ioa_jax.records import Lesson
+from tests import test_pipeline
+
+CODEC = tokenizer_lib.DigitCodec(tokenizer_lib.build())
+
+
+def lesson(module, operands):
+  problem = arithmetic.Problem(module, operands)
+  return Lesson(
+    module=module, prereq=(), difficulty_tag='introductory',
+    problem=problem.prompt('steps'), completion=problem.completion('steps'),
+    solution={
+      'steps': [], 'final_answer': problem.answer, 'verification': '',
+    },
+    adapter_flags={}, metadata={},
+  )  # fmt: skip
+
+
+PRODUCT = lesson('multiplication/two_by_teen', (54, 14))  # Ends in =756.
+SUM = lesson('addition/two_digit', (20, 31))
+
+
+def parts(example):
+  """(prompt, completion) as text."""
+  text = CODEC.decode(example.prompt), CODEC.decode(example.completion[:-1])
+  assert example.completion[-1] in CODEC.stop_tokens
+  return text
+
+
+def test_a_lesson_is_read_and_answered():
+  (example,) = method.read_and_answer(PRODUCT, CODEC)
+  assert parts(example) == ('54*14:', '4*4+0=16;5*4+1=21;540+216=756')
+  assert example.weights is None
+
+
+def test_dss_teaches_label_and_rationale_alike():
+  label, rationale = dss.examples(PRODUCT, CODEC)
+  assert parts(label) == ('54*14=', '756')
+  assert parts(rationale) == ('54*14:', PRODUCT.completion)
+  # Each task has half of the loss, and a token weighs 1 in the mean.
+  assert sum(label.weights) == pytest.approx(sum(rationale.weights))
+  tokens = len(label.completion) + len(rationale.completion)
+  assert sum(label.weights) + sum(rationale.weights) == pytest.approx(tokens)
+  (only,) = dss.examples(SUM, CODEC)
+  assert parts(only) == ('20+31=', '51') and only.weights is None
+
+
+def test_cascod_weighs_rationale_and_answer_alike():
+  (example,) = cascod.examples(PRODUCT, CODEC)
+  assert parts(example) == ('54*14:', PRODUCT.completion)
+  # `756` and the end; all before is rationale, the last `=` included.
+  answer, rationale = example.weights[-4:], example.weights[:-4]
+  assert len(set(answer)) == len(set(rationale)) == 1
+  assert sum(answer) == pytest.approx(sum(rationale))
+  assert sum(example.weights) == pytest.approx(len(example.completion))
+  (plain,) = cascod.examples(SUM, CODEC)
+  assert plain.weights is None
+
+
+@pytest.mark.parametrize('name', methods.METHODS)
+def test_every_method_is_a_valid_configuration(name):
+  config = test_pipeline.load_config('quickstart', {'method': name})
+  config_lib.validate(config)
+  assert methods.answer_format(config) in ('steps', 'direct')
+
+
+@pytest.mark.parametrize('name', ['lion', 'self_instruct', 'dss'])
+def test_what_a_text_domain_cannot_do_is_said(name):
+  config = test_pipeline.load_config('smollm2_135m', {'method': name})
+  with pytest.raises(config_lib.ConfigError, match=name):
+    config_lib.validate(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['dss', 'lion', 'random_order'])
+def test_a_baseline_runs_to_its_end(name, tmp_path):
+  changes = test_pipeline.SMALL | {'method': name, 'train.total_steps': 40}
+  results = test_pipeline.run_config(
+    test_pipeline.load_config('quickstart', changes), tmp_path / 'run'
+  )
+  assert results['method'] == name and results['compilations'] == 1
