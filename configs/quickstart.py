@@ -27,6 +27,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.teacher.dtype = 'float32'
   config.teacher.batch_size = 128
   config.teacher.max_tokens = 48
+  # The ledger of another run, whose answers are taken where they fit.
+  config.teacher.recording = ''
   # Hard budget of the whole run; nothing is sent that could cross it.
   config.teacher.max_completion_tokens = 2_000_000
 

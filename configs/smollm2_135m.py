@@ -50,7 +50,8 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.teacher = ml_collections.ConfigDict()
   # 'openai' (any compatible server), 'local' (a model directory) or 'replay'
-  # (the ledger of an earlier run).
+  # (`recording` alone). With the others, what `recording`, the ledger of an
+  # earlier run, has an answer to is not asked again.
   config.teacher.kind = 'openai'
   config.teacher.model = 'teacher'
   config.teacher.base_url = 'http://127.0.0.1:8000/v1'

@@ -22,7 +22,7 @@ class ConfigError(ValueError):
 
 # How a run is carried out, and not what it is: these may change between starts.
 _OPERATIONAL = re.compile(
-  r'run\.|teacher\.(max_completion_tokens|max_usd|base_url|api_key_env'
+  r'run\.|teacher\.(max_completion_tokens|max_usd|recording|base_url|api_key_env'
   r'|max_concurrency|max_attempts|max_retry_after_seconds|price\.)'
 )
 _DTYPE = (lambda v: v in ('float32', 'bfloat16'), "'float32' or 'bfloat16'")

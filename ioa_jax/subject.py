@@ -89,8 +89,11 @@ def open_subject(
 def _arithmetic(config, mesh) -> Subject:
   teacher_model = _load(config.teacher, 'teacher', mesh)
   student = _load(config.student, 'student', mesh)
-  teacher = _local_teacher(
-    config, teacher_model, tokenizer_lib.DigitCodec(teacher_model.tokenizer)
+  teacher = _recorded_first(
+    config.teacher,
+    _local_teacher(
+      config, teacher_model, tokenizer_lib.DigitCodec(teacher_model.tokenizer)
+    ),
   )
   method = methods.METHODS[config.method]
   adapter = arithmetic_lessons.ArithmeticAdapter(
@@ -189,11 +192,17 @@ def open_teacher(
         'config.teacher.max_usd is set and config.teacher.price is not, so it '
         'could not be kept; set the prices (US dollars per million tokens).'
       )
-    return teacher, None, budget, price
+    return _recorded_first(c, teacher), None, budget, price
   model = _load(c, 'teacher', mesh)
   codec = vocabulary.ChatCodec(model.directory)
-  teacher = _local_teacher(config, model, codec)
+  teacher = _recorded_first(c, _local_teacher(config, model, codec))
   return teacher, model.num_params, budget, price
+
+
+def _recorded_first(config, teacher: Teacher) -> Teacher:
+  if not config.recording:
+    return teacher
+  return replay.RecordedFirst(teacher, pathlib.Path(config.recording))
 
 
 def lora_spec(config: ml_collections.ConfigDict) -> LoraSpec | None:

@@ -20,7 +20,7 @@ import pytest
 from ioa_jax.teachers import ledger as ledger_lib
 from ioa_jax.teachers import local
 from ioa_jax.teachers.ledger import BudgetExceeded, Ledger, LedgerError
-from ioa_jax.teachers.replay import ReplayMiss, ReplayTeacher
+from ioa_jax.teachers.replay import RecordedFirst, ReplayMiss, ReplayTeacher
 from ioa_jax.teachers.requests import Budget, Completion, Request
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -425,6 +425,27 @@ class _Parrot(local.LocalTeacher):
     self.asked.append(len(requests))
     for i, r in reversed(list(enumerate(requests))):  # As they happen to end.
       yield [(i, Completion(r.prompt, 'stop', 1, 3))]
+
+
+def test_only_what_was_not_recorded_is_asked(ledger, path, tmp_path):
+  old, new, mine = request('1+1='), request('2+2='), request('3+3=')
+  ledger.store([(old, completion('2', price_usd=0.5)), (mine, completion())])
+  parrot = _Parrot()
+  teacher = RecordedFirst(parrot, path)
+  own = Ledger(tmp_path / 'own.sqlite')
+  own.store([(mine, completion('6'))])
+  answers, cached = teacher.ask(
+    own, [old, new, mine, old], budget=Budget(max_completion_tokens=1000)
+  )
+  # The run's own answer comes before the recorded one.
+  assert [a.text for a in answers] == ['2', '2+2=', '6', '2']
+  assert cached == 1 and parrot.asked == [1]
+  totals = own.totals()
+  assert totals['completions'] == 3 and totals['price_usd'] == 0
+  # A second time nothing is copied and nothing asked.
+  assert teacher.ask(
+    own, [old, new], budget=Budget(max_completion_tokens=0)
+  ) == ([answers[0], answers[1]], 2)  # fmt: skip
 
 
 def test_a_local_teacher_is_asked_once_and_within_its_budget(ledger):

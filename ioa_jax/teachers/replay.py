@@ -1,6 +1,8 @@
-"""A teacher that answers from a recorded ledger and never asks anyone.
+"""Answers from a recorded ledger: a teacher that never asks anyone, and one
+that asks only for what was not recorded.
 
-For tests, and for rerunning an experiment exactly, offline and for nothing.
+For tests, for rerunning an experiment exactly, offline and for nothing, and for
+another run that wants many of the same answers.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import pathlib
 
 import pydantic
 
+from ioa_jax.teachers import Teacher
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Budget, Completion, Request
 
@@ -87,3 +90,43 @@ class ReplayTeacher:
 
   def close(self) -> None:
     self._recording.close()
+
+
+class RecordedFirst:
+  """`teacher`, where `recording` has no answer of it.
+
+  Recorded answers are copied to the run's own ledger at price 0 and with their
+  tokens, so a run's account does not depend on what was recorded before it.
+
+  Raises:
+    LedgerError: if the recording cannot be read.
+  """
+
+  def __init__(self, teacher: Teacher, recording: pathlib.Path):
+    self.name = teacher.name
+    self._teacher = teacher
+    self._recording = Ledger(recording, read_only=True)
+
+  def ask(
+    self,
+    ledger: Ledger,
+    requests: Sequence[Request],
+    *,
+    budget: Budget,
+    response_model: type[pydantic.BaseModel] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+  ) -> tuple[list[Completion], int]:
+    """As `Teacher.ask`; copied answers do not count as from the ledger."""
+    mine = ledger.find(requests)
+    theirs = self._recording.find(requests)
+    copied = {
+      request: dataclasses.replace(answer, price_usd=0.0)
+      for request, answer, had in zip(requests, theirs, mine)
+      if answer is not None and had is None
+    }
+    ledger.store(copied.items())
+    answers, cached = self._teacher.ask(
+      ledger, requests, budget=budget, response_model=response_model,
+      on_progress=on_progress,
+    )  # fmt: skip
+    return answers, cached - sum(r in copied for r in requests)
