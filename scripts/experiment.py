@@ -1,135 +1,62 @@
-r"""Methods times seeds at equal student tokens, as one table.
+r"""Methods, ablations or settings times seeds, at equal student tokens.
 
-  python scripts/experiment.py --config=configs/quickstart.py \
-    --workdir=runs/compare --methods=ioa,uniform_steps --seeds=0,1,2
+  python scripts/experiment.py --plan=configs/experiments/quickstart.py \
+    --workdir=runs/compare
 
-Each run has its own directory and process, and one that is finished is not run
-again. Any --config field applies to all. Writes table.md and table.json.
+Each run has its own directory and process; a finished one is not run again, and
+the same command continues. Writes table.md, table.json and comparison.html, as
+soon as one seed is whole and again after each. --jobs runs several at a time.
 """
 
 from collections.abc import Sequence
-import json
 import pathlib
-import subprocess
-import sys
 
 from absl import flags
-import numpy as np
 
-from ioa_jax import commandline
-from ioa_jax.baselines.methods import METHODS
+from ioa_jax import commandline, plans
+from ioa_jax.report import comparison
 
+flags.DEFINE_string('plan', None, 'A Python file with get_plan().')
 flags.DEFINE_string('workdir', None, 'Where the runs and the table go.')
-flags.DEFINE_list('methods', list(METHODS), 'Of baselines/methods.py.')
-flags.DEFINE_list('seeds', ['0', '1', '2'], 'Seeds, each for every method.')
-flags.mark_flags_as_required(['workdir'])
-commandline.DEFINE_config()
-
-DISTILL = pathlib.Path(__file__).with_name('distill.py')
-
-
-def run_one(method: str, seed: str, directory: pathlib.Path) -> dict:
-  """Runs or continues one distillation; returns its results."""
-  overrides = [a for a in sys.argv[1:] if a.startswith(('--config', '-config'))]
-  subprocess.run(
-    [
-      sys.executable, str(DISTILL), *overrides, f'--config.method={method}',
-      f'--config.seed={seed}', f'--workdir={directory}',
-    ],
-    check=True,
-  )  # fmt: skip
-  return json.loads((directory / 'results.json').read_text())
-
-
-def bootstrap(values: Sequence[float], draws: int = 10_000) -> list[float]:
-  """The 95 % percentile interval of the mean over seeds."""
-  values = np.asarray(values)
-  rng = np.random.default_rng(0)
-  means = rng.choice(values, (draws, len(values))).mean(axis=1)
-  return [float(q) for q in np.quantile(means, [0.025, 0.975])]
-
-
-def summary(runs: dict[str, list[dict]]) -> dict:
-  """Per method: retention, score of the taught modules, gate outcomes."""
-  found = {}
-  for method, results in runs.items():
-    retention = [r['retention'] for r in results]
-    taught = [
-      np.mean([
-        m['after'] / m['teacher'] for m in r['modules'].values()
-        if m['before'] < 0.7 * m['teacher']
-      ])
-      for r in results
-    ]  # fmt: skip
-    stages = [s for r in results for s in r['stages'] if s['kind'] == 'teach']
-    found[method] = {
-      'retention': retention,
-      'mean': float(np.mean(retention)),
-      'ci95': bootstrap(retention),
-      'taught_modules': float(np.mean(taught)),
-      'student_tokens': float(
-        np.mean([r['tokens']['student_train'] for r in results])
-      ),
-      'teacher_tokens': float(
-        np.mean([r['tokens']['teacher_generated'] for r in results])
-      ),
-      'seconds': float(np.mean([r['seconds']['total'] for r in results])),
-      'stages': len(stages),
-      'mastered': sum(s['outcome'] == 'mastered' for s in stages),
-      'remediated': sum(s['remedial_rounds'] > 0 for s in stages),
-      'stalled': sum(s['outcome'] == 'unmastered' for s in stages),
-    }
-  first = next(iter(found))
-  for entry in found.values():
-    difference = np.subtract(found[first]['retention'], entry['retention'])
-    entry['behind_first'] = [float(difference.mean()), *bootstrap(difference)]
-  return found
-
-
-def table(found: dict) -> str:
-  first = next(iter(found))
-  lines = [
-    '| method | retention (95 % interval) | taught modules | '
-    f'{first} minus this, paired | stages mastered / remediated / stalled | '
-    'student tokens | teacher tokens | s |',
-    '|---|---|---|---|---|---|---|---|',
-  ]
-  for method, e in found.items():
-    delta, low, high = e['behind_first']
-    gate = (
-      f'{e["mastered"]} / {e["remediated"]} / {e["stalled"]} of {e["stages"]}'
-      if e['stages'] and METHODS[method].gated else '–'
-    )  # fmt: skip
-    paired = (
-      '–' if method == first else f'{delta:+.3f} ({low:+.3f}, {high:+.3f})'
-    )
-    lines.append(
-      f'| {method} | {e["mean"]:.3f} ({e["ci95"][0]:.3f}–{e["ci95"][1]:.3f}) '
-      f'| {e["taught_modules"]:.3f} | {paired} | {gate} '
-      f'| {e["student_tokens"] / 1e6:.2f} M '
-      f'| {e["teacher_tokens"] / 1e3:.0f} k | {e["seconds"]:.0f} |'
-    )
-  return '\n'.join(lines) + '\n'
+flags.DEFINE_list('seeds', None, "Instead of the plan's.")
+flags.DEFINE_list(
+  'runs', None, 'Of the plan; default all. The first is needed.'
+)
+flags.DEFINE_integer('jobs', 1, 'Runs at a time.', lower_bound=1)
+flags.mark_flags_as_required(['plan', 'workdir'])
 
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  methods = flags.FLAGS.methods
-  if unknown := set(methods) - set(METHODS):
-    raise ValueError(
-      f'--methods: {sorted(unknown)} unknown; choose of {list(METHODS)}.'
-    )
-  workdir = pathlib.Path(flags.FLAGS.workdir)
-  runs: dict[str, list[dict]] = {m: [] for m in methods}
-  # Seeds outside: an interrupted plan still has whole comparisons.
-  for seed in flags.FLAGS.seeds:
-    for method in methods:
-      print(f'== {method}, seed {seed}', flush=True)
-      runs[method].append(run_one(method, seed, workdir / f'{method}-{seed}'))
-  found = summary(runs)
-  (workdir / 'table.json').write_text(json.dumps(found, indent=2) + '\n')
-  (workdir / 'table.md').write_text(table(found))
-  print(table(found))
+  args = flags.FLAGS
+  plan, workdir = (
+    plans.load(pathlib.Path(args.plan)),
+    pathlib.Path(args.workdir),
+  )
+  seeds = [int(s) for s in args.seeds or plan.seeds]
+  names = args.runs or list(plan.runs)
+  if unknown := [n for n in names if n not in plan.runs]:
+    raise ValueError(f'--runs: {unknown} unknown; of {list(plan.runs)}.')
+  command = f'python scripts/experiment.py --plan={args.plan}'
+  if args.seeds:
+    command += f' --seeds={",".join(args.seeds)}'
+  if args.runs:
+    command += f' --runs={",".join(args.runs)}'
+  for count in range(1, len(seeds) + 1):
+    todo = [
+      j for j in plans.jobs(plan, workdir, seeds[:count]) if j.name in names
+    ]
+    plans.execute(
+      todo, workdir, at_once=args.jobs, cores_per_run=plan.cores_per_run,
+      say=lambda line: print(line, flush=True),
+    )  # fmt: skip
+    found = comparison.write(
+      workdir, [(j.name, j.seed, j.directory) for j in todo],
+      title=pathlib.Path(args.plan).stem, says=plan.says,
+      untried=plan.untried, groups=plan.groups,
+      provenance=plans.provenance(command),
+    )  # fmt: skip
+  print(comparison.markdown(found))
 
 
 if __name__ == '__main__':

@@ -83,7 +83,7 @@ def test_what_a_text_domain_cannot_do_is_said(name):
 @pytest.mark.parametrize('name', ['dss', 'lion', 'random_order'])
 def test_a_baseline_runs_to_its_end(name, tmp_path):
   changes = test_pipeline.SMALL | {'method': name, 'train.total_steps': 40}
-  results = test_pipeline.run_config(
+  results, _ = test_pipeline.run_config(
     test_pipeline.load_config('quickstart', changes), tmp_path / 'run'
   )
   assert results['method'] == name and results['compilations'] == 1

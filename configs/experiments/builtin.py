@@ -1,0 +1,52 @@
+"""Baselines and ablations of IOA at a quarter of the quickstart's steps.
+
+  python scripts/experiment.py --plan=configs/experiments/builtin.py \
+    --workdir=runs/builtin --jobs=2
+"""
+
+MULTI_STEP = (
+  'multiplication/two_by_one', 'division/remainder',
+  'multiplication/two_by_teen', 'division/long', 'equations/linear',
+  'mixed/product_sum',
+)  # fmt: skip
+
+
+def get_plan():
+  return {
+    'config': 'configs/quickstart.py',
+    'says': 'What is each part of IOA worth when there is too little time?',
+    'seeds': (0, 1, 2, 3, 4),
+    # Where all methods still differ; at 4,000 most reach the teacher.
+    'changes': {'train.total_steps': 1000},
+    'runs': {
+      'ioa': {},
+      # Published methods, as far as they are public and mean something here.
+      'self_instruct': {'method': 'self_instruct'},
+      'lion': {'method': 'lion'},
+      'dss': {'method': 'dss'},
+      'cascod': {'method': 'cascod'},
+      # What reviewers asked for.
+      'easy_to_hard': {'method': 'easy_to_hard'},
+      'random_order': {'method': 'random_order'},
+      # IOA without one part.
+      'no_identifier': {'method': 'no_identifier'},
+      'no_organizer': {'method': 'need_weighted'},
+      'no_adapter': {
+        'adapter.answer_format': 'direct', 'adapter.smallest_first': False
+      },
+      'no_gate': {'method': 'ordered_no_gate'},
+      'no_remediation': {'gate.max_rounds': 0},
+      'no_replay': {'train.replay_share': 0.0},
+      'no_smallest_first': {'adapter.smallest_first': False},
+      # Without several.
+      'gap_weighted': {'method': 'gap_weighted'},
+      'uniform_steps': {'method': 'uniform_steps'},
+    },
+    'groups': {'multi-step': MULTI_STEP},
+    'cores_per_run': 1,
+    'untried': (
+      'Strategies that bare formulas do not have: analogies, plain language, '
+      'one template.',
+      'MADA, of which nothing is public; Star-Agents, whose formulas are not.',
+    ),
+  }  # fmt: skip

@@ -1,0 +1,303 @@
+"""Run directories of a plan to one table and one HTML page.
+
+Reads files only. The first run of the plan is what the others are held against,
+seed by seed. Intervals are 95 % percentile bootstraps over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+import numpy as np
+
+from ioa_jax.evaluation import intervals
+from ioa_jax.report import svg
+
+_HERE = pathlib.Path(__file__).parent
+_CURVE_POINTS = 60
+Estimate = dict[str, Any]  # mean, ci95, by seed.
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One finished run.
+
+  Attributes:
+    curve: (student tokens, mean of `min(1, P_S / P_T)` over modules) at every
+      probing; a module that was not probed then keeps its last score.
+    mastered_at: student tokens when all modules that were deficient first stood
+      at or above the gate's threshold together; None if they never did.
+  """
+
+  seed: int
+  results: Mapping[str, Any]
+  curve: Sequence[tuple[int, float]]
+  mastered_at: int | None
+
+
+def read(directory: pathlib.Path) -> Run:
+  """Reads a finished run.
+
+  Raises:
+    ValueError: if a file is missing or damaged.
+  """
+  try:
+    results, diagnosis, config = (
+      json.loads((directory / name).read_text())
+      for name in ('results.json', 'diagnosis.json', 'config.json')
+    )
+    events = [
+      json.loads(line)
+      for line in (directory / 'metrics.jsonl').read_text().splitlines()
+    ]
+  except (OSError, json.JSONDecodeError) as e:
+    raise ValueError(f'{directory}: not a finished run ({e}).') from e
+  ratio, deficient = {}, []
+  teacher = {}
+  for name, module in diagnosis['modules'].items():
+    t, s = module['teacher'], module['student']
+    if not t['correct']:
+      continue  # Unteachable: no score to be measured against.
+    teacher[name] = t['correct'] / t['n']
+    ratio[name] = s['correct'] / s['n'] / teacher[name]
+    if module['status'] in ('deficient', 'target'):
+      deficient.append(name)
+  mean = lambda: float(np.mean([min(1.0, r) for r in ratio.values()]))
+  tau = config['gate']['tau_mastery']
+  tokens, mastered_at = 0, None
+  curve = [(0, mean())]
+  for event in events:
+    if event['event'] == 'train':
+      tokens = event['train/tokens']
+    elif event['event'] == 'probe':
+      for name, score in event['scores'].items():
+        if name in teacher:
+          ratio[name] = score['correct'] / score['n'] / teacher[name]
+      curve.append((tokens, mean()))
+      if mastered_at is None and all(ratio[k] >= tau for k in deficient):
+        mastered_at = tokens
+  return Run(results['seed'], results, curve, mastered_at)
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+  """Mean over seeds, its interval, and the values."""
+  values = [float(v) for v in values]
+  return {
+    'mean': float(np.mean(values)),
+    'ci95': list(intervals.bootstrap_mean(values, seed=0, resamples=10_000)),
+    'by_seed': values,
+  }
+
+
+def group_score(run: Run, modules: Sequence[str]) -> float:
+  """Held-out score of `modules`, relative to the teacher's."""
+  found = run.results['modules']
+  after, teacher = (
+    sum(found[m][key] for m in modules) for key in ('after', 'teacher')
+  )
+  return after / teacher
+
+
+def summarize(
+  runs: Mapping[str, Sequence[Run]], groups: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+  """Per name, all numbers of the page; `runs` has the same seeds in each."""
+  scores = {'retention': lambda r: r.results['retention']} | {
+    group: lambda r, m=modules: group_score(r, m)
+    for group, modules in groups.items()
+  }
+  first = next(iter(runs))
+  summary = {}
+  for name, mine in runs.items():
+    entry: dict[str, Any] = {'seeds': [r.seed for r in mine], 'scores': {}}
+    for score, of in scores.items():
+      values = [of(r) for r in mine]
+      found = estimate(values)
+      if name != first:
+        reference = np.array([of(r) for r in runs[first]])
+        difference = reference - values
+        found['behind_first'] = estimate(difference)
+        found['p'] = intervals.sign_flip(difference)
+        if all(values):
+          found['relative_gain_of_first'] = estimate(reference / values - 1)
+      entry['scores'][score] = found
+    stages = [
+      s for r in mine for s in r.results['stages'] if s['kind'] == 'teach'
+    ]
+    mastered = [r.mastered_at for r in mine]
+    entry |= {
+      'stages': len(stages),
+      'mastered': sum(s['outcome'] == 'mastered' for s in stages),
+      'remediated': sum(s['remedial_rounds'] > 0 for s in stages),
+      'stalled': sum(s['outcome'] == 'unmastered' for s in stages),
+      'all_mastered_at': mastered,
+      'forgotten': estimate([forgotten(r) for r in mine]),
+      'student_tokens': _mean(mine, 'tokens', 'student_train'),
+      'teacher_tokens': _mean(mine, 'tokens', 'teacher_generated'),
+      'seconds': _mean(mine, 'seconds', 'total'),
+      'compilations': max(r.results['compilations'] for r in mine),
+      'curve': curve(mine),
+    }
+    summary[name] = entry
+  return summary
+
+
+def _mean(runs, section, key):
+  return float(np.mean([r.results[section][key] for r in runs]))
+
+
+def forgotten(run: Run) -> float:
+  """Mean over modules of the fall from the best gate score to the last one.
+
+  Only of times at which every module was probed (the ends of stages).
+  """
+  rows = [row['scores'] for row in run.results['forgetting']]
+  if not rows:
+    return 0.0
+  return float(
+    np.mean([max(r[k] for r in rows) - rows[-1][k] for k in rows[-1]])
+  )
+
+
+def curve(runs: Sequence[Run]) -> list[tuple[float, float]]:
+  """The mean curve of several seeds on one grid of tokens.
+
+  A score holds until the next one was measured.
+  """
+  last = min(r.curve[-1][0] for r in runs)
+  grid = np.linspace(0, last, _CURVE_POINTS)
+  values = []
+  for run in runs:
+    tokens, score = map(np.array, zip(*run.curve))
+    values.append(score[np.searchsorted(tokens, grid, side='right') - 1])
+  return [(float(t), float(v)) for t, v in zip(grid, np.mean(values, axis=0))]
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+  """The table, for a terminal and for the repository."""
+  summary = found['summary']
+  first = next(iter(summary))
+  scores = list(summary[first]['scores'])
+  head = ['run', *scores, f'{first} ahead by', 'p']
+  head += ['stages mastered / remediated / stalled']
+  head += ['all mastered after', 'forgotten', 'student tokens']
+  head += ['teacher tokens', 's']
+  lines = ['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|']
+  for name, e in summary.items():
+    main = e['scores'][scores[0]]
+    cells = [name, *(_interval(e['scores'][s]) for s in scores)]
+    cells += ['–', '–'] if name == first else [
+      _interval(main['behind_first'], '+.3f'), f'{main["p"]:.3f}'
+    ]  # fmt: skip
+    cells.append(
+      f'{e["mastered"]} / {e["remediated"]} / {e["stalled"]} of {e["stages"]}'
+      if e['stages'] else '–'
+    )  # fmt: skip
+    at = [t for t in e['all_mastered_at'] if t is not None]
+    cells.append(
+      f'{np.median(at) / 1e6:.2f} M ({len(at)} of {len(e["seeds"])})'
+      if at else f'never (0 of {len(e["seeds"])})'
+    )  # fmt: skip
+    cells += [
+      f'{e["forgotten"]["mean"]:.3f}',
+      f'{e["student_tokens"] / 1e6:.2f} M',
+      f'{e["teacher_tokens"] / 1e3:.0f} k',
+      f'{e["seconds"]:.0f}',
+    ]
+    lines.append('| ' + ' | '.join(cells) + ' |')
+  return '\n'.join(lines) + '\n'
+
+
+def _interval(e: Estimate, form: str = '.3f') -> str:
+  low, high = e['ci95']
+  return f'{e["mean"]:{form}} ({low:{form}}, {high:{form}})'
+
+
+def _chart(summary: Mapping[str, Any], name: str) -> Markup:
+  """One run's curve over that of the first."""
+  first = next(iter(summary))
+  most = max(points[-1][0] for points in (e['curve'] for e in summary.values()))
+  height = 90
+  inside = lambda points: [(t / max(most, 1), v) for t, v in points]
+  end = summary[name]['curve'][-1]
+  return svg.strip(
+    height + 22,
+    f'{name}: mean mastery against student tokens, {end[1]:.2f} after '
+    f'{end[0]:,.0f}',
+    *[svg.line(0, 1, y * height, y * height, 'grid') for y in (0, 0.5, 1)],
+    svg.stretched(
+      0, height,
+      svg.curve(inside(summary[first]['curve']), 'curve first'),
+      svg.curve(inside(summary[name]['curve']), 'curve ink'),
+    ),
+    svg.label(0, height + 16, '0'),
+    svg.label(1, height + 16, f'{most / 1e6:.2f} M tokens'),
+  )  # fmt: skip
+
+
+def render(found: Mapping[str, Any]) -> str:
+  """The page as one HTML document."""
+  environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_HERE), autoescape=True,
+    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+  )  # fmt: skip
+  summary = found['summary']
+  scores = [s for e in summary.values() for s in e['scores'].values()]
+  top = max(1.0, max(s['ci95'][1] for s in scores))
+
+  def bar(score: Estimate) -> Markup:
+    low, high = score['ci95']
+    return svg.strip(
+      18, _interval(score),
+      svg.tag('rect', x=0, y=3, height=12, width=svg.percent(
+        score['mean'] / top), class_='part p0'),
+      svg.whisker(low / top, high / top, 9, 'whisker after'),
+    )  # fmt: skip
+
+  return environment.get_template('comparison.html').render(
+    found=found, first=next(iter(summary)), bar=bar, interval=_interval,
+    charts={name: _chart(summary, name) for name in summary},
+  )  # fmt: skip
+
+
+def write(
+  workdir: pathlib.Path,
+  jobs: Sequence[tuple[str, int, pathlib.Path]],
+  *,
+  title: str,
+  says: str,
+  untried: Sequence[str],
+  groups: Mapping[str, Sequence[str]],
+  provenance: Mapping[str, str],
+) -> dict[str, Any]:
+  """Writes table.json, table.md and comparison.html; returns the first.
+
+  Args:
+    jobs: (name, seed, directory) of finished runs, names in the plan's order.
+  """
+  runs: dict[str, list[Run]] = {}
+  for name, _, directory in jobs:
+    runs.setdefault(name, []).append(read(directory))
+  found = {
+    'title': title, 'says': says, 'untried': list(untried),
+    'provenance': dict(provenance),
+    'groups': {k: list(v) for k, v in groups.items()},
+    'summary': summarize(runs, groups),
+  }  # fmt: skip
+  texts = {
+    'table.json': json.dumps(found, indent=2) + '\n',
+    'table.md': markdown(found),
+    'comparison.html': render(found),
+  }
+  for name, text in texts.items():
+    temporary = workdir / f'.{name}.tmp'
+    temporary.write_text(text, encoding='utf-8')
+    os.replace(temporary, workdir / name)
+  return found
