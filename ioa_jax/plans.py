@@ -146,7 +146,9 @@ def execute(
     ValueError: for the first run that fails, with the end of what it wrote;
       the others are let finish, and the same call goes on.
   """
-  workdir.mkdir(parents=True, exist_ok=True)
+  (workdir / 'teacher').mkdir(parents=True, exist_ok=True)
+  for seed in {job.seed for job in todo}:
+    Ledger(_shared(workdir, seed)).close()
   cores: queue.SimpleQueue = queue.SimpleQueue()
   for held in _cores(at_once, cores_per_run):
     cores.put(held)
@@ -182,6 +184,11 @@ def execute(
       future.result()
 
 
+def _shared(workdir: pathlib.Path, seed: int) -> pathlib.Path:
+  """The ledger of what any run of a seed was answered."""
+  return workdir / 'teacher' / f'{seed}.sqlite'
+
+
 def _cores(at_once: int, cores_per_run: int) -> list[set[int] | None]:
   """The cores of each run that goes at the same time, None for any."""
   if not cores_per_run:
@@ -199,9 +206,7 @@ def _cores(at_once: int, cores_per_run: int) -> list[set[int] | None]:
 
 
 def _run(job: Job, workdir: pathlib.Path, held: set[int] | None) -> None:
-  shared = workdir / 'teacher' / f'{job.seed}.sqlite'
-  shared.parent.mkdir(exist_ok=True)
-  Ledger(shared).close()
+  shared = _shared(workdir, job.seed)
   # Compiled programs are the same in all runs of a shape.
   env = {'JAX_COMPILATION_CACHE_DIR': str(workdir / 'compiled'), **os.environ}
   log = workdir / f'{job.directory.name}.log'
