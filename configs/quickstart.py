@@ -135,3 +135,17 @@ def get_config() -> ml_collections.ConfigDict:
   config.run.checkpoint_every_steps = 1000
   config.run.keep_checkpoints = 3
   return config
+
+
+def get_sweep():
+  """What scripts/sweep.py varies: the gate's and the zone's thresholds."""
+  return [
+    {},
+    {'gate.tau_mastery': 0.8},
+    {'gate.tau_mastery': 0.95},
+    {'organizer.tau_zpd': 0.05},
+    {'organizer.tau_zpd': 0.3},
+    {'organizer.zpd': 'literal'},
+    {'gate.confidence': 0.9},
+    {'gate.reopen': True},
+  ]
