@@ -11,6 +11,7 @@ import json
 
 import jax
 import ml_collections
+import numpy as np
 import pydantic
 
 from ioa_jax.adapter import Level, measures
@@ -25,9 +26,10 @@ from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.subject import Subject
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Completion, Request
-from ioa_jax.training import packing
+from ioa_jax.training import packing, probing
 
 _SAMPLE = 200  # Characters of what a teacher said, in an error.
+_answer_losses = jax.jit(probing.answer_losses, static_argnums=0)
 WrongAnswers = dict[str, list[dict[str, str]]]
 Scores = tuple[dict[str, Score], WrongAnswers]
 
@@ -118,6 +120,36 @@ class Classroom:
       done += len(ended)
       self.display.update(done=done)
     return scoring.score(probes, texts, self.domain.score)
+
+  def student_loss(
+    self, params: decoder.Params, probes: Sequence[Probe]
+  ) -> dict[str, float]:
+    """Nats per token of the reference answers, by module.
+
+    References that are unknown or longer than a row are left out, and so is a
+    module that has no others.
+    """
+    length = self.config.train.row_length
+    examples = [
+      (p.module, self.example(p.prompt, p.reference))
+      for p in probes if p.reference
+    ]  # fmt: skip
+    examples = [
+      (name, e) for name, e in examples
+      if len(e.prompt) + len(e.completion) - 1 <= length
+    ]  # fmt: skip
+    if not examples:
+      return {}
+    each = [packing.pack([e], length) for _, e in examples]
+    rows = {f: np.concatenate([r[f] for r in each]) for f in packing.FIELDS}
+    nats_R, tokens_R = jax.device_get(
+      _answer_losses(self.student.config, params, rows)
+    )
+    of_R = np.asarray([name for name, _ in examples])
+    return {
+      name: float(nats_R[of_R == name].sum() / tokens_R[of_R == name].sum())
+      for name in dict.fromkeys(of_R.tolist())
+    }
 
   def ask(
     self,

@@ -280,6 +280,8 @@ def evaluate(
     room.student.params, probes, 'evaluating the base student'
   )
   after, _ = room.ask_student(taught.params, probes, 'evaluating the student')
+  loss_before = room.student_loss(room.student.params, probes)
+  loss_after = room.student_loss(taught.params, probes)
   account = taught.account
   seconds = {
     'diagnose': diagnosis['seconds'],
@@ -311,6 +313,9 @@ def evaluate(
         'after': after[name].mean,
         'ci95': list(intervals.wilson(after[name].correct, after[name].n)),
         'n': after[name].n,
+        # Nats per token of the reference answers; None where they are unknown.
+        'loss_before': loss_before.get(name),
+        'loss_after': loss_after.get(name),
       }
       for name in room.names
     },

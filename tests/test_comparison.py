@@ -28,8 +28,8 @@ def write_run(directory, seed, after, retention, events):
     'results.json': {
       'seed': seed, 'retention': retention,
       'modules': {
-        'a': {'after': after[0], 'teacher': 1.0},
-        'b': {'after': after[1], 'teacher': 0.8},
+        'a': {'after': after[0], 'teacher': 1.0, 'loss_after': 0.5},
+        'b': {'after': after[1], 'teacher': 0.8, 'loss_after': 1 - after[1]},
       },
       'stages': [
         {'kind': 'teach', 'outcome': 'mastered', 'remedial_rounds': 1},
@@ -98,6 +98,7 @@ def test_paired_differences_and_gains(tmp_path):
   gain = y['scores']['deep']['relative_gain_of_first']
   assert gain['mean'] == pytest.approx(1.0)
   assert y['all_mastered_at'] == [None] * 3
+  assert y['held_out_loss']['mean'] == pytest.approx((0.5 + 0.6) / 2)
   assert (tmp_path / 'table.json').exists()
   rows = (tmp_path / 'table.md').read_text().splitlines()
   assert rows[3].startswith('| y |') and 'never (0 of 3)' in rows[3]

@@ -12,7 +12,15 @@ import numpy as np
 import optax
 import pytest
 
-from ioa_jax.models import decoder, huggingface, lora, orbax_params, peft
+from ioa_jax import sharding
+from ioa_jax.models import (
+  decoder,
+  huggingface,
+  loading,
+  lora,
+  orbax_params,
+  peft,
+)
 from ioa_jax.sampling import choosing, sampler, streaming
 from ioa_jax.training import checkpoint
 from ioa_jax.training import step as step_lib
@@ -193,6 +201,23 @@ def test_a_run_is_converted(directory, params, tmp_path):
   assert done.returncode == 0, done.stderr
   assert 'logits of source and target differ by 0 ' in done.stdout
   assert (target / 'tokenizer.json').exists()
+
+
+def test_a_model_is_loaded_from_either_format(directory, params, tmp_path):
+  orbax_params.save(tmp_path / 'o', CONFIG, params, source=directory)
+  mesh = sharding.make_mesh(devices=jax.devices()[:1])
+  for dtype in ('float32', 'bfloat16'):
+    theirs, ours = (
+      loading.load(path, 'x', param_dtype=dtype, mesh=mesh)
+      for path in (directory, tmp_path / 'o')
+    )
+    assert theirs.config == ours.config
+    assert theirs.encode('ab') == ours.encode('ab')
+    for a, b in zip(
+      jax.tree.leaves(theirs.params), jax.tree.leaves(ours.params), strict=True
+    ):
+      assert a.dtype == b.dtype == dtype and a.sharding == b.sharding
+      np.testing.assert_array_equal(a, b)
 
 
 def test_a_damaged_checkpoint_is_named(directory, params, tmp_path):

@@ -101,6 +101,22 @@ def test_items_are_scored_as_one_by_one():
       assert right[k, p] == (logits.argmax(-1) == want).all()
 
 
+def test_losses_by_row_are_the_sums_of_their_items():
+  params, _, bank = material()
+  whole = lambda x: x.reshape(-1, x.shape[-1])
+  rows = jax.tree.map(whole, bank.rows)
+  losses = jax.jit(probing.answer_losses, static_argnums=0)
+  nats_R, tokens_R = losses(CONFIG, params, rows)
+  _, nll, tokens = score_items(params, bank)
+  np.testing.assert_allclose(nats_R.sum(), nll.sum(), rtol=1e-5)
+  assert tokens_R.sum() == tokens.sum() > 0
+  # Rows do not see one another.
+  reverse = jax.tree.map(lambda x: x[::-1], rows)
+  np.testing.assert_allclose(
+    losses(CONFIG, params, reverse)[0][::-1], nats_R, rtol=1e-5
+  )
+
+
 def test_item_counts_are_those_of_the_gate():
   params, _, bank = material()
   right, _, _ = score_items(params, bank)

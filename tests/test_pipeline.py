@@ -112,6 +112,11 @@ def test_every_artefact_is_there_and_true(finished):
   assert results['student']['score_after'] == pytest.approx(
     sum(m['after'] for m in modules.values()) / len(modules)
   )
+  # What it was taught it finds likelier, right or not.
+  taught = [k for s in results['stages'] for k in s['modules']]
+  assert sum(modules[k]['loss_after'] for k in taught) < sum(
+    modules[k]['loss_before'] for k in taught
+  )
   assert results['student']['params'] < 0.1 * results['teacher']['params']
   assert sum(s['steps'] for s in results['stages']) == 40
   lessons = (workdir / 'lessons.jsonl').read_text().splitlines()

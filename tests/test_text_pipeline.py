@@ -278,7 +278,7 @@ def test_a_stopped_run_continues_to_the_same_end(
     ({'teacher.kind': 'replay', 'teacher.recording': 'x'}, 'no such ledger'),
     ({'domain.kind': 'songs'}, 'config.domain.kind'),
     ({'gate.scoring': 'in_step'}, "scoring is 'in_step', wanted 'graded'"),
-    ({'method': 'uniform_direct'}, 'teaches direct answers'),
+    ({'method': 'uniform_direct'}, 'asks for direct answers'),
     ({'domain.max_probes': 3}, 'max_probes 3 is below'),
     ({'teacher.max_usd': 5.0}, 'max_usd is set and config.teacher.price is'),
     ({'student.export_dtype': 'bf16'}, "export_dtype is 'bf16', wanted"),

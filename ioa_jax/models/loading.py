@@ -10,7 +10,7 @@ import jax
 import tokenizers
 
 from ioa_jax import sharding
-from ioa_jax.models import decoder, huggingface
+from ioa_jax.models import decoder, huggingface, orbax_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def load(
   param_dtype: str = 'float32',
   mesh: jax.sharding.Mesh | None = None,
 ) -> Model:
-  """Reads a Hugging Face model directory.
+  """Reads a model directory, Hugging Face's or one of `orbax_params.save`.
 
   Args:
     scan_unroll, remat, dtype: see `DecoderConfig`.
@@ -54,6 +54,10 @@ def load(
   Raises:
     ModelError: naming the file that is missing or damaged.
   """
+  in_orbax = orbax_params.is_alone(directory)
+  weights = directory
+  if in_orbax:
+    directory = directory / orbax_params.MODEL
   config = dataclasses.replace(
     huggingface.read_config(directory),
     scan_unroll=scan_unroll, remat=remat, dtype=dtype,
@@ -71,7 +75,12 @@ def load(
   shardings = None
   if mesh is not None:
     shardings = sharding.param_shardings(mesh, decoder.abstract_params(config))
-  params = huggingface.load_params(
-    directory, config, param_dtype, shardings=shardings
-  )
+  if in_orbax:
+    params = orbax_params.load(
+      weights, config, dtype=param_dtype, shardings=shardings
+    )
+  else:
+    params = huggingface.load_params(
+      directory, config, param_dtype, shardings=shardings
+    )
   return Model(name, directory, config, params, tokenizer)

@@ -37,10 +37,15 @@ def save(
     checkpointer.save(directory / _PARAMS, params)
 
 
+def is_alone(directory: str | pathlib.Path) -> bool:
+  """Whether `directory` is one of `save`'s."""
+  return (pathlib.Path(directory) / _PARAMS).is_dir()
+
+
 def is_checkpoint(directory: str | pathlib.Path) -> bool:
   """Whether `directory` is one of `save`'s, a run, or a run's checkpoints."""
   directory = pathlib.Path(directory)
-  return (directory / _PARAMS).is_dir() or _steps(directory) != {}
+  return is_alone(directory) or _steps(directory) != {}
 
 
 def load(
@@ -49,19 +54,23 @@ def load(
   *,
   step: int | None = None,
   field: str = 'average',
+  dtype: str | None = None,
+  shardings: Any = None,
 ) -> decoder.Params:
-  """Reads the parameters of `config`, in the dtype they were saved in.
+  """Reads the parameters of `config`.
 
   Args:
     step: of a run's checkpoints; None takes the newest.
     field: of a run's train state, `average` (what is exported) or `params`.
+    dtype: None is the one they were saved in.
+    shardings: of each parameter; None is the first local device.
 
   Raises:
     ModelError: if there is none, or it holds another model.
   """
   directory = pathlib.Path(directory).absolute()
-  if (directory / _PARAMS).is_dir():
-    return _restore(directory / _PARAMS, config, None)
+  if is_alone(directory):
+    return _restore(directory / _PARAMS, config, None, dtype, shardings)
   steps = _steps(directory)
   if not steps:
     raise ModelError(
@@ -74,7 +83,7 @@ def load(
     raise ModelError(
       f'{directory}: no checkpoint of step {step}; there are {sorted(steps)}.'
     )
-  return _restore(steps[step] / 'state', config, field)
+  return _restore(steps[step] / 'state', config, field, dtype, shardings)
 
 
 def _steps(directory: pathlib.Path) -> dict[int, pathlib.Path]:
@@ -90,7 +99,7 @@ def _steps(directory: pathlib.Path) -> dict[int, pathlib.Path]:
   return {}
 
 
-def _restore(path, config, field) -> decoder.Params:
+def _restore(path, config, field, dtype, shardings) -> decoder.Params:
   checkpointer = ocp.PyTreeCheckpointer()
   try:
     saved: Any = checkpointer.metadata(path).item_metadata.tree
@@ -109,11 +118,14 @@ def _restore(path, config, field) -> decoder.Params:
         f'{path}: parameter {key} has shape {got.get(key)}, config.json asks '
         f'for {wanted.get(key)}; name the right model directory.'
       )
-  sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  if shardings is None:
+    first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shardings = jax.tree.map(lambda x: first, abstract)
   target = jax.tree.map(
-    lambda x, m: jax.ShapeDtypeStruct(x.shape, m.dtype, sharding=sharding),
+    lambda x, m, s: jax.ShapeDtypeStruct(x.shape, dtype or m.dtype, sharding=s),
     abstract,
     saved,
+    shardings,
   )
   if field is not None:
     target = {field: target}

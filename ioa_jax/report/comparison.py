@@ -132,7 +132,10 @@ def summarize(
       s for r in mine for s in r.results['stages'] if s['kind'] == 'teach'
     ]
     mastered = [r.mastered_at for r in mine]
+    losses = [loss(r) for r in mine]
     entry |= {
+      # Of the reference answers, in nats per token; None where unknown.
+      'held_out_loss': None if None in losses else estimate(losses),
       'stages': len(stages),
       'mastered': sum(s['outcome'] == 'mastered' for s in stages),
       'remediated': sum(s['remedial_rounds'] > 0 for s in stages),
@@ -151,6 +154,13 @@ def summarize(
 
 def _mean(runs, section, key):
   return float(np.mean([r.results[section][key] for r in runs]))
+
+
+def loss(run: Run) -> float | None:
+  """Mean over modules of the student's loss on held-out reference answers."""
+  found = [m.get('loss_after') for m in run.results['modules'].values()]
+  known = [x for x in found if x is not None]
+  return float(np.mean(known)) if known else None
 
 
 def forgotten(run: Run) -> float:
@@ -185,7 +195,7 @@ def markdown(found: Mapping[str, Any]) -> str:
   summary = found['summary']
   first = next(iter(summary))
   scores = list(summary[first]['scores'])
-  head = ['run', *scores, f'{first} ahead by', 'p']
+  head = ['run', *scores, f'{first} ahead by', 'p', 'held-out loss']
   head += ['stages mastered / remediated / stalled']
   head += ['all mastered after', 'forgotten', 'student tokens']
   head += ['teacher tokens', 's']
@@ -196,6 +206,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     cells += ['–', '–'] if name == first else [
       _interval(main['behind_first'], '+.3f'), f'{main["p"]:.3f}'
     ]  # fmt: skip
+    cells.append(_interval(e['held_out_loss']) if e['held_out_loss'] else '–')
     cells.append(
       f'{e["mastered"]} / {e["remediated"]} / {e["stalled"]} of {e["stages"]}'
       if e['stages'] else '–'

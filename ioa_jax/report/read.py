@@ -142,6 +142,9 @@ _RESULTS = {
       'after': float,
       'ci95': Interval(),
       'n': int,
+      # Nats per token of the reference answers.
+      'loss_before': Maybe(float, absent=True),
+      'loss_after': Maybe(float, absent=True),
     }
   ),
   'stages': [
