@@ -21,6 +21,16 @@ def DEFINE_config() -> None:  # Named like absl's own DEFINE functions.
   flags.mark_flag_as_required('config')
 
 
+def seeds(texts: Sequence[str]) -> list[int]:
+  """The numbers of a --seeds list."""
+  try:
+    return [int(text) for text in texts]
+  except ValueError:
+    raise ValueError(
+      f'--seeds={",".join(texts)}: wanted whole numbers, as 0,1,2.'
+    ) from None
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
   """Runs `main`; a mistake of the caller ends in one line and exit code 2."""
   logging.set_verbosity(logging.WARNING)

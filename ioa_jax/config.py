@@ -47,6 +47,7 @@ _RANGES = {
   'near_duplicate': (lambda v: 0 < v <= 1, 'in (0, 1]'),
   'confirm_samples': (lambda v: v >= 1, '>= 1: an unchecked answer is none'),
   'max_probes': _COUNT,
+  'seed': (lambda v: 0 <= v < 2**32, 'in [0, 2**32)'),
   'method': (lambda v: v in METHODS, f'one of {sorted(METHODS)}'),
   'tau_gap': _BELOW_ONE,
   'target_share': (lambda v: 0 < v <= 1, 'in (0, 1]'),

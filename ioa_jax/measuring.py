@@ -60,7 +60,8 @@ def respond(room: Classroom) -> Responses:
   inputs = panel.Inputs(
     room.student.params, curriculum, bank, exposure,
     # Far from the seeds of other runs' learners, and from each other's.
-    np.arange(len(exposure), dtype=np.uint32) + np.uint32(c.seed * 10_007 + 1),
+    np.arange(len(exposure), dtype=np.uint32)
+    + np.uint32((c.seed * 10_007 + 1) % 2**32),
   )  # fmt: skip
   outcome = panel.run(program, inputs, room.mesh)
   tokens = np.zeros(bank.valid_KxP.shape, np.int32)

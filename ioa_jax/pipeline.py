@@ -6,9 +6,9 @@ written when it is known, so the same command continues where a run was killed.
 
 from __future__ import annotations
 
-from collections import Counter
 import json
 import pathlib
+import statistics
 import time
 from typing import Any
 
@@ -239,14 +239,14 @@ def diagnose(room: Classroom) -> Record:
 def organise(room: Classroom, diagnosis: Record) -> Record:
   """Stages in the zone of proximal development, with their step budgets."""
   c = room.config
-  length = Counter()
+  lengths: dict[str, list[int]] = {}
   for probe in room.domain.probes('gate', room.answer_format):
-    length[probe.module] += len(probe.reference)
+    lengths.setdefault(probe.module, []).append(len(probe.reference))
   return organizer.organise(
     diagnosis, diagnosis_lib.modules_of(diagnosis),
     order=room.method.order,
     identified=room.method.identified,
-    length=length, seed=c.seed,
+    length={k: statistics.mean(v) for k, v in lengths.items()}, seed=c.seed,
     total_steps=c.train.total_steps,
     probe_every_steps=c.gate.probe_every_steps,
     max_rounds=c.gate.max_rounds if room.method.gated else 0,
@@ -294,6 +294,7 @@ def evaluate(
   return {
     'domain': diagnosis['domain'],
     'method': room.config.method,
+    'answer_format': room.answer_format,
     'teacher': {
       'name': room.subject.teacher.name,
       'params': room.subject.teacher_params,

@@ -2,8 +2,8 @@
 
 A plan is a Python file with `get_plan()`, see configs/experiments/. Each run is
 a process and a directory of its own, so one that is finished is not run again
-and one that was killed continues. What a teacher answered in one run of a seed
-is not asked again in another; every run still counts it as its own.
+and one that was killed continues. What a teacher answered in a finished run of
+a seed is not asked again in the next; every run still counts it as its own.
 """
 
 from __future__ import annotations
@@ -12,23 +12,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import concurrent.futures
 import dataclasses
 import datetime
+import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
 import platform
 import queue
 import runpy
+import signal
 import subprocess
 import sys
 import threading
 from typing import Any
 
-import jax
+import ml_collections
 
 from ioa_jax import config as config_lib
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Completion, Request
 
+_MOST_SEEDS = 20  # The exact test of `intervals.sign_flip` tries all signs.
 DISTILL = pathlib.Path(__file__).parents[1] / 'scripts' / 'distill.py'
 Changes = Mapping[str, Any]
 
@@ -62,12 +66,17 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One run: its name in the plan, its seed, its directory, its flags."""
+  """One run: its name in the plan, its seed, its directory, its flags.
+
+  Attributes:
+    config: what the flags come to.
+  """
 
   name: str
   seed: int
   directory: pathlib.Path
   flags: tuple[str, ...]
+  config: ml_collections.ConfigDict
 
   def command(self) -> list[str]:
     return [
@@ -90,26 +99,40 @@ def load(path: pathlib.Path) -> Plan:
   known = {f.name for f in dataclasses.fields(Plan)}
   if unknown := sorted(set(fields) - known):
     raise ValueError(f'{path}: {unknown} unknown; a plan has {sorted(known)}.')
+  if not fields.get('config') or not fields.get('runs'):
+    raise ValueError(f'{path}: a plan has a config and at least one run.')
   plan = Plan(**fields)
   for name, changes in plan.runs.items():
     try:
-      check(plan.config, {**plan.changes, **changes})
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+      configure(plan.config, {**plan.changes, **changes})
+    except ValueError as e:
       raise ValueError(f'{path}: run {name!r}: {e}') from None
   return plan
 
 
-def check(config: str, changes: Changes) -> None:
-  """Raises ValueError for a configuration that cannot be run."""
-  values = runpy.run_path(config)['get_config']()
-  for field in changes:
+def configure(config: str, changes: Changes) -> ml_collections.ConfigDict:
+  """A configuration file, with its argument after a colon, and changes.
+
+  Raises:
+    ValueError: for one that is not there or cannot be run.
+  """
+  path, _, argument = config.partition(':')
+  if not pathlib.Path(path).exists():
+    raise ValueError(f'{path}: no such file; see configs/.')
+  get_config = runpy.run_path(path)['get_config']
+  values = get_config(argument) if argument else get_config()
+  for field, value in changes.items():
     if field not in config_lib.flatten(values):
       raise ValueError(
-        f'{config} has no field {field}; the nearest is '
+        f'{path} has no field {field}; the nearest is '
         f'{config_lib.nearest(field, values)}.'
       )
-  values.update_from_flattened_dict(dict(changes))
+    try:
+      values.update_from_flattened_dict({field: value})
+    except (TypeError, ValueError) as e:
+      raise ValueError(f'{field} cannot be {value!r} ({e}).') from None
   config_lib.validate(values)
+  return values
 
 
 def jobs(
@@ -117,14 +140,18 @@ def jobs(
 ) -> Iterator[Job]:
   """Every run of the plan, all of one seed before the next: a plan that is
   stopped half-way has whole comparisons."""
+  if not seeds or len(set(seeds)) < len(seeds) or len(seeds) > _MOST_SEEDS:
+    raise ValueError(f'seeds {seeds}: wanted 1 to {_MOST_SEEDS}, none twice.')
   for seed in seeds:
     for name, changes in plan.runs.items():
-      flags = [f'--config={plan.config}', f'--config.seed={seed}']
-      flags += [
-        f'--config.{field}={_flag(value)}'
-        for field, value in {**plan.changes, **changes}.items()
+      changes = {**plan.changes, **changes, 'seed': seed}
+      flags = [
+        f'--config.{field}={_flag(value)}' for field, value in changes.items()
       ]
-      yield Job(name, seed, workdir / f'{name}-{seed}', tuple(flags))
+      yield Job(
+        name, seed, workdir / f'{name}-{seed}',
+        (f'--config={plan.config}', *flags), configure(plan.config, changes),
+      )  # fmt: skip
 
 
 def _flag(value: Any) -> str:
@@ -144,15 +171,19 @@ def execute(
 
   Raises:
     ValueError: for the first run that fails, with the end of what it wrote;
-      the others are let finish, and the same call goes on.
+      what is under way is let finish, and the same call goes on. Also for a
+      directory of another configuration.
   """
-  (workdir / 'teacher').mkdir(parents=True, exist_ok=True)
-  for seed in {job.seed for job in todo}:
-    Ledger(_shared(workdir, seed)).close()
   cores: queue.SimpleQueue = queue.SimpleQueue()
   for held in _cores(at_once, cores_per_run):
     cores.put(held)
-  waiting = [j for j in todo if not (j.directory / 'results.json').exists()]
+  waiting = [j for j in todo if not _finished(j)]
+  (workdir / 'teacher').mkdir(parents=True, exist_ok=True)
+  for job in todo:
+    Ledger(_shared(workdir, job)).close()
+    if job not in waiting:
+      # It may have been killed after its end and before this.
+      _share(job.directory / 'ledger.sqlite', _shared(workdir, job))
   done = len(todo) - len(waiting)
   if done:
     say(f'{done} of {len(todo)} runs were finished before.')
@@ -172,21 +203,56 @@ def execute(
         f'{results["seconds"]["total"]:.0f} s'
       )
 
-  with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+  # A runs' process gets Ctrl-C from the terminal itself, and SIGTERM from here;
+  # both have it save.
+  stop = signal.signal(signal.SIGTERM, signal.default_int_handler)
+  pool = concurrent.futures.ThreadPoolExecutor(at_once)
+  try:
     futures = [pool.submit(one, job) for job in waiting]
     concurrent.futures.wait(
       futures, return_when=concurrent.futures.FIRST_EXCEPTION
     )
-    for future in futures:
-      future.cancel()
+  finally:
+    for process in _RUNNING if sys.exc_info()[0] else ():
+      process.terminate()
+    pool.shutdown(cancel_futures=True)
+    signal.signal(signal.SIGTERM, stop)
   for future in futures:
     if not future.cancelled():
       future.result()
 
 
-def _shared(workdir: pathlib.Path, seed: int) -> pathlib.Path:
-  """The ledger of what any run of a seed was answered."""
-  return workdir / 'teacher' / f'{seed}.sqlite'
+_RUNNING: set[subprocess.Popen] = set()
+
+
+def _finished(job: Job) -> bool:
+  """Whether there are results, and of this configuration.
+
+  Raises:
+    ValueError: for a run of another one; its numbers are not the plan's.
+  """
+  config = job.directory / 'config.json'
+  if not config.exists():
+    return False
+  changed = config_lib.difference(
+    json.loads(config.read_text()), json.loads(config_lib.to_json(job.config))
+  )
+  if changed:
+    raise ValueError(
+      f'{job.directory} is a run of another configuration '
+      f'({"; ".join(changed[:3])}); use another --workdir for another plan.'
+    )
+  return (job.directory / 'results.json').exists()
+
+
+def _shared(workdir: pathlib.Path, job: Job) -> pathlib.Path:
+  """The ledger of what any run of a seed was answered by the same teacher.
+
+  Requests know a teacher by its name alone, so every setting of it counts.
+  """
+  teacher = config_lib.to_json(job.config.teacher)
+  digest = hashlib.sha256(teacher.encode()).hexdigest()[:8]
+  return workdir / 'teacher' / f'{job.seed}-{digest}.sqlite'
 
 
 def _cores(at_once: int, cores_per_run: int) -> list[set[int] | None]:
@@ -206,17 +272,25 @@ def _cores(at_once: int, cores_per_run: int) -> list[set[int] | None]:
 
 
 def _run(job: Job, workdir: pathlib.Path, held: set[int] | None) -> None:
-  shared = _shared(workdir, job.seed)
+  shared = _shared(workdir, job)
+  # A plan that names a recording of its own means that one.
+  flags = [] if job.config.teacher.recording else [
+    f'--config.teacher.recording={shared}'
+  ]  # fmt: skip
+  if held:
+    # Of this thread; the process that it starts inherits them.
+    os.sched_setaffinity(0, held)
   # Compiled programs are the same in all runs of a shape.
   env = {'JAX_COMPILATION_CACHE_DIR': str(workdir / 'compiled'), **os.environ}
   log = workdir / f'{job.directory.name}.log'
   with log.open('w') as file:
-    done = subprocess.run(
-      [*job.command(), f'--config.teacher.recording={shared}'],
-      stdout=file, stderr=subprocess.STDOUT, env=env, check=False,
-      preexec_fn=held and (lambda: os.sched_setaffinity(0, held)),
-    )  # fmt: skip
-  if done.returncode or not (job.directory / 'results.json').exists():
+    process = subprocess.Popen(
+      [*job.command(), *flags], stdout=file, stderr=subprocess.STDOUT, env=env
+    )
+    _RUNNING.add(process)
+    code = process.wait()
+    _RUNNING.discard(process)
+  if code or not (job.directory / 'results.json').exists():
     end = ' '.join(log.read_text().split())[-500:]
     raise ValueError(f'{job.name}, seed {job.seed}: it ended early: {end}')
   _share(job.directory / 'ledger.sqlite', shared)
@@ -258,7 +332,8 @@ def provenance(command: str) -> dict[str, str]:
   return {
     'command': command,
     'commit': commit,
+    # Without starting JAX: the runs need the device.
     'machine': f'{os.cpu_count()} CPU cores, {platform.machine()}, '
-    f'{jax.default_backend()}, jax {jax.__version__}',
+    f'jax {importlib.metadata.version("jax")}',
     'date': datetime.date.today().isoformat(),
   }

@@ -93,11 +93,15 @@ class Teaching:
       weighting=room.method.weighting,
       replay_share=c.train.replay_share, need_floor=c.train.need_floor,
     )  # fmt: skip
-    # A lesson never takes more than a row, so this many rows always suffice.
+    # A sequence never takes more than a row, so this many rows always suffice.
     a = c.adapter
-    rows = a.seeds_per_module * (
-      max(a.items_per_seed, a.rehearsal_items_per_seed)
-      + c.gate.max_rounds * a.remedial_items_per_seed
+    rows = (
+      room.method.max_examples
+      * a.seeds_per_module
+      * (
+        max(a.items_per_seed, a.rehearsal_items_per_seed)
+        + c.gate.max_rounds * a.remedial_items_per_seed
+      )
     )
     self._lora = room.subject.lora
     student = room.student.params

@@ -75,15 +75,20 @@ def main(argv: Sequence[str]) -> None:
     found['correlation'] = list(dependency.break_cycles(baseline)[0])
     line = {'seed': seed}
     for name in ('interventional', 'conditional', 'correlation'):
-      # A graph that could not be estimated has found nothing.
-      edges = found.get(name, [])
-      line[name] = dependency.agreement(edges, given, candidates)
-      scores.setdefault(name, []).append(line[name]['f1'])
+      scores.setdefault(name, [])
+      # A graph that could not be estimated is not one without edges.
+      line[name] = None
+      if name in found:
+        line[name] = dependency.agreement(found[name], given, candidates)
+      # Where neither has an edge there is nothing to agree on.
+      if line[name] and line[name]['f1'] is not None:
+        scores[name].append(line[name]['f1'])
     print(json.dumps(line), flush=True)
   print(json.dumps({
     name: {
-      'f1': float(np.mean(f1)),
-      'ci95': intervals.bootstrap_mean(f1, seed=0),
+      'f1': float(np.mean(f1)) if f1 else None,
+      'ci95': intervals.bootstrap_mean(f1, seed=0) if f1 else None,
+      'seeds': len(f1),
     }
     for name, f1 in scores.items()
   }), flush=True)  # fmt: skip

@@ -150,7 +150,7 @@ def _train(config, model, mesh):
     mix=curriculum_lib.Mix(
       replay_share=scalar(jnp.float32), rehearse_K=shape((k,), bool),
       need_floor=scalar(jnp.float32), adaptive=scalar(bool),
-      fixed_need_K=floats,
+      contrast=scalar(bool), fixed_need_K=floats,
     ),
     plan=plan,
     bank=None, seed=scalar(jnp.uint32), total_steps=scalar(jnp.int32),

@@ -33,10 +33,15 @@ def main(argv: Sequence[str]) -> None:
     plans.load(pathlib.Path(args.plan)),
     pathlib.Path(args.workdir),
   )
-  seeds = [int(s) for s in args.seeds or plan.seeds]
+  seeds = commandline.seeds(args.seeds) if args.seeds else list(plan.seeds)
   names = args.runs or list(plan.runs)
   if unknown := [n for n in names if n not in plan.runs]:
     raise ValueError(f'--runs: {unknown} unknown; of {list(plan.runs)}.')
+  first = next(iter(plan.runs))
+  if first not in names:
+    raise ValueError(
+      f'--runs: {first} is what others are compared with; add it.'
+    )
   command = f'python scripts/experiment.py --plan={args.plan}'
   if args.seeds:
     command += f' --seeds={",".join(args.seeds)}'

@@ -1,8 +1,8 @@
 r"""A sweep: every setting that a configuration's `get_sweep()` names.
 
   python scripts/sweep.py --config=configs/quickstart.py --workdir=runs/sweep
-  python scripts/sweep.py --config=configs/quickstart.py --print \
-    --workdir=gs://BUCKET/sweep
+  python scripts/sweep.py --config=configs/quickstart.py --workdir=/mnt/sweep \
+    --print
 
 The first runs them here and writes the table of scripts/experiment.py; the
 second prints one command a line, for a cluster to run. A sweep is a list of
@@ -30,21 +30,27 @@ flags.mark_flags_as_required(['config', 'workdir'])
 
 
 def _plan(path: str) -> plans.Plan:
-  get_sweep = runpy.run_path(path).get('get_sweep')
+  file = path.partition(':')[0]
+  if not pathlib.Path(file).exists():
+    raise ValueError(f'--config={path}: no such file; see configs/.')
+  get_sweep = runpy.run_path(file).get('get_sweep')
   if get_sweep is None:
     raise ValueError(
       f'--config={path}: it has no get_sweep(); it returns a list such as '
       "[{}, {'gate.tau_mastery': 0.95}]."
     )
-  runs = {_name(changes): changes for changes in get_sweep()}
-  for changes in runs.values():
-    plans.check(path, changes)
+  settings = get_sweep()
+  runs = {_name(changes): changes for changes in settings}
+  if len(runs) < len(settings):
+    raise ValueError(f'--config={path}: get_sweep() names a setting twice.')
+  for changes in settings:
+    plans.configure(path, changes)
   return plans.Plan(config=path, runs=runs)
 
 
 def _name(changes) -> str:
   """A directory's name: what was changed, or `as_is`."""
-  parts = [f'{k.rpartition(".")[2]}={v}' for k, v in changes.items()]
+  parts = [f'{k}={v}' for k, v in changes.items()]
   return ','.join(parts).replace('/', '_') or 'as_is'
 
 
@@ -53,19 +59,20 @@ def main(argv: Sequence[str]) -> None:
   args = flags.FLAGS
   plan = _plan(args.config)
   workdir = pathlib.Path(args.workdir)
-  todo = list(plans.jobs(plan, workdir, [int(s) for s in args.seeds]))
+  todo = list(plans.jobs(plan, workdir, commandline.seeds(args.seeds)))
   if args.print:
     for job in todo:
-      # pathlib would make one slash of a bucket's two.
-      where = f'--workdir={args.workdir.rstrip("/")}/{job.directory.name}'
-      command = ['python', 'scripts/distill.py', *job.flags, where]
-      print(shlex.join(command))
+      where = f'--workdir={job.directory}'
+      print(shlex.join(['python', 'scripts/distill.py', *job.flags, where]))
     return
   plans.execute(
     todo, workdir, at_once=args.jobs, cores_per_run=plan.cores_per_run,
     say=lambda line: print(line, flush=True),
   )  # fmt: skip
-  command = f'python scripts/sweep.py --config={args.config}'
+  command = (
+    f'python scripts/sweep.py --config={args.config} '
+    f'--seeds={",".join(args.seeds)}'
+  )
   found = comparison.write(
     workdir, [(j.name, j.seed, j.directory) for j in todo],
     title=f'sweep of {pathlib.Path(args.config).stem}', says='', untried=(),

@@ -1,5 +1,6 @@
 """The table of a plan: by hand, from files, escaped."""
 
+import dataclasses
 import itertools
 import json
 
@@ -39,7 +40,7 @@ def write_run(directory, seed, after, retention, events):
         {'scores': {'a': 1.0, 'b': 0.2}}, {'scores': {'a': 0.6, 'b': 0.8}},
       ],
       'tokens': {'student_train': 1000, 'teacher_generated': 50},
-      'seconds': {'total': 2.0}, 'compilations': 1,
+      'seconds': {'train': 1.5, 'evaluate': 0.5}, 'compilations': 1,
     },
     'diagnosis.json': {
       'modules': {
@@ -70,6 +71,9 @@ def test_a_curve_keeps_what_was_not_probed(tmp_path):
   # The module that cannot be taught is no part of the mean.
   assert run.curve == [(0, 0.5), (400, 0.75), (700, 1.0), (1000, 0.825)]
   assert run.mastered_at == 700
+  assert comparison.forgotten(dataclasses.replace(
+    run, results=run.results | {'forgetting': run.results['forgetting'][:1]}
+  )) is None  # fmt: skip
   assert comparison.group_score(run, ['b']) == pytest.approx(0.75)
   # From the best to the last: 0.4 of a, nothing of b.
   assert comparison.forgotten(run) == pytest.approx(0.2)
@@ -102,6 +106,9 @@ def test_paired_differences_and_gains(tmp_path):
   assert (tmp_path / 'table.json').exists()
   rows = (tmp_path / 'table.md').read_text().splitlines()
   assert rows[3].startswith('| y |') and 'never (0 of 3)' in rows[3]
+  assert '+100.0%' in rows[3]
+  with pytest.raises(ValueError, match=r"names \['z'\]"):
+    comparison.group_score(comparison.read(tmp_path / 'x-0'), ['z'])
   page = (tmp_path / 'comparison.html').read_text()
   assert '<script>' not in page and '&lt;script&gt;' in page
   assert '&lt;b&gt;' in page and 'abc' in page

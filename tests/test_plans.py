@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sqlite3
 import subprocess
 import sys
 
@@ -52,6 +53,9 @@ def test_changes_become_flags_and_a_run_overrides_the_plan(tmp_path):
     ({'runs': {'a': {'gate.tau': 0.9}}}, "'a'.*no field gate.tau; the nearest"),
     ({'runs': {'a': {'gate.tau_mastery': 2}}}, 'tau_mastery is 2.0, wanted'),
     ({'runs': {'a': {'method': 'mada'}}}, 'method is'),
+    ({'runs': {'a': {'gate.tau_mastery': 'x'}}}, "cannot be 'x'"),
+    ({'runs': {'a': {}}, 'config': 'nope.py'}, 'nope.py: no such file'),
+    ({'runs': {}}, 'at least one run'),
     ({'run': {}}, r"\['run'\] unknown"),
   ],
 )
@@ -72,13 +76,13 @@ def test_a_missing_plan_and_too_many_jobs_are_said(tmp_path):
 def test_a_sweep_prints_its_commands():
   done = subprocess.run(
     [sys.executable, str(ROOT / 'scripts/sweep.py'), '--print', '--seeds=0,1',
-     '--config=configs/quickstart.py', '--workdir=gs://bucket/sweep'],
+     '--config=configs/quickstart.py', '--workdir=/mnt/sweep'],
     capture_output=True, text=True, cwd=ROOT, check=False,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   lines = done.stdout.splitlines()
   assert len(lines) == len(set(lines)) == 16
-  assert '--workdir=gs://bucket/sweep/as_is-0' in lines[0]
+  assert '--workdir=/mnt/sweep/as_is-0' in lines[0]
   assert any('--config.gate.tau_mastery=0.95' in line for line in lines)
 
 
@@ -100,27 +104,34 @@ def test_a_plan_runs_resumes_and_asks_the_teacher_once(tmp_path):
       capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
 
+  assert run('--runs=uniform').returncode == 0
+  # A mark on the recorded answers, so that asking again would show.
+  (shared,) = (workdir / 'teacher').glob('0-*.sqlite')
+  with sqlite3.connect(shared) as db:
+    db.execute('UPDATE completions SET prompt_tokens = 7777')
   first = run()
   assert first.returncode == 0, first.stderr
   assert '| gap |' in first.stdout
+  owned = Ledger(workdir / 'gap-0/ledger.sqlite', read_only=True)
+  assert {e['prompt_tokens'] for e in owned.entries()} == {7777}
   table = json.loads((workdir / 'table.json').read_text())
   assert table['summary']['gap']['compilations'] == 1
-  owned = Ledger(workdir / 'gap-0/ledger.sqlite', read_only=True)
-  shared = Ledger(workdir / 'teacher/0.sqlite', read_only=True)
-  # The second run paid for what the first had been answered, on paper only.
-  assert owned.totals()['completions'] == shared.totals()['completions']
   assert (workdir / 'comparison.html').stat().st_size > 2000
   before = (workdir / 'gap-0/results.json').stat().st_mtime_ns
   again = run()
   assert '2 of 2 runs were finished before' in again.stdout
   assert (workdir / 'gap-0/results.json').stat().st_mtime_ns == before
+  # Another plan does not pass these numbers off as its own.
+  write(path, changes=small | {'train.total_steps': 20}, runs={'gap': {
+    'method': 'gap_weighted'}})  # fmt: skip
+  other = run()
+  assert other.returncode == 2
+  assert 'run of another configuration (train.total_steps: 10' in other.stderr
   # A run that cannot finish is named, with what it said.
-  broken = write(
-    tmp_path / 'p.py', changes=small,
-    runs={'uniform': {}, 'poor': {'teacher.max_completion_tokens': 10}},
-  )  # fmt: skip
-  assert broken == path
-  failed = run('--runs=poor')
+  write(
+    path, changes=small, runs={'poor': {'teacher.max_completion_tokens': 10}}
+  )
+  failed = run()
   assert failed.returncode == 2
   assert 'poor, seed 0: it ended early' in failed.stderr
   assert 'budget' in failed.stderr

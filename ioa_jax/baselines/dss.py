@@ -40,4 +40,5 @@ METHOD = Method(
   lesson_format='steps',
   adapted=False,
   examples=examples,
+  max_examples=2,
 )

@@ -40,6 +40,7 @@ class Method:
     adapted: lessons are adapted to the student (here: smallest operands first).
     confirmed: a lesson needs confirmation; else what was answered is taught.
     examples: a lesson as sequences with the weight of each token.
+    max_examples: sequences that it makes of a lesson at most.
   """
 
   order: str | None = None
@@ -51,3 +52,4 @@ class Method:
   adapted: bool = True
   confirmed: bool = True
   examples: Examples = read_and_answer
+  max_examples: int = 1

@@ -6,6 +6,7 @@ Shapes: N learners, T snapshots, K knowledge modules, P probes per module.
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import zipfile
 
@@ -110,10 +111,15 @@ def _unevenness(half):
 
 def save(path: pathlib.Path, responses: Responses) -> None:
   """Writes a plain .npz: arrays, names and a format version; no pickle."""
-  np.savez_compressed(
-    path, format_version=FORMAT_VERSION, names=np.asarray(responses.names),
-    **{name: getattr(responses, name) for name in _FIELDS},
-  )  # fmt: skip
+  temporary = path.with_name(f'.{path.name}.tmp')
+  with open(temporary, 'wb') as file:
+    np.savez_compressed(
+      file, format_version=FORMAT_VERSION, names=np.asarray(responses.names),
+      **{name: getattr(responses, name) for name in _FIELDS},
+    )  # fmt: skip
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)
 
 
 def load(path: pathlib.Path) -> Responses:

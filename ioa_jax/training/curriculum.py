@@ -3,7 +3,8 @@
 Rows are packed per module into slabs of fixed capacity, so what is taught next
 is an index and new lessons fill free rows without changing a shape. A batch is
 drawn on the device: module shares by need, then rows of a module by a
-counter-based permutation, so every row is seen once before any is seen twice.
+counter-based permutation, so every row is seen once before any is seen twice,
+until rows are added: then a new round over all of them is joined midway.
 
 Shapes: R rows of all slabs, L row length, K knowledge modules, B batch rows.
 """

@@ -60,7 +60,8 @@ def make_plan(
     teacher_score_K=np.asarray(teacher_score_K, np.float32),
     tau_mastery=np.float32(tau_mastery if gated else _UNREACHABLE),
     z=np.float32(gate_z(confidence)),
-    sequential=np.bool_(sequential),
+    # Without a gate no verdict is wanted, and the scores are all that is.
+    sequential=np.bool_(sequential and gated),
     reopen=np.bool_(reopen),
     min_probes=np.int32(min_probes),
     remedial_steps_S=np.asarray(
