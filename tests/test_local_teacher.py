@@ -100,6 +100,19 @@ def test_a_stop_text_cuts_the_answer(teacher):
   assert got.completion_tokens == len(got.text) + 2
 
 
+def test_min_p_reaches_the_sampler(teacher):
+  """1 keeps the likeliest token alone, which is greedy at any temperature."""
+  greedy, hot = request('xyz', 0.0), request('xyz', 5.0)
+  likeliest = request('xyz', 5.0, min_p=1.0)
+  texts = [g.text for g in _answers(teacher, [greedy, hot, likeliest])]
+  assert texts[0] == texts[2] != texts[1]
+
+
+def _answers(teacher, requests):
+  pairs = dict(pair for part in teacher.complete(requests) for pair in part)
+  return [pairs[i] for i in range(len(requests))]
+
+
 @pytest.mark.parametrize(
   ('more', 'message'),
   [

@@ -59,7 +59,7 @@ class LocalTeacher:
     """
     prompts = [self._codec.prompt(r.prompt, r.system) for r in requests]
     settings = [
-      choosing.Sampling(r.temperature, r.top_k, r.top_p, r.max_tokens)
+      choosing.Sampling(r.temperature, r.top_k, r.top_p, r.max_tokens, r.min_p)
       for r in requests
     ]
     asked = [self._guide(r) for r in requests]
