@@ -29,7 +29,7 @@ def total_bytes(hlo: str) -> int:
   The largest one is what crosses the links but for a factor near 1: what an
   all-gather makes, a reduce-scatter takes, an all-reduce keeps (which sends it
   about twice). Of branches the costliest counts. A loop whose trip count is not
-  in the program counts once: of a sampler, one token.
+  in the program counts once: of a sampler, one token and a chunk of a prompt.
 
   Args:
     hlo: the text of a compiled program.

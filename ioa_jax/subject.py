@@ -248,5 +248,5 @@ def _local_teacher(config, model: loading.Model, codec: Codec):
   return local.LocalTeacher(
     model.name, model.params, sampler, codec=codec,
     tokenizer_json=model.tokenizer.to_str(),
-    vocab_size=model.config.vocab_size,
+    config=model.config, batch_size=config.teacher.batch_size,
   )  # fmt: skip

@@ -71,7 +71,7 @@ OTHER = {
   'model': 'other', 'prompt': '2+3=', 'temperature': 0.5, 'top_k': 3,
   'top_p': 0.9, 'max_tokens': 49, 'sample_index': 1, 'system': 'Teach.',
   'history': (('user', 'hi'),), 'response_schema': '{}', 'stop': ('.',),
-  'reasoning_effort': 'low',
+  'reasoning_effort': 'low', 'min_p': 0.1,
 }  # fmt: skip
 
 

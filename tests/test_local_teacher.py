@@ -30,6 +30,9 @@ class LetterCodec:
   def prompt(self, text, system=''):
     return self._tokenizer.encode(system + text).ids
 
+  def answer(self, text):
+    return [*self._tokenizer.encode(text).ids, 1]
+
   def decode(self, tokens):
     return self._tokenizer.decode(list(tokens))
 
@@ -55,7 +58,7 @@ def teacher(tokenizer):
   )
   return local.LocalTeacher(
     'tiny', decoder.init(CONFIG, jax.random.key(4)), sampler, codec=codec,
-    tokenizer_json=tokenizer.to_str(), vocab_size=CONFIG.vocab_size,
+    tokenizer_json=tokenizer.to_str(), config=CONFIG, batch_size=3,
   )  # fmt: skip
 
 
@@ -98,6 +101,31 @@ def test_a_stop_text_cuts_the_answer(teacher):
   assert got.text == free.text[: free.text.find(free.text[5:7])]
   assert got.finish_reason == 'stop'
   assert got.completion_tokens == len(got.text) + 2
+
+
+def test_min_p_reaches_the_sampler(teacher):
+  """1 keeps the likeliest token alone, which is greedy at any temperature."""
+  greedy, hot = request('xyz', 0.0), request('xyz', 5.0)
+  likeliest = request('xyz', 5.0, min_p=1.0)
+  texts = [g.text for g in _answers(teacher, [greedy, hot, likeliest])]
+  assert texts[0] == texts[2] != texts[1]
+
+
+def test_a_greedy_answer_is_the_likeliest_of_its_length(teacher):
+  """Letter by letter: no other letter in its place is likelier there."""
+  asked = request('xyz', 0.0, 5)
+  (answer,) = _answers(teacher, [asked])
+  others = [answer.text[:4] + letter for letter in 'abcdefgh']
+  own, *rest = teacher.log_probs([asked] * 9, [answer.text, *others])
+  assert len(own) == 6  # Its end, too.
+  for log_probs in rest:
+    assert log_probs[:4] == pytest.approx(own[:4], abs=1e-5)
+    assert log_probs[4] <= own[4] + 1e-5
+
+
+def _answers(teacher, requests):
+  pairs = dict(pair for part in teacher.complete(requests) for pair in part)
+  return [pairs[i] for i in range(len(requests))]
 
 
 @pytest.mark.parametrize(

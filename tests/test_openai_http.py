@@ -428,6 +428,18 @@ def test_refused_parameters_are_left_out_once_for_all(ledger):
   assert ledger.totals()['unsettled']['calls'] == 0
 
 
+def test_min_p_is_sent_when_set_and_left_out_where_refused(ledger):
+  def respond(body, headers):
+    if body.get('min_p') == 0.25:
+      return 400, {}, error('Unknown parameter: min_p', param='min_p')
+    return good()
+
+  asked = [plain('off'), plain('on', min_p=0.125), plain('no', min_p=0.25)]
+  with FaultyServer(respond=respond) as server:
+    ask(server.url, ledger, asked, max_concurrency=1)
+  assert [b.get('min_p') for b in server.bodies] == [None, 0.125, 0.25, None]
+
+
 def test_structured_output_is_asked_for_and_given_up_once(ledger):
   def respond(body, headers):
     if 'response_format' in body:

@@ -21,6 +21,9 @@ from ioa_jax import sharding
 # Rows shorter than this, or odd, are plain: kernels work in whole blocks.
 _BLOCK = 512
 
+# Up to so many queries a key head, keys are the left operand on CPU.
+_FEW_QUERIES = 16
+
 
 def mask(q_segment_BxL, q_position_BxL, k_segment_BxS, k_position_BxS):
   """True where a query may look: same segment, not later. (B, L, S)."""
@@ -52,13 +55,10 @@ def attend_cached(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, cached, held_B):
   q_BxKxGLxE = q_BxKxGLxE.transpose(0, 2, 3, 1, 4).reshape(b, k, -1, e)
   own_k_BxKxLxE = k_BxLxKxE.transpose(0, 2, 1, 3)
   own_v_BxKxLxE = v_BxLxKxE.transpose(0, 2, 1, 3)
-  scores = functools.partial(
-    jnp.einsum, 'bkqe,bkse->bkqs', preferred_element_type=jnp.float32
-  )
   held_Bx1x1xS = (jnp.arange(s) < held_B[:, None])[:, None, None]
   causal_GLxL = jnp.tile(jnp.tril(jnp.ones((l, l), bool)), (h // k, 1))
-  old = jnp.where(held_Bx1x1xS, scores(q_BxKxGLxE, cached_k_BxKxSxE), -1e30)
-  own = jnp.where(causal_GLxL, scores(q_BxKxGLxE, own_k_BxKxLxE), -1e30)
+  old = jnp.where(held_Bx1x1xS, _scores(q_BxKxGLxE, cached_k_BxKxSxE), -1e30)
+  own = jnp.where(causal_GLxL, _scores(q_BxKxGLxE, own_k_BxKxLxE), -1e30)
   # One softmax over both, without joining the caches: that would copy them.
   top = jnp.maximum(old.max(-1, keepdims=True), own.max(-1, keepdims=True))
   old, own = jnp.exp(old - top), jnp.exp(own - top)
@@ -69,6 +69,18 @@ def attend_cached(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, cached, held_B):
   out += weigh((own / total).astype(dtype), own_v_BxKxLxE)
   out = out.reshape(b, k, h // k, l, e).transpose(0, 3, 1, 2, 4)
   return out.reshape(b, l, h, e)
+
+
+def _scores(q_BxKxQxE, k_BxKxSxE):
+  """Products (B, K, Q, S) in float32 of Q queries a key head."""
+  product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  if q_BxKxQxE.shape[2] > _FEW_QUERIES or sharding.platform() != 'cpu':
+    return product('bkqe,bkse->bkqs', q_BxKxQxE, k_BxKxSxE)
+  # XLA on CPU copies the right operand into blocks first, which should be the
+  # few queries; without the barriers it turns the product around again.
+  q_BxKxExQ = jax.lax.optimization_barrier(q_BxKxQxE.swapaxes(2, 3))
+  scores_BxKxSxQ = product('bkse,bkeq->bksq', k_BxKxSxE, q_BxKxExQ)
+  return jax.lax.optimization_barrier(scores_BxKxSxQ).swapaxes(2, 3)
 
 
 def attend_rows(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL, mask_BxLxL):

@@ -272,6 +272,10 @@ class Sampler:
       functools.partial(slots_lib.empty_slots, config),
       static_argnames=('slots', 'prompt', 'new'),
     )
+    # Once a call and not once a run: guides have runs of a single step.
+    self._split: Callable = jax.jit(
+      functools.partial(decoder.split_layers, config)
+    )
     # The cache is rewritten in place: copying it would cost more than a step.
     self._run: Callable = jax.jit(
       functools.partial(run, config, chunk=prompt_bucket), donate_argnums=1
@@ -340,6 +344,7 @@ class Sampler:
     slots = self._empty(
       slots=self._batch_size, prompt=width, new=self._max_new_tokens
     )
+    params = self._split(params)
     request_B = np.full(self._batch_size, -1)
     keep_B = np.ones(self._batch_size, bool)
     entered, queued_from, queue, left = 0, None, None, len(prompts)

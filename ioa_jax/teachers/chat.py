@@ -40,7 +40,8 @@ class Dialect:
   Attributes:
     token_fields: names of the limit, the next one tried when one is refused.
     sampling: temperature and top_p.
-    top_k: not part of the protocol, but most servers of open models take it.
+    top_k, min_p: not part of the protocol, but most servers of open models
+      take them.
     system_role: else the system prompt opens the first user message.
     json_schema: `response_format`; else the schema is put into the prompt.
   """
@@ -48,6 +49,7 @@ class Dialect:
   token_fields: tuple[str, ...] = ('max_tokens', 'max_completion_tokens')
   sampling: bool = True
   top_k: bool = True
+  min_p: bool = True
   system_role: bool = True
   json_schema: bool = True
   reasoning_effort: bool = True
@@ -57,7 +59,8 @@ class Dialect:
     if _REASONING.search(model):
       return cls(
         token_fields=('max_completion_tokens', 'max_tokens'), sampling=False,
-        top_k=False, system_role=not _WITHOUT_SYSTEM.search(model),
+        top_k=False, min_p=False,
+        system_role=not _WITHOUT_SYSTEM.search(model),
       )  # fmt: skip
     return cls()
 
@@ -80,6 +83,8 @@ class Dialect:
       changes = {'reasoning_effort': False}
     elif 'top_k' in text:
       changes = {'top_k': False}
+    elif 'min_p' in text:
+      changes = {'min_p': False}
     elif re.search(r'temperature|top_p', text):
       changes = {'sampling': False}
     elif re.search(r'\brole\b|system (message|prompt|role)', text):
@@ -126,6 +131,8 @@ def body(
       values['top_p'] = request.top_p
   if request.top_k and dialect.top_k:
     extra['top_k'] = request.top_k
+  if request.min_p and dialect.min_p:
+    extra['min_p'] = request.min_p
   if request.stop:
     values['stop'] = list(request.stop)
   if request.reasoning_effort and dialect.reasoning_effort:

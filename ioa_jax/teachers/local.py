@@ -7,11 +7,12 @@ import functools
 import itertools
 import math
 
+import numpy as np
 import pydantic
 
 from ioa_jax.models import decoder
 from ioa_jax.models.vocabulary import Codec
-from ioa_jax.sampling import choosing, guides
+from ioa_jax.sampling import choosing, guides, likelihood
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.teachers import ledger as ledger_lib
 from ioa_jax.teachers.ledger import Ledger
@@ -23,7 +24,8 @@ class LocalTeacher:
 
   Args:
     tokenizer_json: for answers of a JSON schema; see `guides.Schemas`.
-    vocab_size: rows of the model's embedding.
+    config: of the model behind the sampler.
+    batch_size: answers whose likelihood is read at once.
   """
 
   def __init__(
@@ -34,14 +36,16 @@ class LocalTeacher:
     *,
     codec: Codec,
     tokenizer_json: str,
-    vocab_size: int,
+    config: decoder.DecoderConfig,
+    batch_size: int,
   ):
     self.name = name
     self._params = params
     self._sampler = sampler
     self._codec = codec
     self._tokenizer_json = tokenizer_json
-    self._vocab_size = vocab_size
+    self._vocab_size = config.vocab_size
+    self._likelihood = likelihood.Likelihood(config, batch_size=batch_size)
 
   @functools.cached_property
   def _schemas(self) -> guides.Schemas:
@@ -57,9 +61,9 @@ class LocalTeacher:
     Raises:
       ValueError: for a request with a history, or with stop texts and a schema.
     """
-    prompts = [self._codec.prompt(r.prompt, r.system) for r in requests]
+    prompts = [self._prompt(r) for r in requests]
     settings = [
-      choosing.Sampling(r.temperature, r.top_k, r.top_p, r.max_tokens)
+      choosing.Sampling(r.temperature, r.top_k, r.top_p, r.max_tokens, r.min_p)
       for r in requests
     ]
     asked = [self._guide(r) for r in requests]
@@ -69,6 +73,23 @@ class LocalTeacher:
       yield [
         (i, self._completion(g, asked[i], len(prompts[i]))) for i, g in ended
       ]
+
+  def log_probs(
+    self, requests: Sequence[Request], answers: Sequence[str]
+  ) -> list[np.ndarray]:
+    """How likely it would have written these answers to the requests.
+
+    Returns:
+      For each answer, nats of every token and of its end, at temperature 1.
+
+    Raises:
+      ValueError: for a request with a history.
+    """
+    return self._likelihood(
+      self._params,
+      [self._prompt(r) for r in requests],
+      [self._codec.answer(a) for a in answers],
+    )
 
   def _completion(self, generation, guide, prompt_tokens: int) -> Completion:
     text = self._codec.decode(generation.tokens)
@@ -81,11 +102,14 @@ class LocalTeacher:
       completion_tokens=len(generation.log_probs),
     )
 
-  def _guide(self, request: Request) -> guides.Guide | None:
+  def _prompt(self, request: Request) -> list[int]:
     if request.history:
       raise ValueError(
         f'{request.describe()}: a local teacher takes no history.'
       )
+    return self._codec.prompt(request.prompt, request.system)
+
+  def _guide(self, request: Request) -> guides.Guide | None:
     if request.stop and request.response_schema:
       raise ValueError(
         f'{request.describe()}: it has stop texts and a response_schema, and '

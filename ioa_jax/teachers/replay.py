@@ -74,9 +74,9 @@ class ReplayTeacher:
         raise ReplayMiss(
           f'{self._path} has no answer to {request.describe()}: temperature '
           f'{request.temperature:g}, top_k {request.top_k}, top_p '
-          f'{request.top_p:g}, max_tokens {request.max_tokens}, sample '
-          f'{request.sample_index}. Replay the configuration that was '
-          'recorded, or ask a live teacher.'
+          f'{request.top_p:g}, min_p {request.min_p:g}, max_tokens '
+          f'{request.max_tokens}, sample {request.sample_index}. Replay the '
+          'configuration that was recorded, or ask a live teacher.'
         )
     answers = [
       mine or dataclasses.replace(theirs, price_usd=0.0)

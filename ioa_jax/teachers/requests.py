@@ -32,6 +32,7 @@ class Request:
     response_schema: JSON schema of the answer as text (see `schema_text`).
     stop: texts that end the answer.
     reasoning_effort: passed on to reasoning models; '' is their default.
+    min_p: least share of the likeliest token's probability; 0 is off.
   """
 
   model: str
@@ -46,6 +47,7 @@ class Request:
   response_schema: str = ''
   stop: tuple[str, ...] = ()
   reasoning_effort: str = ''
+  min_p: float = 0.0
 
   def to_json(self) -> str:
     """The text that is hashed: core fields, and others that are set."""
