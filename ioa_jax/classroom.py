@@ -52,6 +52,7 @@ class Classroom:
     self.config = config
     self.method = methods.METHODS[config.method]
     self.answer_format = methods.answer_format(config)
+    self.distillation = methods.distillation_fields(config)
     self.directory = directory
     self.subject = subject
     self.domain = subject.domain

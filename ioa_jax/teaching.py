@@ -20,6 +20,7 @@ from ioa_jax.records import Score
 from ioa_jax.training import (
   checkpoint,
   decoded_probes,
+  distillation,
   loop,
   optimizer,
   probing,
@@ -43,6 +44,7 @@ class Account:
   train_seconds: float = 0.0
   synthesise_seconds: float = 0.0
   teacher_cached: int = 0
+  teacher_scored: int = 0  # Tokens of rows that the teacher read.
   # The student's latest wrong answers, which remedial requests show.
   wrong: WrongAnswers = dataclasses.field(default_factory=dict)
 
@@ -100,6 +102,7 @@ class Teaching:
       + c.gate.max_rounds * a.remedial_items_per_seed
     )
     self._lora = room.subject.lora
+    self._scorer, objective = self._distillation()
     student = room.student.params
     trained = student
     if self._lora is not None:
@@ -108,12 +111,14 @@ class Teaching:
       curriculum_lib.allocate(
         [rows] * len(self._names), c.train.row_length,
         multiple_of=sharding.num_row_shards(self._mesh),
+        top_k=room.distillation['top_k'] if self._scorer else 0,
       ),
       mix, self._plan, self._bank(), self._mesh,
       seed=c.seed, total_steps=c.train.total_steps,
       probe_every_steps=c.gate.probe_every_steps,
       average_decay=c.train.average_decay,
       base=None if self._lora is None else student,
+      distillation=objective,
     )  # fmt: skip
     self.state = setup.make_state(
       trained, tx, diagnosis, self._names, self._plan, self._mesh,
@@ -152,6 +157,29 @@ class Teaching:
         max_new_tokens=room.config.student.max_tokens,
       )  # fmt: skip
     return probing.build(room.gate_examples(), room.config.train.row_length)
+
+  def _distillation(self):
+    """The teacher as a scorer and what is learned from it, or neither."""
+    c = self._room.distillation
+    if c['divergence'] == 'none':
+      return None, None
+    shards = sharding.num_row_shards(self._mesh)
+    teacher = self._room.subject.teacher_model
+    scorer = distillation.Scorer(
+      teacher.config, teacher.params, k=c['top_k'],
+      batch_rows=-(-self._room.config.teacher.batch_size // shards) * shards,
+    )  # fmt: skip
+    return scorer, distillation.make_objective(
+      divergence=c['divergence'], beta=c['beta'], weight=c['weight'],
+      temperature=c['temperature'],
+    )  # fmt: skip
+
+  def _score(self, rows: setup.Rows) -> setup.Rows:
+    """Rows with what the teacher thinks of them, if it is learned from."""
+    if self._scorer is None:
+      return rows
+    self._account.teacher_scored += int((rows['segment'] > 0).sum())
+    return self._scorer(rows)
 
   def _params(self) -> decoder.Params:
     """The averaged student, as decoder and sampler take it."""
@@ -195,7 +223,7 @@ class Teaching:
     self._account.lessons += len(lessons)
     self.inputs = setup.add_lessons(
       self.inputs, self._room.examples(lessons), self._names,
-      self._room.config.train.row_length, self._mesh,
+      self._room.config.train.row_length, self._mesh, self._score,
     )  # fmt: skip
     self._account.synthesise_seconds += time.monotonic() - start
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+from typing import Any
 
 from ioa_jax.models.vocabulary import Codec
 from ioa_jax.records import Lesson
@@ -40,6 +41,7 @@ class Method:
     adapted: lessons are adapted to the student (here: smallest operands first).
     confirmed: a lesson needs confirmation; else what was answered is taught.
     examples: a lesson as sequences with the weight of each token.
+    distillation: fields of `config.distillation` that the method sets.
   """
 
   order: str | None = None
@@ -51,3 +53,4 @@ class Method:
   adapted: bool = True
   confirmed: bool = True
   examples: Examples = read_and_answer
+  distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)

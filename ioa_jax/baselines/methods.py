@@ -6,9 +6,18 @@ evaluation, so a difference is the method's.
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_collections
 
-from ioa_jax.baselines import cascod, controls, dss, lion, self_instruct
+from ioa_jax.baselines import (
+  cascod,
+  controls,
+  distillation,
+  dss,
+  lion,
+  self_instruct,
+)
 from ioa_jax.baselines.method import Method
 
 METHODS: dict[str, Method] = {
@@ -18,6 +27,7 @@ METHODS: dict[str, Method] = {
   'lion': lion.METHOD,
   'dss': dss.METHOD,
   'cascod': cascod.METHOD,
+  'logit_distillation': distillation.LOGITS,
 }
 
 
@@ -29,3 +39,8 @@ def answer_format(config: ml_collections.ConfigDict) -> str:
 def lesson_format(config: ml_collections.ConfigDict) -> str:
   """The format of lessons: the method's, else that of the probes."""
   return METHODS[config.method].lesson_format or answer_format(config)
+
+
+def distillation_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """`config.distillation`, with what the method sets of it."""
+  return {**config.distillation, **METHODS[config.method].distillation}

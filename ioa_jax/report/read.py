@@ -162,6 +162,7 @@ _RESULTS = {
     'student_train': int,
     'teacher_generated': int,
     'teacher_cached': int,
+    'teacher_scored': Maybe(int, absent=True),
   },
   'lessons': int,
   'compilations': int,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import statistics
 from typing import Any
 
@@ -15,12 +15,15 @@ from ioa_jax import sharding
 from ioa_jax.models import decoder, lora
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import decoded_probes, packing, probing
+from ioa_jax.training import distillation as distillation_lib
 from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import step as step_lib
 
 # A stage without a gate cannot be passed: no ratio reaches this.
 _UNREACHABLE = 1e9
 _FOREVER = np.iinfo(np.int32).max
+
+Rows = dict[str, np.ndarray]
 
 
 def gate_z(confidence: float) -> float:
@@ -136,14 +139,16 @@ def make_inputs(
   probe_every_steps: int,
   average_decay: float,
   base: decoder.Params | None = None,
+  distillation: distillation_lib.Objective | None = None,
 ) -> step_lib.Inputs:
-  """What a step reads; see `step.Inputs` for `base` and `bank`."""
+  """What a step reads; see `step.Inputs` for what may be None."""
   inputs = step_lib.Inputs(
     base=None,
     curriculum=curriculum,
     mix=mix,
     plan=plan,
     bank=bank,
+    distillation=distillation,
     seed=np.uint32(seed),
     total_steps=np.int32(total_steps),
     probe_every_steps=np.int32(probe_every_steps),
@@ -164,12 +169,17 @@ def add_lessons(
   names: Sequence[str],
   row_length: int,
   mesh: jax.sharding.Mesh,
+  score: Callable[[Rows], Rows] = lambda rows: rows,
 ) -> step_lib.Inputs:
-  """Packs lessons of each module into its slab and puts them on the device."""
+  """Packs lessons of each module into its slab and puts them on the device.
+
+  Args:
+    score: adds what a teacher thinks, if the curriculum holds that.
+  """
   curriculum = curriculum_lib.add_rows(
     sharding.fetch(inputs.curriculum),
     {
-      names.index(name): packing.pack(lessons, row_length)
+      names.index(name): score(packing.pack(lessons, row_length))
       for name, lessons in examples.items()
     },
   )

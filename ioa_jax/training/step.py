@@ -19,7 +19,7 @@ import optax
 
 from ioa_jax.models import decoder, lora
 from ioa_jax.training import curriculum as curriculum_lib
-from ioa_jax.training import decoded_probes, losses, probing
+from ioa_jax.training import decoded_probes, distillation, losses, probing
 from ioa_jax.training import gate as gate_lib
 
 # Purposes of the root key; each draw folds in its purpose and its step.
@@ -59,6 +59,8 @@ class Inputs:
     base: frozen weights under the adapters that train; None if all train.
     bank: probes that the step answers itself, by their likeliest tokens or by
       decoding; None if the host grades them.
+    distillation: what is learned from a teacher's distributions, which the
+      rows then hold; None learns the lessons' text alone.
   """
 
   base: decoder.Params | None
@@ -70,6 +72,7 @@ class Inputs:
   total_steps: jax.Array
   probe_every_steps: jax.Array
   average_decay: jax.Array
+  distillation: distillation.Objective | None = None
 
 
 def init(params, tx, gate, *, averages: bool = True) -> TrainState:
@@ -130,10 +133,13 @@ def _gradients(program, state, inputs, batch):
     hidden = decoder.forward(
       program.config, params, rows['token'], rows['segment'], rows['position']
     )
-    loss_sum, count = losses.token_cross_entropy(
-      program.config, params, hidden, rows['target'], rows['weight']
+    if inputs.distillation is None:
+      return losses.token_cross_entropy(
+        program.config, params, hidden, rows['target'], rows['weight']
+      )
+    return distillation.token_loss(
+      program.config, params, hidden, rows, inputs.distillation
     )
-    return loss_sum, count
 
   key = _key(inputs, DROPOUT, state.step)
   if program.microbatches == 1:
