@@ -125,6 +125,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.distillation.temperature = 1.0
   # Share of the divergence in the loss; the rest is cross-entropy.
   config.distillation.weight = 1.0
+  # How often the student writes texts of its own, which the teacher then
+  # scores; 0 is never. They take their share of the later steps.
+  config.distillation.on_policy_every_steps = 0
+  config.distillation.on_policy_share = 0.5
 
   config.optimizer = ml_collections.ConfigDict()
   # 'muon', or the paper's 'adamw' (learning rate 6e-3, decay 0.01 here).

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import json
+import math
 import time
 from typing import Any
 
@@ -45,6 +47,7 @@ class Account:
   synthesise_seconds: float = 0.0
   teacher_cached: int = 0
   teacher_scored: int = 0  # Tokens of rows that the teacher read.
+  own_step: int = 0  # When the student last wrote its own texts.
   # The student's latest wrong answers, which remedial requests show.
   wrong: WrongAnswers = dataclasses.field(default_factory=dict)
 
@@ -107,12 +110,20 @@ class Teaching:
     trained = student
     if self._lora is not None:
       trained = lora.init(self._lora, student, jax.random.key(c.seed))
+    d, k = room.distillation, len(self._names)
+    allocate = functools.partial(
+      curriculum_lib.allocate, length=c.train.row_length,
+      multiple_of=sharding.num_row_shards(self._mesh),
+      top_k=d['top_k'] if self._scorer else 0,
+    )  # fmt: skip
+    on_policy = d['on_policy_every_steps'] > 0
+    own = None
+    if on_policy:
+      # As many texts as rows are drawn until the next ones come.
+      drawn = d['on_policy_every_steps'] * d['on_policy_share']
+      own = allocate([math.ceil(drawn * c.train.batch_rows / k)] * k)
     self.inputs = setup.make_inputs(
-      curriculum_lib.allocate(
-        [rows] * len(self._names), c.train.row_length,
-        multiple_of=sharding.num_row_shards(self._mesh),
-        top_k=room.distillation['top_k'] if self._scorer else 0,
-      ),
+      allocate([rows] * k).replace(own=own),
       mix, self._plan, self._bank(), self._mesh,
       seed=c.seed, total_steps=c.train.total_steps,
       probe_every_steps=c.gate.probe_every_steps,
@@ -122,7 +133,7 @@ class Teaching:
     )  # fmt: skip
     self.state = setup.make_state(
       trained, tx, diagnosis, self._names, self._plan, self._mesh,
-      averages=c.train.average_decay > 0,
+      averages=c.train.average_decay > 0, on_policy=on_policy,
     )  # fmt: skip
     self._window = step_lib.Window(
       step_lib.Program(
@@ -171,7 +182,7 @@ class Teaching:
     )  # fmt: skip
     return scorer, distillation.make_objective(
       divergence=c['divergence'], beta=c['beta'], weight=c['weight'],
-      temperature=c['temperature'],
+      temperature=c['temperature'], on_policy_share=c['on_policy_share'],
     )  # fmt: skip
 
   def _score(self, rows: setup.Rows) -> setup.Rows:
@@ -277,6 +288,38 @@ class Teaching:
       np.asarray([s.n for s in found], np.int32),
     )
 
+  def renew(self, state, inputs) -> step_lib.Inputs:
+    """Has the student, as it is, write texts to learn from, if they are due."""
+    room, step = self._room, int(state.step)
+    every = room.distillation['on_policy_every_steps']
+    if not every or step - self._account.own_step < every:
+      return inputs
+    key = jax.random.key(room.config.seed)
+    key = jax.random.fold_in(jax.random.fold_in(key, step_lib.ON_POLICY), step)
+    most = int(inputs.curriculum.own.capacity_K[0])
+    asked: list[tuple[str, list[int]]] = []
+    for name, examples in room.examples(room.lessons).items():
+      here = jax.random.fold_in(key, self._names.index(name))
+      order = np.asarray(jax.random.permutation(here, len(examples)))
+      asked += [(name, examples[i].prompt) for i in np.resize(order, most)]
+    texts = room.student_texts(
+      step_lib.assemble(state.params, inputs.base, self._lora),
+      [prompt for _, prompt in asked],
+      np.asarray(jax.random.bits(key, len(asked))).tolist(),
+    )
+    grouped: dict[str, list] = {}
+    for (name, _), text in zip(asked, texts, strict=True):
+      grouped.setdefault(name, []).append(text)
+    inputs = setup.renew_own(
+      inputs, grouped, self._names, self._mesh, self._score
+    )
+    self._account.own_step = step
+    room.log([{
+      'event': 'own_texts', 'step': step, 'texts': len(texts),
+      'tokens': sum(len(text.completion) for text in texts),
+    }])  # fmt: skip
+    return inputs
+
   def observe(self, state: step_lib.TrainState, metrics: loop.Metrics) -> None:
     """Records a window's events and shows them."""
     room = self._room
@@ -344,7 +387,7 @@ class Teaching:
       self.state, self.inputs = loop.run(
         self._window, self.state, self.inputs,
         supply=self.supply, grade=self.grade, observe=self.observe,
-        save=save, stop=stop,
+        save=save, stop=stop, renew=self.renew,
       )  # fmt: skip
     self.save(self.state, self.inputs, force=True)
     self._checkpoints.close()

@@ -123,7 +123,11 @@ def test_a_tokens_loss_is_the_mixture_in_pieces_or_whole(
   hidden = jax.random.normal(jax.random.key(3), (B, L, 16))
   rows = rows_of_tokens()
   objective = distillation.make_objective(
-    divergence='forward_kl', beta=0.5, weight=0.3, temperature=temperature
+    divergence='forward_kl',
+    beta=0.5,
+    weight=0.3,
+    temperature=temperature,
+    on_policy_share=0.5,
   )
 
   def value_and_grad():
@@ -164,7 +168,11 @@ def test_a_tokens_loss_is_the_mixture_in_pieces_or_whole(
 @pytest.mark.parametrize('name', ['forward_kl', 'reverse_kl', 'jsd'])
 def test_every_divergence_of_the_config_is_its_formula(name):
   objective = distillation.make_objective(
-    divergence=name, beta=0.3, weight=1.0, temperature=1.0
+    divergence=name,
+    beta=0.3,
+    weight=1.0,
+    temperature=1.0,
+    on_policy_share=0.5,
   )
   np.testing.assert_array_equal(
     objective.divergence(*events()), ALL[name.removesuffix('_kl')](*events())

@@ -17,7 +17,11 @@ from tests.test_step import CONFIG, NAMES, L, examples
 
 K = 4
 OBJECTIVE = distillation.make_objective(
-  divergence='forward_kl', beta=0.5, weight=1.0, temperature=1.0
+  divergence='forward_kl',
+  beta=0.5,
+  weight=1.0,
+  temperature=1.0,
+  on_policy_share=0.5,
 )
 
 
@@ -56,13 +60,14 @@ def make(*, weight=1.0, devices=1, axes=None, fill=NAMES, **settings):
 
 
 def test_without_weight_it_is_plain_training_bit_for_bit():
-  plain, _, want = test_step.run(test_step.make(max_steps=10))
-  parts = make(weight=0.0, max_steps=10)
+  short = dict(max_steps=10, total_steps=40)
+  plain, _, want = test_step.run(test_step.make(**short))
+  parts = make(weight=0.0, **short)
   got, _, metrics = test_step.run(parts)
   test_step.assert_equal(jax.device_get(got), jax.device_get(plain))
   test_step.assert_equal(metrics, want)
   assert parts[0].compilations == 1
-  other, *_ = test_step.run(make(weight=0.1, max_steps=10))
+  other, *_ = test_step.run(make(weight=0.1, **short))
   embedding = lambda state: np.asarray(state.params['embedding'])
   assert (embedding(other) != embedding(plain)).any()
 
@@ -220,3 +225,61 @@ def test_adapters_learn_it_in_parts_of_a_batch():
   assert 0 <= found[True, 1][0] < 1e-4 < 0.1 < found[False, 1][0]
   assert found[False, 1][-5:].mean() < 0.9 * found[False, 1][:5].mean()
   np.testing.assert_allclose(found[False, 4], found[False, 1], rtol=1e-4)
+
+
+def on_policy(share, **settings):
+  """`make` with empty slabs for the student's own texts."""
+  _, state, inputs, mesh, schedule = make(**settings)
+  own = curriculum_lib.allocate([6] * 3, L, 1, top_k=K)
+  curriculum = inputs.curriculum.replace(own=own)
+  inputs = inputs.replace(
+    **setup.place({'curriculum': curriculum}, mesh),
+    distillation=inputs.distillation.replace(on_policy_share=np.float32(share)),
+  )
+  state = state.replace(own_cursor_K=jnp.zeros_like(state.cursor_K))
+  if 'own' not in _windows:
+    _windows['own'] = test_step.new_window(mesh, state)
+  return _windows['own'], state, inputs, mesh, schedule
+
+
+def own_texts(value):
+  """Texts that no lesson is like; the value tells which round wrote them."""
+  return {n: [packing.Example([2, 2, value], [15, 15])] * 6 for n in NAMES}
+
+
+def test_own_texts_take_their_share_and_only_their_divergence_counts():
+  """Lessons weigh nothing here, so every loss is of the own texts."""
+  window, state, inputs, mesh, _ = on_policy(0.5, weight=0.0)
+  cursor, found = [], []
+  with jax.set_mesh(mesh):
+    before, metrics = window(jax.tree.map(jnp.array, state), inputs)
+    assert int(before.own_cursor_K.sum()) == 0  # There are none yet.
+    for value in (4, 5):
+      score = distillation.Scorer(CONFIG, teacher(), k=K, batch_rows=4)
+      new = setup.renew_own(inputs, own_texts(value), NAMES, mesh, score)
+      after, metrics = window(jax.tree.map(jnp.array, state), new)
+      cursor.append((int(after.cursor_K.sum()), int(after.own_cursor_K.sum())))
+      found.append(np.asarray(metrics['loss_sum'] / metrics['loss_count']))
+    # The same with the own texts' targets changed: nobody learns those.
+    rows = jax.device_get(new.curriculum.own.rows)
+    rows['target'] = 15 - rows['target']
+    own = new.curriculum.own.replace(rows=rows)
+    curriculum = new.curriculum.replace(own=own)
+    new = new.replace(**setup.place({'curriculum': curriculum}, mesh))
+    _, metrics = window(jax.tree.map(jnp.array, state), new)
+  assert cursor == [(40, 40)] * 2  # Ten steps of eight rows.
+  np.testing.assert_array_equal(
+    metrics['loss_sum'] / metrics['loss_count'], found[1]
+  )
+  # The first step is a lesson's in both rounds, the second is not.
+  assert found[0][0] == found[1][0] and found[0][1] != found[1][1]
+  assert window.compilations == 1
+
+
+def test_with_all_steps_its_own_no_lesson_is_drawn():
+  window, state, inputs, mesh, _ = on_policy(1.0)
+  with jax.set_mesh(mesh):
+    inputs = setup.renew_own(inputs, own_texts(4), NAMES, mesh, scorer())
+    state, _ = window(state, inputs)
+  assert int(state.cursor_K.sum()) == 0
+  assert int(state.own_cursor_K.sum()) == 80

@@ -41,7 +41,8 @@ class Method:
     adapted: lessons are adapted to the student (here: smallest operands first).
     confirmed: a lesson needs confirmation; else what was answered is taught.
     examples: a lesson as sequences with the weight of each token.
-    distillation: fields of `config.distillation` that the method sets.
+    distillation: fields of `config.distillation` for a config that leaves them
+      off ('none' or 0).
   """
 
   order: str | None = None

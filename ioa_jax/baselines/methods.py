@@ -28,6 +28,7 @@ METHODS: dict[str, Method] = {
   'dss': dss.METHOD,
   'cascod': cascod.METHOD,
   'logit_distillation': distillation.LOGITS,
+  'on_policy_distillation': distillation.ON_POLICY,
 }
 
 
@@ -42,5 +43,9 @@ def lesson_format(config: ml_collections.ConfigDict) -> str:
 
 
 def distillation_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """`config.distillation`, with what the method sets of it."""
-  return {**config.distillation, **METHODS[config.method].distillation}
+  """`config.distillation`, and the method's where it is off there."""
+  set_here = {k: v for k, v in config.distillation.items() if v}
+  if config.distillation.divergence == 'none':
+    del set_here['divergence']
+  method = METHODS[config.method].distillation
+  return {**config.distillation, **method, **set_here}

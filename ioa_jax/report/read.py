@@ -124,6 +124,8 @@ _EVENTS = {
       {'seeds': MapOf(_SUM), 'lessons': MapOf(_SUM)}, absent=True
     ),
   },
+  # What the student wrote, for the teacher to score.
+  'own_texts': {'step': int, 'texts': int, 'tokens': int},
 }
 
 _RESULTS = {

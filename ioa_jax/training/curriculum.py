@@ -30,12 +30,14 @@ class Curriculum:
       `packing.TEACHER_FIELDS`.
     offset_K, capacity_K: where each module's slab begins and how long it is.
     count_K: rows of the slab that hold lessons.
+    own: likewise the student's own texts, if it learns from them.
   """
 
   rows: dict[str, jax.Array]
   offset_K: jax.Array
   capacity_K: jax.Array
   count_K: jax.Array
+  own: Curriculum | None = None
 
 
 @flax.struct.dataclass

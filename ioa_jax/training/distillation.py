@@ -106,16 +106,24 @@ class Objective:
   Attributes:
     weight: share of the divergence in the loss; the rest is cross-entropy.
     temperature: softens both distributions.
+    on_policy_share: of the steps, with texts of the student's own, of which the
+      divergence alone is learned.
     divergence: of (teacher, student) log-probabilities, as `forward_kl`.
   """
 
   weight: jax.Array
   temperature: jax.Array
+  on_policy_share: jax.Array
   divergence: Divergence = flax.struct.field(pytree_node=False)
 
 
 def make_objective(
-  *, divergence: str, beta: float, weight: float, temperature: float
+  *,
+  divergence: str,
+  beta: float,
+  weight: float,
+  temperature: float,
+  on_policy_share: float,
 ) -> Objective:
   """The objective of a config; `divergence` is 'forward_kl', 'reverse_kl' or
   'jsd', which `beta` is of."""
@@ -125,8 +133,9 @@ def make_objective(
     'jsd': functools.partial(generalised_jsd, beta=beta),
   }
   return Objective(
-    np.float32(weight), np.float32(temperature), formulas[divergence]
-  )
+    np.float32(weight), np.float32(temperature), np.float32(on_policy_share),
+    formulas[divergence],
+  )  # fmt: skip
 
 
 def token_loss(

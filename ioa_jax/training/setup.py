@@ -110,12 +110,13 @@ def make_state(
   mesh: jax.sharding.Mesh,
   *,
   averages: bool = True,
+  on_policy: bool = False,
 ) -> step_lib.TrainState:
   """The state before the first step, laid out on `mesh`.
 
   Args:
     params: what trains: all weights, or adapters.
-    averages: see `step.init`.
+    averages, on_policy: see `step.init`.
   """
   student = [diagnosis['modules'][name]['student'] for name in names]
   gate = gate_lib.init(
@@ -123,7 +124,9 @@ def make_state(
     jnp.asarray([s['correct'] for s in student]),
     jnp.asarray([s['n'] for s in student]),
   )
-  state = step_lib.init(params, tx, gate, averages=averages)
+  state = step_lib.init(
+    params, tx, gate, averages=averages, on_policy=on_policy
+  )
   return jax.device_put(state, sharding.state_shardings(mesh, state))
 
 
@@ -185,3 +188,31 @@ def add_lessons(
   )
   placed = place({'curriculum': curriculum}, mesh)
   return inputs.replace(**placed)
+
+
+def renew_own(
+  inputs: step_lib.Inputs,
+  texts: Mapping[str, Sequence[packing.Example]],
+  names: Sequence[str],
+  mesh: jax.sharding.Mesh,
+  score: Callable[[Rows], Rows],
+) -> step_lib.Inputs:
+  """Puts the student's own `texts` in the place of its earlier ones.
+
+  Args:
+    texts: of each module, at most the capacity of its slab.
+    score: as of `add_lessons`.
+  """
+  old = inputs.curriculum.own
+  _, length, top_k = old.rows[packing.TEACHER_FIELDS[0]].shape
+  own = curriculum_lib.add_rows(
+    curriculum_lib.allocate(
+      np.asarray(old.capacity_K), length, sharding.num_row_shards(mesh), top_k
+    ),
+    {
+      names.index(name): score(packing.pack(examples, length))
+      for name, examples in texts.items()
+    },
+  )
+  curriculum = inputs.curriculum.replace(own=own)
+  return inputs.replace(**place({'curriculum': curriculum}, mesh))

@@ -23,7 +23,7 @@ from ioa_jax.training import decoded_probes, distillation, losses, probing
 from ioa_jax.training import gate as gate_lib
 
 # Purposes of the root key; each draw folds in its purpose and its step.
-DATA, DROPOUT = 0, 1
+DATA, DROPOUT, ON_POLICY = 0, 1, 2
 
 
 @flax.struct.dataclass
@@ -38,6 +38,7 @@ class TrainState:
       what is exported. None if `params` themselves are: see `evaluated`.
     gate: see `gate.GateState`.
     cursor_K: rows drawn of each module, the data position.
+    own_cursor_K: likewise of the student's own texts; None without them.
     finite: False after a step with a non-finite loss or gradient; that step
       changed nothing and no later one runs.
   """
@@ -48,6 +49,7 @@ class TrainState:
   average: decoder.Params | None
   gate: gate_lib.GateState
   cursor_K: jax.Array
+  own_cursor_K: jax.Array | None
   finite: jax.Array
 
 
@@ -75,11 +77,14 @@ class Inputs:
   distillation: distillation.Objective | None = None
 
 
-def init(params, tx, gate, *, averages: bool = True) -> TrainState:
+def init(
+  params, tx, gate, *, averages: bool = True, on_policy: bool = False
+) -> TrainState:
   """The state before the first step; copies `params`, since it is donated.
 
   Args:
     averages: whether to keep an average, which is a quarter of the state.
+    on_policy: whether the curriculum has texts of the student's own.
   """
   k = gate.correct_K.shape[0]
   params = jax.tree.map(jnp.array, params)
@@ -90,6 +95,7 @@ def init(params, tx, gate, *, averages: bool = True) -> TrainState:
     average=jax.tree.map(jnp.array, params) if averages else None,
     gate=gate,
     cursor_K=jnp.zeros(k, jnp.uint32),
+    own_cursor_K=jnp.zeros(k, jnp.uint32) if on_policy else None,
     finite=jnp.bool_(True),
   )
 
@@ -123,6 +129,52 @@ def assemble(
 def _key(inputs, purpose, step):
   key = jax.random.fold_in(jax.random.key(inputs.seed), purpose)
   return jax.random.fold_in(key, step)
+
+
+def _draw(program, state, inputs):
+  """A batch, rows of each module in it, and the state and inputs behind it.
+
+  Own texts take every step in which their share of the steps reaches another
+  whole number, once there are any: GKD's coin (Agarwal et al., 2024, alg. 1)
+  without its variance.
+  """
+
+  def take(curriculum, cursor_K):
+    weight_K = curriculum_lib.module_weights(
+      inputs.mix, state.gate, inputs.plan, curriculum.count_K
+    )
+    return curriculum_lib.draw(
+      curriculum, weight_K, cursor_K, _key(inputs, DATA, state.step),
+      inputs.seed, batch_rows=program.batch_rows,
+    )  # fmt: skip
+
+  lessons, own = inputs.curriculum, inputs.curriculum.own
+  if own is None:
+    batch, cursor_K, drawn_K = take(lessons, state.cursor_K)
+    return batch, drawn_K, state.replace(cursor_K=cursor_K), inputs
+
+  def from_own():
+    batch, cursor_K, drawn_K = take(own, state.own_cursor_K)
+    return batch, drawn_K, state.cursor_K, cursor_K
+
+  def from_lessons():
+    batch, cursor_K, drawn_K = take(lessons, state.cursor_K)
+    return batch, drawn_K, cursor_K, state.own_cursor_K
+
+  objective = inputs.distillation
+  whole = lambda step: jnp.floor(objective.on_policy_share * step)
+  is_own = whole(state.step + 1) > whole(state.step)
+  is_own &= jnp.any(own.count_K > 0)
+  batch, drawn_K, cursor_K, own_cursor_K = jax.lax.cond(
+    is_own, from_own, from_lessons
+  )
+  # Nobody wants an own text to become likelier than it is.
+  weight = jnp.where(is_own, 1.0, objective.weight)
+  return (
+    batch, drawn_K,
+    state.replace(cursor_K=cursor_K, own_cursor_K=own_cursor_K),
+    inputs.replace(distillation=objective.replace(weight=weight)),
+  )  # fmt: skip
 
 
 def _gradients(program, state, inputs, batch):
@@ -270,16 +322,8 @@ def train_step(program: Program, state: TrainState, inputs: Inputs):
   }
 
   def train(state):
-    weight_K = curriculum_lib.module_weights(
-      inputs.mix, state.gate, inputs.plan, inputs.curriculum.count_K
-    )
-    key = _key(inputs, DATA, state.step)
-    batch, cursor_K, drawn_K = curriculum_lib.draw(
-      inputs.curriculum, weight_K, state.cursor_K, key, inputs.seed,
-      batch_rows=program.batch_rows,
-    )  # fmt: skip
-    state, metrics = _learn(program, state, inputs, batch)
-    state = state.replace(cursor_K=cursor_K)
+    batch, drawn_K, state, learned = _draw(program, state, inputs)
+    state, metrics = _learn(program, state, learned, batch)
     due = state.gate.steps_in_stage % inputs.probe_every_steps == 0
     due &= state.finite
     if inputs.bank is None:
