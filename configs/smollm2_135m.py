@@ -158,6 +158,23 @@ def get_config() -> ml_collections.ConfigDict:
   config.train.average_decay = 0.98
   config.train.steps_per_window = 10
 
+  # Of the teacher's distribution over the next token, which a local teacher
+  # with the student's vocabulary can give.
+  config.distillation = ml_collections.ConfigDict()
+  # 'none' learns the lessons' text; 'forward_kl', 'reverse_kl' or 'jsd'.
+  config.distillation.divergence = 'none'
+  # Of 'jsd': near 0 it is like forward KL, near 1 like reverse KL.
+  config.distillation.beta = 0.5
+  # Tokens that are kept of a distribution; the others are one event.
+  config.distillation.top_k = 64
+  config.distillation.temperature = 1.0
+  # Share of the divergence in the loss; the rest is cross-entropy.
+  config.distillation.weight = 1.0
+  # How often the student writes texts of its own, which the teacher then
+  # scores; 0 is never. They take their share of the later steps.
+  config.distillation.on_policy_every_steps = 0
+  config.distillation.on_policy_share = 0.5
+
   config.optimizer = ml_collections.ConfigDict()
   config.optimizer.name = 'adamw'
   config.optimizer.learning_rate = 5e-4

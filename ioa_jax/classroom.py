@@ -52,6 +52,7 @@ class Classroom:
     self.config = config
     self.method = methods.METHODS[config.method]
     self.answer_format = methods.answer_format(config)
+    self.distillation = methods.distillation_fields(config)
     self.directory = directory
     self.subject = subject
     self.domain = subject.domain
@@ -150,6 +151,34 @@ class Classroom:
       name: float(nats_R[of_R == name].sum() / tokens_R[of_R == name].sum())
       for name in dict.fromkeys(of_R.tolist())
     }
+
+  def student_texts(
+    self,
+    params: decoder.Params,
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+  ) -> list[packing.Example]:
+    """What a student writes of itself, as it thinks: no filter, temperature 1.
+
+    No longer than a row. The end of a text that was cut off is not learned.
+    """
+    codec = self.subject.codec
+    fits = self.config.train.row_length + 1
+    sampling = [
+      choosing.Sampling(
+        temperature=1.0,
+        max_tokens=min(self.config.student.max_tokens, fits - len(prompt)),
+      )
+      for prompt in prompts
+    ]
+    self.display.update(phase='the student writes', done=0, total=len(prompts))
+    written = self._student_sampler(params, prompts, sampling, seeds)
+    # Which stop token does not matter: it is predicted and never read.
+    end = codec.stop_tokens[:1]
+    return [
+      packing.Example(prompt, [*g.tokens, *(end if g.stopped else ())])
+      for prompt, g in zip(prompts, written, strict=True)
+    ]
 
   def ask(
     self,

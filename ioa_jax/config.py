@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_collections
 
+from ioa_jax.baselines import methods
 from ioa_jax.baselines.methods import METHODS
 from ioa_jax.evaluation.final_answers import KINDS as GRADERS
 from ioa_jax.identifier.dependency import MEASURED, SOURCES
@@ -102,6 +103,16 @@ _RANGES = {
   'replay_share': _BELOW_ONE,
   'need_floor': (lambda v: 0 < v <= 1, 'in (0, 1]'),
   'average_decay': _BELOW_ONE,
+  'divergence': (
+    lambda v: v in ('none', 'forward_kl', 'reverse_kl', 'jsd'),
+    "'none', 'forward_kl', 'reverse_kl' or 'jsd'",
+  ),
+  'beta': _SHARE,
+  'top_k': _COUNT,
+  'distillation.temperature': (lambda v: v > 0, '> 0'),
+  'distillation.weight': _SHARE,
+  'on_policy_every_steps': (lambda v: v >= 0, '>= 0 (0 is never)'),
+  'on_policy_share': (lambda v: 0 < v <= 1, 'in (0, 1]'),
   'optimizer.name': (lambda v: v in ('adamw', 'muon'), "'adamw' or 'muon'"),
   'learning_rate': (lambda v: v > 0, '> 0'),
   'seeds_per_module': _COUNT,
@@ -182,6 +193,18 @@ def validate(config: ml_collections.ConfigDict) -> None:
         'config.teacher.temperature is 0, so several confirming solutions '
         'would be one; set it above 0, or adapter.confirm_samples to 1.'
       )
+  d = methods.distillation_fields(config)
+  if d['divergence'] == 'none' and d['on_policy_every_steps']:
+    raise ConfigError(
+      'config.distillation.on_policy_every_steps is '
+      f'{d["on_policy_every_steps"]} and divergence is none, so nothing could '
+      'be learned from own texts; set config.distillation.divergence.'
+    )
+  if d['divergence'] != 'none':
+    _require(
+      config, 'teacher.kind', 'local',
+      f'method {config.method!r} learns from its distributions',
+    )  # fmt: skip
   rows, parts = config.train.batch_rows, config.train.microbatches
   if rows % parts:
     raise ConfigError(

@@ -332,6 +332,7 @@ def evaluate(
       'student_train': account.tokens,
       'teacher_generated': room.ledger.totals()['completion_tokens'],
       'teacher_cached': room.cached,
+      'teacher_scored': account.teacher_scored,
     },
     'lessons': account.lessons,
     'compilations': taught.compilations,

@@ -232,7 +232,7 @@ def input_shardings(mesh: Mesh, inputs):
 
   def one(key_path, x):
     path = _path(key_path)
-    if re.search(r'curriculum/rows/', path):
+    if re.search(r'curriculum/(own/)?rows/', path):
       return _named(mesh, path, x, ('batch', 'length'))
     return replicated(mesh)
 

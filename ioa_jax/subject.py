@@ -35,7 +35,7 @@ class Subject:
     domain: modules, seeds, probes, verdicts.
     adapter: its requests and lessons.
     teacher: who answers requests.
-    teacher_params: how many, None if it is not on this machine.
+    teacher_model: its weights, None if they are not on this machine.
     student: before it has learnt anything.
     codec: how the student reads and writes text.
     budget: hard limits of all that the teacher is asked.
@@ -47,12 +47,17 @@ class Subject:
   domain: Domain
   adapter: Adapter
   teacher: Teacher
-  teacher_params: int | None
+  teacher_model: loading.Model | None
   student: loading.Model
   codec: Codec
   budget: Budget
   price: Price
   lora: LoraSpec | None
+
+  @property
+  def teacher_params(self) -> int | None:
+    """How many, None if they are not known."""
+    return self.teacher_model and self.teacher_model.num_params
 
 
 def open_subject(
@@ -83,7 +88,27 @@ def open_subject(
       f'bound would be {best:.3f}, below config.gate.tau_mastery {tau}. Lower '
       'one of them, or add seeds.'
     )
+  distillation = methods.distillation_fields(config)
+  if distillation['divergence'] != 'none':
+    return _with_one_vocabulary(subject, distillation['top_k'])
   return subject
+
+
+def _with_one_vocabulary(subject: Subject, top_k: int) -> Subject:
+  """Teacher and student over the same tokens, whatever pads either."""
+  teacher, student = subject.teacher_model, subject.student
+  count = vocabulary.shared_vocabulary(teacher.directory, student.directory)
+  if top_k >= count:
+    raise ValueError(
+      f'config.distillation.top_k is {top_k} and the models have {count} '
+      'tokens, of which at least one must be left for the rest; lower it.'
+    )
+  only = lambda model: dataclasses.replace(
+    model, config=dataclasses.replace(model.config, num_tokens=count)
+  )
+  return dataclasses.replace(
+    subject, teacher_model=only(teacher), student=only(student)
+  )
 
 
 def _arithmetic(config, mesh) -> Subject:
@@ -107,7 +132,7 @@ def _arithmetic(config, mesh) -> Subject:
     per_seed=_per_seed(config.adapter),
   )
   return Subject(
-    'arithmetic', arithmetic, adapter, teacher, teacher_model.num_params,
+    'arithmetic', arithmetic, adapter, teacher, teacher_model,
     student, tokenizer_lib.DigitCodec(student.tokenizer),
     Budget(config.teacher.max_completion_tokens), Price(), lora_spec(config),
   )  # fmt: skip
@@ -136,7 +161,7 @@ def _text(config, mesh) -> Subject:
     name: [i.task for i in benchmarks.get(name).load(benchmark_dir)[0]]
     for name in c.benchmarks
   }
-  teacher, teacher_params, budget, price = open_teacher(config, mesh)
+  teacher, teacher_model, budget, price = open_teacher(config, mesh)
   adapter = text_lessons.TextAdapter(
     domain, grader, codec,
     description=c.description,
@@ -153,15 +178,15 @@ def _text(config, mesh) -> Subject:
     benchmarks=tasks,
   )  # fmt: skip
   return Subject(
-    c.name, domain, adapter, teacher, teacher_params, student, codec, budget,
+    c.name, domain, adapter, teacher, teacher_model, student, codec, budget,
     price, lora_spec(config),
   )  # fmt: skip
 
 
 def open_teacher(
   config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
-) -> tuple[Teacher, int | None, Budget, Price]:
-  """The teacher of free text, its parameters if it is here, limits, prices.
+) -> tuple[Teacher, loading.Model | None, Budget, Price]:
+  """The teacher of free text, its weights if they are here, limits, prices.
 
   Raises:
     ValueError: naming the field, file or variable that is missing.
@@ -196,7 +221,7 @@ def open_teacher(
   model = _load(c, 'teacher', mesh)
   codec = vocabulary.ChatCodec(model.directory)
   teacher = _recorded_first(c, _local_teacher(config, model, codec))
-  return teacher, model.num_params, budget, price
+  return teacher, model, budget, price
 
 
 def _recorded_first(config, teacher: Teacher) -> Teacher:

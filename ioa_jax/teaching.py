@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import json
+import math
 import time
 from typing import Any
 
@@ -20,6 +22,7 @@ from ioa_jax.records import Score
 from ioa_jax.training import (
   checkpoint,
   decoded_probes,
+  distillation,
   loop,
   optimizer,
   probing,
@@ -43,6 +46,8 @@ class Account:
   train_seconds: float = 0.0
   synthesise_seconds: float = 0.0
   teacher_cached: int = 0
+  teacher_scored: int = 0  # Tokens of rows that the teacher read.
+  own_step: int = 0  # When the student last wrote its own texts.
   # The student's latest wrong answers, which remedial requests show.
   wrong: WrongAnswers = dataclasses.field(default_factory=dict)
 
@@ -104,24 +109,35 @@ class Teaching:
       )
     )
     self._lora = room.subject.lora
+    self._scorer, objective = self._distillation()
     student = room.student.params
     trained = student
     if self._lora is not None:
       trained = lora.init(self._lora, student, jax.random.key(c.seed))
+    d, k = room.distillation, len(self._names)
+    allocate = functools.partial(
+      curriculum_lib.allocate, length=c.train.row_length,
+      multiple_of=sharding.num_row_shards(self._mesh),
+      top_k=d['top_k'] if self._scorer else 0,
+    )  # fmt: skip
+    on_policy = d['on_policy_every_steps'] > 0
+    own = None
+    if on_policy:
+      # As many texts as rows are drawn until the next ones come.
+      drawn = d['on_policy_every_steps'] * d['on_policy_share']
+      own = allocate([math.ceil(drawn * c.train.batch_rows / k)] * k)
     self.inputs = setup.make_inputs(
-      curriculum_lib.allocate(
-        [rows] * len(self._names), c.train.row_length,
-        multiple_of=sharding.num_row_shards(self._mesh),
-      ),
+      allocate([rows] * k).replace(own=own),
       mix, self._plan, self._bank(), self._mesh,
       seed=c.seed, total_steps=c.train.total_steps,
       probe_every_steps=c.gate.probe_every_steps,
       average_decay=c.train.average_decay,
       base=None if self._lora is None else student,
+      distillation=objective,
     )  # fmt: skip
     self.state = setup.make_state(
       trained, tx, diagnosis, self._names, self._plan, self._mesh,
-      averages=c.train.average_decay > 0,
+      averages=c.train.average_decay > 0, on_policy=on_policy,
     )  # fmt: skip
     self._window = step_lib.Window(
       step_lib.Program(
@@ -156,6 +172,29 @@ class Teaching:
         max_new_tokens=room.config.student.max_tokens,
       )  # fmt: skip
     return probing.build(room.gate_examples(), room.config.train.row_length)
+
+  def _distillation(self):
+    """The teacher as a scorer and what is learned from it, or neither."""
+    c = self._room.distillation
+    if c['divergence'] == 'none':
+      return None, None
+    shards = sharding.num_row_shards(self._mesh)
+    teacher = self._room.subject.teacher_model
+    scorer = distillation.Scorer(
+      teacher.config, teacher.params, k=c['top_k'],
+      batch_rows=-(-self._room.config.teacher.batch_size // shards) * shards,
+    )  # fmt: skip
+    return scorer, distillation.make_objective(
+      divergence=c['divergence'], beta=c['beta'], weight=c['weight'],
+      temperature=c['temperature'], on_policy_share=c['on_policy_share'],
+    )  # fmt: skip
+
+  def _score(self, rows: setup.Rows) -> setup.Rows:
+    """Rows with what the teacher thinks of them, if it is learned from."""
+    if self._scorer is None:
+      return rows
+    self._account.teacher_scored += int((rows['segment'] > 0).sum())
+    return self._scorer(rows)
 
   def _params(self) -> decoder.Params:
     """The averaged student, as decoder and sampler take it."""
@@ -199,7 +238,7 @@ class Teaching:
     self._account.lessons += len(lessons)
     self.inputs = setup.add_lessons(
       self.inputs, self._room.examples(lessons), self._names,
-      self._room.config.train.row_length, self._mesh,
+      self._room.config.train.row_length, self._mesh, self._score,
     )  # fmt: skip
     self._account.synthesise_seconds += time.monotonic() - start
 
@@ -252,6 +291,38 @@ class Teaching:
       np.asarray([s.correct for s in found], np.float32),
       np.asarray([s.n for s in found], np.int32),
     )
+
+  def renew(self, state, inputs) -> step_lib.Inputs:
+    """Has the student, as it is, write texts to learn from, if they are due."""
+    room, step = self._room, int(state.step)
+    every = room.distillation['on_policy_every_steps']
+    if not every or step - self._account.own_step < every:
+      return inputs
+    key = jax.random.key(room.config.seed)
+    key = jax.random.fold_in(jax.random.fold_in(key, step_lib.ON_POLICY), step)
+    most = int(inputs.curriculum.own.capacity_K[0])
+    asked: list[tuple[str, list[int]]] = []
+    for name, examples in room.examples(room.lessons).items():
+      here = jax.random.fold_in(key, self._names.index(name))
+      order = np.asarray(jax.random.permutation(here, len(examples)))
+      asked += [(name, examples[i].prompt) for i in np.resize(order, most)]
+    texts = room.student_texts(
+      step_lib.assemble(state.params, inputs.base, self._lora),
+      [prompt for _, prompt in asked],
+      np.asarray(jax.random.bits(key, len(asked))).tolist(),
+    )
+    grouped: dict[str, list] = {}
+    for (name, _), text in zip(asked, texts, strict=True):
+      grouped.setdefault(name, []).append(text)
+    inputs = setup.renew_own(
+      inputs, grouped, self._names, self._mesh, self._score
+    )
+    self._account.own_step = step
+    room.log([{
+      'event': 'own_texts', 'step': step, 'texts': len(texts),
+      'tokens': sum(len(text.completion) for text in texts),
+    }])  # fmt: skip
+    return inputs
 
   def observe(self, state: step_lib.TrainState, metrics: loop.Metrics) -> None:
     """Records a window's events and shows them."""
@@ -320,7 +391,7 @@ class Teaching:
       self.state, self.inputs = loop.run(
         self._window, self.state, self.inputs,
         supply=self.supply, grade=self.grade, observe=self.observe,
-        save=save, stop=stop,
+        save=save, stop=stop, renew=self.renew,
       )  # fmt: skip
     self.save(self.state, self.inputs, force=True)
     self._checkpoints.close()

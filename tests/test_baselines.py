@@ -1,5 +1,7 @@
 """Baselines: what each makes of a lesson, and that all can be configured."""
 
+import shutil
+
 import pytest
 
 from ioa_jax import config as config_lib
@@ -87,3 +89,56 @@ def test_a_baseline_runs_to_its_end(name, tmp_path):
     test_pipeline.load_config('quickstart', changes), tmp_path / 'run'
   )
   assert results['method'] == name and results['compilations'] == 1
+
+
+def test_a_method_sets_what_the_config_leaves_off():
+  fields = lambda **changes: methods.distillation_fields(
+    test_pipeline.load_config('quickstart', changes)
+  )
+  assert fields()['divergence'] == 'none'
+  got = fields(method='on_policy_distillation')
+  assert (got['divergence'], got['on_policy_every_steps']) == ('jsd', 50)
+  assert got['top_k'] == 8
+  changes = {
+    'method': 'on_policy_distillation', 'distillation.beta': 0.0,
+    'distillation.divergence': 'reverse_kl',
+    'distillation.on_policy_every_steps': 10,
+  }  # fmt: skip
+  got = fields(**changes)
+  assert (got['divergence'], got['on_policy_every_steps']) == ('reverse_kl', 10)
+  assert got['beta'] == 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'name,changes',
+  [
+    ('logit_distillation', {}),
+    ('on_policy_distillation', {'distillation.on_policy_every_steps': 10}),
+  ],
+)
+def test_distributions_are_learned_and_a_resumed_run_is_the_same(
+  name, changes, tmp_path
+):
+  config = test_pipeline.load_config(
+    'quickstart', test_pipeline.SMALL | {'method': name} | changes
+  )
+  whole = tmp_path / 'whole'
+  results, _ = test_pipeline.run_config(config, whole)
+  assert results['method'] == name and results['compilations'] == 1
+  tokens = results['tokens']['teacher_scored']
+  own = [
+    e for e in test_pipeline.events(whole) if e['event'] == 'own_texts'
+  ]  # fmt: skip
+  assert [e['step'] for e in own] == ([10, 20, 30] if changes else [])
+  # Every token of the lessons, and of the prompts and texts of the student.
+  assert tokens > results['lessons'] + sum(e['tokens'] for e in own)
+  resumed = tmp_path / 'resumed'
+  shutil.copytree(whole, resumed)
+  (resumed / 'results.json').unlink()
+  for step in ('30', '40'):
+    shutil.rmtree(resumed / 'checkpoints' / step)
+  again, text = test_pipeline.run_config(config, resumed)
+  assert 'Continuing from step 20' in text
+  assert again['tokens']['teacher_scored'] == tokens
+  test_pipeline.assert_same_run(whole, resumed)

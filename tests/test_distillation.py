@@ -1,13 +1,17 @@
 """Divergences from a teacher's top k: identities, and NumPy as the oracle."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors import numpy as safetensors_numpy
 
+from ioa_jax import config as config_lib
+from ioa_jax import sharding, subject
 from ioa_jax.models import decoder
 from ioa_jax.training import distillation, losses
+from tests import test_pipeline
 
 B, L, V, T = 2, 8, 24, 5
 
@@ -102,24 +106,54 @@ CONFIG = decoder.DecoderConfig(
 )  # fmt: skip
 
 
+def rows_of_tokens(seed=0):
+  token, log_prob = distillation.top_k(logits(seed), T)
+  return {
+    'target': jax.random.randint(jax.random.key(4), (B, L), 0, V),
+    'weight': jnp.asarray(np.arange(B * L).reshape(B, L) % 3, jnp.float32),
+    'teacher_token': token, 'teacher_log_prob': log_prob,
+  }  # fmt: skip
+
+
 @pytest.mark.parametrize('temperature', [1.0, 2.0])
-def test_pieces_of_a_row_are_the_whole_row(monkeypatch, temperature):
+def test_a_tokens_loss_is_the_mixture_in_pieces_or_whole(
+  monkeypatch, temperature
+):
   params = decoder.init(CONFIG, jax.random.key(2))
   hidden = jax.random.normal(jax.random.key(3), (B, L, 16))
-  token, log_prob = distillation.top_k(logits(0), T)
-  weight = jnp.asarray(np.arange(B * L).reshape(B, L) % 3, jnp.float32)
+  rows = rows_of_tokens()
+  objective = distillation.make_objective(
+    divergence='forward_kl',
+    beta=0.5,
+    weight=0.3,
+    temperature=temperature,
+    on_policy_share=0.5,
+  )
 
   def value_and_grad():
     def loss(hidden):
-      total, count = distillation.token_divergence(
-        CONFIG, params, hidden, token, log_prob, weight,
-        divergence=distillation.forward_kl, temperature=temperature,
-      )  # fmt: skip
+      total, count = distillation.token_loss(
+        CONFIG, params, hidden, rows, objective
+      )
       return total / count
 
     return jax.value_and_grad(loss)(hidden)
 
   want = value_and_grad()
+  student = decoder.unembed(CONFIG, params, hidden)
+  likelihood, count = losses.cross_entropy(
+    student, rows['target'], rows['weight']
+  )
+  soft = lambda x: np.exp(
+    np.asarray(distillation.soften(x, temperature), np.float64)
+  )
+  p = soft(distillation.with_tail(rows['teacher_log_prob']))
+  q = soft(distillation.student_events(student, rows['teacher_token']))
+  kl = temperature**2 * (p * np.log(p / q)).sum(-1)
+  np.testing.assert_allclose(
+    want[0], (0.7 * likelihood + 0.3 * (kl * rows['weight']).sum()) / count,
+    rtol=1e-4,
+  )  # fmt: skip
   monkeypatch.setattr(losses, '_MAX_ROW_LOGITS', 2 * V)
   assert losses._piece(L, V) == 2
   got = value_and_grad()
@@ -128,27 +162,73 @@ def test_pieces_of_a_row_are_the_whole_row(monkeypatch, temperature):
     got, want,
   )  # fmt: skip
   # Where the weight is 0 nothing is learned.
-  assert (jnp.abs(got[1]).max(-1)[weight == 0] == 0).all()
+  assert (jnp.abs(got[1]).max(-1)[rows['weight'] == 0] == 0).all()
 
 
-def test_a_store_comes_back_and_another_format_is_refused(tmp_path):
-  token, log_prob = distillation.top_k(logits(0), T)
-  path = tmp_path / 'teacher.safetensors'
-  distillation.save(path, token, log_prob)
-  got_token, got = distillation.load(path)
-  np.testing.assert_array_equal(got_token, token)
-  np.testing.assert_array_equal(got, np.asarray(log_prob.astype(jnp.bfloat16)))
-  # A header, and six bytes for each kept token.
-  assert path.stat().st_size - B * L * T * 6 < 400
-  # Rounded log-probabilities are still a distribution.
-  tail = distillation.with_tail(jnp.asarray(got, jnp.float32))
-  assert np.isfinite(tail).all()
-  safetensors_numpy.save_file({'token': np.zeros(1)}, path)
-  with pytest.raises(ValueError, match=r'format None .* score the rows again'):
-    distillation.load(path)
+@pytest.mark.parametrize('name', ['forward_kl', 'reverse_kl', 'jsd'])
+def test_every_divergence_of_the_config_is_its_formula(name):
+  objective = distillation.make_objective(
+    divergence=name,
+    beta=0.3,
+    weight=1.0,
+    temperature=1.0,
+    on_policy_share=0.5,
+  )
+  np.testing.assert_array_equal(
+    objective.divergence(*events()), ALL[name.removesuffix('_kl')](*events())
+  )
 
 
 @pytest.mark.parametrize('k', [0, V])
 def test_a_k_without_a_tail_is_refused(k):
   with pytest.raises(ValueError, match=f'k is {k}, wanted 0 < k < {V}'):
     distillation.top_k(logits(0), k)
+
+
+@pytest.mark.parametrize(
+  'changes,message',
+  [
+    ({'divergence': 'kl'}, "divergence is 'kl', wanted 'none', 'forward_kl'"),
+    ({'beta': 1.5}, r'beta is 1.5, wanted in \[0, 1\]'),
+    ({'weight': -0.1}, r'weight is -0.1, wanted in \[0, 1\]'),
+    ({'temperature': 0.0}, 'distillation.temperature is 0.0, wanted > 0'),
+    ({'top_k': 0}, 'top_k is 0, wanted >= 1'),
+  ],
+)
+def test_bad_settings_name_their_field(changes, message):
+  changes = {f'distillation.{k}': v for k, v in changes.items()}
+  config = test_pipeline.load_config('quickstart', changes)
+  with pytest.raises(config_lib.ConfigError, match=message):
+    config_lib.validate(config)
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [{'method': 'logit_distillation'}, {'distillation.divergence': 'jsd'}],
+)
+def test_a_teacher_behind_a_server_has_no_distributions(changes):
+  config = test_pipeline.load_config('smollm2_135m', changes)
+  message = "teacher.kind is 'openai', wanted 'local': .* its distributions"
+  with pytest.raises(config_lib.ConfigError, match=message):
+    config_lib.validate(config)
+
+
+@pytest.mark.parametrize(
+  'top_k,token,message',
+  [(27, 'R', 'top_k is 27 and the models have 27'),
+   (8, '?', "different tokenizers: id 21 is 'R' in the first and '\\?'")],
+)  # fmt: skip
+def test_the_teacher_must_have_the_students_tokens(
+  tmp_path, top_k, token, message
+):
+  student = tmp_path / 'student'
+  shutil.copytree(subject.ASSETS / 'student', student)
+  path = student / 'tokenizer.json'
+  path.write_text(path.read_text().replace('"R"', f'"{token}"'))
+  config = test_pipeline.load_config(
+    'quickstart',
+    {'method': 'logit_distillation', 'distillation.top_k': top_k,
+     'student.model': str(student)},
+  )  # fmt: skip
+  with pytest.raises(ValueError, match=message):
+    subject.open_subject(config, sharding.make_mesh())

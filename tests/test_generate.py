@@ -181,7 +181,7 @@ def test_a_run_is_converted(directory, params, tmp_path):
     state = step_lib.TrainState(
       step=jnp.int32(step), params=scaled(step), average=scaled(step + 1),
       opt_state=optax.adamw(1e-3).init(params), gate=jnp.zeros(3),
-      cursor_K=jnp.zeros(3), finite=jnp.bool_(True),
+      cursor_K=jnp.zeros(3), own_cursor_K=None, finite=jnp.bool_(True),
     )  # fmt: skip
     inputs = types.SimpleNamespace(curriculum={'count': jnp.zeros(2)})
     kept.save(state, inputs, {})

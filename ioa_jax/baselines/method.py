@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+from typing import Any
 
 from ioa_jax.models.vocabulary import Codec
 from ioa_jax.records import Lesson
@@ -41,6 +42,8 @@ class Method:
     confirmed: a lesson needs confirmation; else what was answered is taught.
     examples: a lesson as sequences with the weight of each token.
     max_examples: sequences that it makes of a lesson at most.
+    distillation: fields of `config.distillation` for a config that leaves them
+      off ('none' or 0).
   """
 
   order: str | None = None
@@ -53,3 +56,4 @@ class Method:
   confirmed: bool = True
   examples: Examples = read_and_answer
   max_examples: int = 1
+  distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)

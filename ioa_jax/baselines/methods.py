@@ -6,9 +6,18 @@ evaluation, so a difference is the method's.
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_collections
 
-from ioa_jax.baselines import cascod, controls, dss, lion, self_instruct
+from ioa_jax.baselines import (
+  cascod,
+  controls,
+  distillation,
+  dss,
+  lion,
+  self_instruct,
+)
 from ioa_jax.baselines.method import Method
 
 METHODS: dict[str, Method] = {
@@ -18,6 +27,8 @@ METHODS: dict[str, Method] = {
   'lion': lion.METHOD,
   'dss': dss.METHOD,
   'cascod': cascod.METHOD,
+  'logit_distillation': distillation.LOGITS,
+  'on_policy_distillation': distillation.ON_POLICY,
 }
 
 
@@ -29,3 +40,12 @@ def answer_format(config: ml_collections.ConfigDict) -> str:
 def lesson_format(config: ml_collections.ConfigDict) -> str:
   """The format of lessons: the method's, else that of the probes."""
   return METHODS[config.method].lesson_format or answer_format(config)
+
+
+def distillation_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """`config.distillation`, and the method's where it is off there."""
+  set_here = {k: v for k, v in config.distillation.items() if v}
+  if config.distillation.divergence == 'none':
+    del set_here['divergence']
+  method = METHODS[config.method].distillation
+  return {**config.distillation, **method, **set_here}

@@ -51,7 +51,7 @@ def spans(run: Run) -> list[Span]:
   """When each stage was trained: until the last step that was charged to it."""
   end: dict[int, int] = {}
   for event in run.events:
-    if event['event'] != 'supply':
+    if event['event'] in ('train', 'probe'):
       end[event['stage']] = max(end.get(event['stage'], 0), event['step'])
   found, start = [], 0
   for stage in sorted(end):

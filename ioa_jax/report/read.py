@@ -124,6 +124,8 @@ _EVENTS = {
       {'seeds': MapOf(_SUM), 'lessons': MapOf(_SUM)}, absent=True
     ),
   },
+  # What the student wrote, for the teacher to score.
+  'own_texts': {'step': int, 'texts': int, 'tokens': int},
 }
 
 _RESULTS = {
@@ -162,6 +164,7 @@ _RESULTS = {
     'student_train': int,
     'teacher_generated': int,
     'teacher_cached': int,
+    'teacher_scored': Maybe(int, absent=True),
   },
   'lessons': int,
   'compilations': int,

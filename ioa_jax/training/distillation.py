@@ -11,18 +11,18 @@ Shapes: B batch, L length, V vocabulary, T the k tokens that are kept.
 from __future__ import annotations
 
 from collections.abc import Callable
-import pathlib
+import functools
 
+import flax.struct
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
-import safetensors
-from safetensors import numpy as safetensors_numpy
 
-from ioa_jax.training import losses
+from ioa_jax import sharding
+from ioa_jax.models import decoder
+from ioa_jax.training import losses, packing
 
-_FORMAT = '1'
+Divergence = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def top_k(logits_BxLxV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
@@ -99,62 +99,126 @@ def generalised_jsd(
   return beta * kl(teacher, mixture) + (1 - beta) * kl(student, mixture)
 
 
-def token_divergence(
-  config,
-  params,
-  hidden_BxLxD: jax.Array,
-  token_BxLxT: jax.Array,
-  log_prob_BxLxT: jax.Array,
-  weight_BxL: jax.Array,
-  *,
-  divergence: Callable[[jax.Array, jax.Array], jax.Array],
-  temperature: float = 1.0,
-) -> tuple[jax.Array, jax.Array]:
-  """Weighted sum of divergences in nats, and the weight's sum.
+@flax.struct.dataclass
+class Objective:
+  """What is learned from a teacher's distributions; data but for the formula.
 
-  The gradient's size does not depend on the temperature: the sum is times its
-  square (Hinton et al., 2015).
-
-  Args:
-    token_BxLxT, log_prob_BxLxT: of `top_k`, at the positions of `hidden_BxLxD`.
+  Attributes:
+    weight: share of the divergence in the loss; the rest is cross-entropy.
+    temperature: softens both distributions.
+    on_policy_share: of the steps, with texts of the student's own, of which the
+      divergence alone is learned.
     divergence: of (teacher, student) log-probabilities, as `forward_kl`.
   """
 
-  def one(logits, token, log_prob, weight):
-    teacher = soften(with_tail(log_prob.astype(jnp.float32)), temperature)
-    student = soften(student_events(logits, token), temperature)
-    divergence_BxL = temperature**2 * divergence(teacher, student)
-    return jnp.sum(divergence_BxL * weight), jnp.sum(weight)
+  weight: jax.Array
+  temperature: jax.Array
+  on_policy_share: jax.Array
+  divergence: Divergence = flax.struct.field(pytree_node=False)
 
-  return losses.by_piece(
-    config, params, hidden_BxLxD, one,
-    (token_BxLxT, log_prob_BxLxT, weight_BxL),
+
+def make_objective(
+  *,
+  divergence: str,
+  beta: float,
+  weight: float,
+  temperature: float,
+  on_policy_share: float,
+) -> Objective:
+  """The objective of a config; `divergence` is 'forward_kl', 'reverse_kl' or
+  'jsd', which `beta` is of."""
+  formulas = {
+    'forward_kl': forward_kl,
+    'reverse_kl': reverse_kl,
+    'jsd': functools.partial(generalised_jsd, beta=beta),
+  }
+  return Objective(
+    np.float32(weight), np.float32(temperature), np.float32(on_policy_share),
+    formulas[divergence],
   )  # fmt: skip
 
 
-def save(path: pathlib.Path, token_RxLxT, log_prob_RxLxT) -> None:
-  """Writes what a teacher thinks of R rows: int32 ids, bfloat16 log-probs."""
-  safetensors_numpy.save_file(
-    {
-      'token': np.asarray(token_RxLxT, np.int32),
-      'log_prob': np.asarray(log_prob_RxLxT, ml_dtypes.bfloat16),
-    },
-    path,
-    metadata={'format': _FORMAT, 'holds': 'top-k log-probabilities'},
-  )
+def token_loss(
+  config: decoder.DecoderConfig,
+  params: decoder.Params,
+  hidden_BxLxD: jax.Array,
+  rows: dict[str, jax.Array],
+  objective: Objective,
+) -> tuple[jax.Array, jax.Array]:
+  """Weighted sum over tokens in nats, and the weight's sum.
 
+  A token's loss is `(1 - w)` times its negative log-likelihood plus `w` times
+  the divergence where it is predicted, w the objective's weight. The gradient's
+  size does not depend on the temperature: the divergence is times its square
+  (Hinton et al., 2015).
 
-def load(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-  """What `save` wrote.
-
-  Raises:
-    ValueError: for a file of another format.
+  Args:
+    rows: `packing.FIELDS`, and the teacher's fields of `Scorer`.
   """
-  with safetensors.safe_open(path, 'numpy') as file:
-    found = (file.metadata() or {}).get('format')
-    if found != _FORMAT or set(file.keys()) != {'token', 'log_prob'}:
-      raise ValueError(
-        f'{path}: format {found!r} with {sorted(file.keys())}, wanted '
-        f'{_FORMAT!r} with log_prob and token; score the rows again.'
+
+  def one(logits, target, weight, token, log_prob):
+    nll_sum, count = losses.cross_entropy(logits, target, weight)
+    t = objective.temperature
+    teacher = soften(with_tail(log_prob.astype(jnp.float32)), t)
+    student = soften(student_events(logits, token), t)
+    divergence_BxL = t**2 * objective.divergence(teacher, student)
+    w = objective.weight
+    return (1 - w) * nll_sum + w * jnp.sum(divergence_BxL * weight), count
+
+  return losses.by_piece(
+    config, params, hidden_BxLxD, one,
+    tuple(rows[name] for name in ('target', 'weight', *packing.TEACHER_FIELDS)),
+  )  # fmt: skip
+
+
+class Scorer:
+  """A teacher that reads packed rows as the student does: one program.
+
+  The token ids are the student's, so both need one vocabulary; see
+  `vocabulary.shared_vocabulary`.
+
+  Args:
+    k: how many tokens are kept at a position; see `top_k`.
+    batch_rows: rows that are read at once, over all devices.
+  """
+
+  def __init__(
+    self,
+    config: decoder.DecoderConfig,
+    params: decoder.Params,
+    *,
+    k: int,
+    batch_rows: int,
+  ):
+    self._params = params
+    self._batch_rows = batch_rows
+
+    def score(params, rows):
+      hidden = decoder.forward(
+        config, params, rows['token'], rows['segment'], rows['position']
       )
-    return file.get_tensor('token'), file.get_tensor('log_prob')
+      token, log_prob = losses.map_pieces(
+        config, params, hidden, lambda logits: top_k(logits, k)
+      )
+      return dict(
+        zip(packing.TEACHER_FIELDS, (token, log_prob.astype(jnp.bfloat16)))
+      )
+
+    self._score: Callable = jax.jit(score)
+
+  @property
+  def compilations(self) -> int:
+    return self._score._cache_size()
+
+  def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`rows` of `packing.pack` with the teacher's fields, each (R, L, T)."""
+    count, length = rows['token'].shape
+    scored = []
+    for start in range(0, count, self._batch_rows):
+      part = packing.empty_rows(self._batch_rows, length)
+      here = min(self._batch_rows, count - start)
+      for name, value in part.items():
+        value[:here] = rows[name][start : start + here]
+      found = sharding.fetch(self._score(self._params, part))
+      scored.append({name: value[:here] for name, value in found.items()})
+    return rows | jax.tree.map(lambda *x: np.concatenate(x), *scored)

@@ -65,6 +65,9 @@ def run(
   observe: Callable[[step_lib.TrainState, Metrics], None],
   save: Callable[[step_lib.TrainState, step_lib.Inputs], None],
   stop: StopRequest,
+  renew: Callable[
+    [step_lib.TrainState, step_lib.Inputs], step_lib.Inputs
+  ] = lambda state, inputs: inputs,
 ) -> tuple[step_lib.TrainState, step_lib.Inputs]:
   """Trains until every stage has ended, the steps are spent, or `stop`.
 
@@ -75,6 +78,8 @@ def run(
       returns correct and answered probes of each module, 0 of those not asked.
     observe: given each window's metrics, (T, ...) arrays on the host.
     save: called after each window; decides itself whether a save is due.
+    renew: called before each window; may put other texts in the place of the
+      student's own.
 
   Raises:
     NonFiniteLoss: with where it happened; what was saved before is kept.
@@ -96,6 +101,7 @@ def run(
     if stop.signal_name or not bool(step_lib.is_active(state, inputs)):
       save(state, inputs)
       return state, inputs
+    inputs = renew(state, inputs)
     state, metrics = window(state, inputs)
     observe(state, jax.device_get(metrics))
     if not bool(state.finite):

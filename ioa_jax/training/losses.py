@@ -6,6 +6,7 @@ Shapes: B batch, L length, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,15 +79,37 @@ def by_piece(
       jnp.add, sums, jax.checkpoint(one)(gathered, *piece)
     ), None
 
-  # The row is split and not the batch: rows stay where their devices are.
-  split = lambda x: jnp.moveaxis(
-    x.reshape(x.shape[0], length // piece, piece, *x.shape[2:]), 1, 0
-  )
   zero = jnp.float32(0.0)
   sums, _ = jax.lax.scan(
-    body, (zero, zero), tuple(map(split, (hidden_BxLxD, *rows)))
+    body, (zero, zero), _split((hidden_BxLxD, *rows), piece)
   )
   return sums
+
+
+def map_pieces(
+  config: decoder.DecoderConfig,
+  params: decoder.Params,
+  hidden_BxLxD: jax.Array,
+  f: Callable[[jax.Array], Any],
+) -> Any:
+  """`f(logits)` of pieces of each row, each result joined to (B, L, ...)."""
+  b, length, _ = hidden_BxLxD.shape
+  kernel = decoder.unembedding(config, params)
+  found = jax.lax.map(
+    lambda hidden: f(decoder.logits(config, kernel, hidden)),
+    _split(hidden_BxLxD, _piece(length, config.vocab_size)),
+  )
+  join = lambda x: jnp.moveaxis(x, 0, 1).reshape(b, length, *x.shape[3:])
+  return jax.tree.map(join, found)
+
+
+def _split(tree, piece: int):
+  """Arrays (B, L, ...) as (L / piece, B, piece, ...)."""
+  # The row is split and not the batch: rows stay where their devices are.
+  split = lambda x: jnp.moveaxis(
+    x.reshape(x.shape[0], x.shape[1] // piece, piece, *x.shape[2:]), 1, 0
+  )
+  return jax.tree.map(split, tree)
 
 
 def _piece(length: int, vocab_size: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -26,15 +27,30 @@ class Example:
 
 
 FIELDS = ('token', 'target', 'weight', 'segment', 'position')
+# Of rows that a teacher has scored: its likeliest tokens at each position.
+TEACHER_FIELDS = ('teacher_token', 'teacher_log_prob')
 
 
-def empty_rows(num_rows: int, length: int) -> dict[str, np.ndarray]:
-  """Rows of padding: weight 0 and segment 0 everywhere."""
+def empty_rows(
+  num_rows: int, length: int, top_k: int = 0
+) -> dict[str, np.ndarray]:
+  """Rows of padding: weight 0 and segment 0 everywhere.
+
+  Args:
+    top_k: with it rows have TEACHER_FIELDS too, (R, L, top_k): int32 ids and
+      bfloat16 log-probabilities.
+  """
   rows = {
     name: np.zeros((num_rows, length), np.int32)
     for name in FIELDS if name != 'weight'
   }  # fmt: skip
-  return rows | {'weight': np.zeros((num_rows, length), np.float32)}
+  rows['weight'] = np.zeros((num_rows, length), np.float32)
+  if top_k:
+    shape = (num_rows, length, top_k)
+    token, log_prob = TEACHER_FIELDS
+    rows[token] = np.zeros(shape, np.int32)
+    rows[log_prob] = np.zeros(shape, jnp.bfloat16)
+  return rows
 
 
 def pack(examples: Sequence[Example], length: int) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import statistics
 from typing import Any
 
@@ -15,12 +15,15 @@ from ioa_jax import sharding
 from ioa_jax.models import decoder, lora
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import decoded_probes, packing, probing
+from ioa_jax.training import distillation as distillation_lib
 from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import step as step_lib
 
 # A stage without a gate cannot be passed: no ratio reaches this.
 _UNREACHABLE = 1e9
 _FOREVER = np.iinfo(np.int32).max
+
+Rows = dict[str, np.ndarray]
 
 
 def gate_z(confidence: float) -> float:
@@ -108,12 +111,13 @@ def make_state(
   mesh: jax.sharding.Mesh,
   *,
   averages: bool = True,
+  on_policy: bool = False,
 ) -> step_lib.TrainState:
   """The state before the first step, laid out on `mesh`.
 
   Args:
     params: what trains: all weights, or adapters.
-    averages: see `step.init`.
+    averages, on_policy: see `step.init`.
   """
   student = [diagnosis['modules'][name]['student'] for name in names]
   gate = gate_lib.init(
@@ -121,7 +125,9 @@ def make_state(
     jnp.asarray([s['correct'] for s in student]),
     jnp.asarray([s['n'] for s in student]),
   )
-  state = step_lib.init(params, tx, gate, averages=averages)
+  state = step_lib.init(
+    params, tx, gate, averages=averages, on_policy=on_policy
+  )
   return jax.device_put(state, sharding.state_shardings(mesh, state))
 
 
@@ -137,14 +143,16 @@ def make_inputs(
   probe_every_steps: int,
   average_decay: float,
   base: decoder.Params | None = None,
+  distillation: distillation_lib.Objective | None = None,
 ) -> step_lib.Inputs:
-  """What a step reads; see `step.Inputs` for `base` and `bank`."""
+  """What a step reads; see `step.Inputs` for what may be None."""
   inputs = step_lib.Inputs(
     base=None,
     curriculum=curriculum,
     mix=mix,
     plan=plan,
     bank=bank,
+    distillation=distillation,
     seed=np.uint32(seed),
     total_steps=np.int32(total_steps),
     probe_every_steps=np.int32(probe_every_steps),
@@ -165,14 +173,47 @@ def add_lessons(
   names: Sequence[str],
   row_length: int,
   mesh: jax.sharding.Mesh,
+  score: Callable[[Rows], Rows] = lambda rows: rows,
 ) -> step_lib.Inputs:
-  """Packs lessons of each module into its slab and puts them on the device."""
+  """Packs lessons of each module into its slab and puts them on the device.
+
+  Args:
+    score: adds what a teacher thinks, if the curriculum holds that.
+  """
   curriculum = curriculum_lib.add_rows(
     sharding.fetch(inputs.curriculum),
     {
-      names.index(name): packing.pack(lessons, row_length)
+      names.index(name): score(packing.pack(lessons, row_length))
       for name, lessons in examples.items()
     },
   )
   placed = place({'curriculum': curriculum}, mesh)
   return inputs.replace(**placed)
+
+
+def renew_own(
+  inputs: step_lib.Inputs,
+  texts: Mapping[str, Sequence[packing.Example]],
+  names: Sequence[str],
+  mesh: jax.sharding.Mesh,
+  score: Callable[[Rows], Rows],
+) -> step_lib.Inputs:
+  """Puts the student's own `texts` in the place of its earlier ones.
+
+  Args:
+    texts: of each module, at most the capacity of its slab.
+    score: as of `add_lessons`.
+  """
+  old = inputs.curriculum.own
+  _, length, top_k = old.rows[packing.TEACHER_FIELDS[0]].shape
+  own = curriculum_lib.add_rows(
+    curriculum_lib.allocate(
+      np.asarray(old.capacity_K), length, sharding.num_row_shards(mesh), top_k
+    ),
+    {
+      names.index(name): score(packing.pack(examples, length))
+      for name, examples in texts.items()
+    },
+  )
+  curriculum = inputs.curriculum.replace(own=own)
+  return inputs.replace(**place({'curriculum': curriculum}, mesh))

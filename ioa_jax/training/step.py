@@ -19,11 +19,11 @@ import optax
 
 from ioa_jax.models import decoder, lora
 from ioa_jax.training import curriculum as curriculum_lib
-from ioa_jax.training import decoded_probes, losses, probing
+from ioa_jax.training import decoded_probes, distillation, losses, probing
 from ioa_jax.training import gate as gate_lib
 
 # Purposes of the root key; each draw folds in its purpose and its step.
-DATA, DROPOUT = 0, 1
+DATA, DROPOUT, ON_POLICY = 0, 1, 2
 
 
 @flax.struct.dataclass
@@ -38,6 +38,7 @@ class TrainState:
       what is exported. None if `params` themselves are: see `evaluated`.
     gate: see `gate.GateState`.
     cursor_K: rows drawn of each module, the data position.
+    own_cursor_K: likewise of the student's own texts; None without them.
     finite: False after a step with a non-finite loss or gradient; that step
       changed nothing and no later one runs.
   """
@@ -48,6 +49,7 @@ class TrainState:
   average: decoder.Params | None
   gate: gate_lib.GateState
   cursor_K: jax.Array
+  own_cursor_K: jax.Array | None
   finite: jax.Array
 
 
@@ -59,6 +61,8 @@ class Inputs:
     base: frozen weights under the adapters that train; None if all train.
     bank: probes that the step answers itself, by their likeliest tokens or by
       decoding; None if the host grades them.
+    distillation: what is learned from a teacher's distributions, which the
+      rows then hold; None learns the lessons' text alone.
   """
 
   base: decoder.Params | None
@@ -70,13 +74,17 @@ class Inputs:
   total_steps: jax.Array
   probe_every_steps: jax.Array
   average_decay: jax.Array
+  distillation: distillation.Objective | None = None
 
 
-def init(params, tx, gate, *, averages: bool = True) -> TrainState:
+def init(
+  params, tx, gate, *, averages: bool = True, on_policy: bool = False
+) -> TrainState:
   """The state before the first step; copies `params`, since it is donated.
 
   Args:
     averages: whether to keep an average, which is a quarter of the state.
+    on_policy: whether the curriculum has texts of the student's own.
   """
   k = gate.correct_K.shape[0]
   params = jax.tree.map(jnp.array, params)
@@ -87,6 +95,7 @@ def init(params, tx, gate, *, averages: bool = True) -> TrainState:
     average=jax.tree.map(jnp.array, params) if averages else None,
     gate=gate,
     cursor_K=jnp.zeros(k, jnp.uint32),
+    own_cursor_K=jnp.zeros(k, jnp.uint32) if on_policy else None,
     finite=jnp.bool_(True),
   )
 
@@ -122,6 +131,52 @@ def _key(inputs, purpose, step):
   return jax.random.fold_in(key, step)
 
 
+def _draw(program, state, inputs):
+  """A batch, rows of each module in it, and the state and inputs behind it.
+
+  Own texts take every step in which their share of the steps reaches another
+  whole number, once there are any: GKD's coin (Agarwal et al., 2024, alg. 1)
+  without its variance.
+  """
+
+  def take(curriculum, cursor_K):
+    weight_K = curriculum_lib.module_weights(
+      inputs.mix, state.gate, inputs.plan, curriculum.count_K
+    )
+    return curriculum_lib.draw(
+      curriculum, weight_K, cursor_K, _key(inputs, DATA, state.step),
+      inputs.seed, batch_rows=program.batch_rows,
+    )  # fmt: skip
+
+  lessons, own = inputs.curriculum, inputs.curriculum.own
+  if own is None:
+    batch, cursor_K, drawn_K = take(lessons, state.cursor_K)
+    return batch, drawn_K, state.replace(cursor_K=cursor_K), inputs
+
+  def from_own():
+    batch, cursor_K, drawn_K = take(own, state.own_cursor_K)
+    return batch, drawn_K, state.cursor_K, cursor_K
+
+  def from_lessons():
+    batch, cursor_K, drawn_K = take(lessons, state.cursor_K)
+    return batch, drawn_K, cursor_K, state.own_cursor_K
+
+  objective = inputs.distillation
+  whole = lambda step: jnp.floor(objective.on_policy_share * step)
+  is_own = whole(state.step + 1) > whole(state.step)
+  is_own &= jnp.any(own.count_K > 0)
+  batch, drawn_K, cursor_K, own_cursor_K = jax.lax.cond(
+    is_own, from_own, from_lessons
+  )
+  # Nobody wants an own text to become likelier than it is.
+  weight = jnp.where(is_own, 1.0, objective.weight)
+  return (
+    batch, drawn_K,
+    state.replace(cursor_K=cursor_K, own_cursor_K=own_cursor_K),
+    inputs.replace(distillation=objective.replace(weight=weight)),
+  )  # fmt: skip
+
+
 def _gradients(program, state, inputs, batch):
   """Gradients of the mean token loss; its sum and the count of tokens."""
 
@@ -130,10 +185,13 @@ def _gradients(program, state, inputs, batch):
     hidden = decoder.forward(
       program.config, params, rows['token'], rows['segment'], rows['position']
     )
-    loss_sum, count = losses.token_cross_entropy(
-      program.config, params, hidden, rows['target'], rows['weight']
+    if inputs.distillation is None:
+      return losses.token_cross_entropy(
+        program.config, params, hidden, rows['target'], rows['weight']
+      )
+    return distillation.token_loss(
+      program.config, params, hidden, rows, inputs.distillation
     )
-    return loss_sum, count
 
   key = _key(inputs, DROPOUT, state.step)
   if program.microbatches == 1:
@@ -264,16 +322,8 @@ def train_step(program: Program, state: TrainState, inputs: Inputs):
   }
 
   def train(state):
-    weight_K = curriculum_lib.module_weights(
-      inputs.mix, state.gate, inputs.plan, inputs.curriculum.count_K
-    )
-    key = _key(inputs, DATA, state.step)
-    batch, cursor_K, drawn_K = curriculum_lib.draw(
-      inputs.curriculum, weight_K, state.cursor_K, key, inputs.seed,
-      batch_rows=program.batch_rows,
-    )  # fmt: skip
-    state, metrics = _learn(program, state, inputs, batch)
-    state = state.replace(cursor_K=cursor_K)
+    batch, drawn_K, state, learned = _draw(program, state, inputs)
+    state, metrics = _learn(program, state, learned, batch)
     due = state.gate.steps_in_stage % inputs.probe_every_steps == 0
     due &= state.finite
     if inputs.bank is None:
