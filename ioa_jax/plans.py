@@ -29,6 +29,7 @@ from typing import Any
 import ml_collections
 
 from ioa_jax import config as config_lib
+from ioa_jax.report import comparison
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Completion, Request
 
@@ -179,20 +180,23 @@ def execute(
     cores.put(held)
   waiting = [j for j in todo if not _finished(j)]
   (workdir / 'teacher').mkdir(parents=True, exist_ok=True)
+  wanted = {_shared(workdir, job) for job in waiting}
+  for shared in wanted:
+    Ledger(shared).close()
   for job in todo:
-    Ledger(_shared(workdir, job)).close()
-    if job not in waiting:
+    if job not in waiting and _shared(workdir, job) in wanted:
       # It may have been killed after its end and before this.
       _share(job.directory / 'ledger.sqlite', _shared(workdir, job))
   done = len(todo) - len(waiting)
   if done:
     say(f'{done} of {len(todo)} runs were finished before.')
   counted, lock = iter(range(done + 1, len(todo) + 1)), threading.Lock()
+  running: set[subprocess.Popen] = set()
 
   def one(job: Job) -> None:
     held = cores.get()
     try:
-      _run(job, workdir, held)
+      _run(job, workdir, held, running)
     finally:
       cores.put(held)
     results = json.loads((job.directory / 'results.json').read_text())
@@ -203,7 +207,7 @@ def execute(
         f'{results["seconds"]["total"]:.0f} s'
       )
 
-  # A runs' process gets Ctrl-C from the terminal itself, and SIGTERM from here;
+  # A run's process gets Ctrl-C from the terminal itself, and SIGTERM from here;
   # both have it save.
   stop = signal.signal(signal.SIGTERM, signal.default_int_handler)
   pool = concurrent.futures.ThreadPoolExecutor(at_once)
@@ -212,9 +216,13 @@ def execute(
     concurrent.futures.wait(
       futures, return_when=concurrent.futures.FIRST_EXCEPTION
     )
-  finally:
-    for process in _RUNNING if sys.exc_info()[0] else ():
+  except BaseException:
+    # First, or an ended run's thread would begin the next one.
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in list(running):
       process.terminate()
+    raise
+  finally:
     pool.shutdown(cancel_futures=True)
     signal.signal(signal.SIGTERM, stop)
   for future in futures:
@@ -222,7 +230,25 @@ def execute(
       future.result()
 
 
-_RUNNING: set[subprocess.Popen] = set()
+def compare(
+  plan: Plan,
+  todo: Sequence[Job],
+  workdir: pathlib.Path,
+  *,
+  title: str,
+  command: str,
+  at_once: int,
+) -> dict[str, Any]:
+  """Executes jobs of a plan, and writes and returns their comparison."""
+  execute(
+    todo, workdir, at_once=at_once, cores_per_run=plan.cores_per_run,
+    say=lambda line: print(line, flush=True),
+  )  # fmt: skip
+  return comparison.write(
+    workdir, [(job.name, job.directory) for job in todo],
+    title=title, says=plan.says, untried=plan.untried, groups=plan.groups,
+    provenance=provenance(command),
+  )  # fmt: skip
 
 
 def _finished(job: Job) -> bool:
@@ -271,7 +297,13 @@ def _cores(at_once: int, cores_per_run: int) -> list[set[int] | None]:
   ]
 
 
-def _run(job: Job, workdir: pathlib.Path, held: set[int] | None) -> None:
+def _run(
+  job: Job,
+  workdir: pathlib.Path,
+  held: set[int] | None,
+  running: set[subprocess.Popen],
+) -> None:
+  """One run to its end; its process is in `running` meanwhile."""
   shared = _shared(workdir, job)
   # A plan that names a recording of its own means that one.
   flags = [] if job.config.teacher.recording else [
@@ -287,9 +319,9 @@ def _run(job: Job, workdir: pathlib.Path, held: set[int] | None) -> None:
     process = subprocess.Popen(
       [*job.command(), *flags], stdout=file, stderr=subprocess.STDOUT, env=env
     )
-    _RUNNING.add(process)
+    running.add(process)
     code = process.wait()
-    _RUNNING.discard(process)
+    running.discard(process)
   if code or not (job.directory / 'results.json').exists():
     end = ' '.join(log.read_text().split())[-500:]
     raise ValueError(f'{job.name}, seed {job.seed}: it ended early: {end}')

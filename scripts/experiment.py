@@ -47,19 +47,11 @@ def main(argv: Sequence[str]) -> None:
     command += f' --seeds={",".join(args.seeds)}'
   if args.runs:
     command += f' --runs={",".join(args.runs)}'
+  jobs = [j for j in plans.jobs(plan, workdir, seeds) if j.name in names]
   for count in range(1, len(seeds) + 1):
-    todo = [
-      j for j in plans.jobs(plan, workdir, seeds[:count]) if j.name in names
-    ]
-    plans.execute(
-      todo, workdir, at_once=args.jobs, cores_per_run=plan.cores_per_run,
-      say=lambda line: print(line, flush=True),
-    )  # fmt: skip
-    found = comparison.write(
-      workdir, [(j.name, j.seed, j.directory) for j in todo],
-      title=pathlib.Path(args.plan).stem, says=plan.says,
-      untried=plan.untried, groups=plan.groups,
-      provenance=plans.provenance(command),
+    found = plans.compare(
+      plan, [j for j in jobs if j.seed in seeds[:count]], workdir,
+      title=pathlib.Path(args.plan).stem, command=command, at_once=args.jobs,
     )  # fmt: skip
   print(comparison.markdown(found))
 

@@ -65,18 +65,13 @@ def main(argv: Sequence[str]) -> None:
       where = f'--workdir={job.directory}'
       print(shlex.join(['python', 'scripts/distill.py', *job.flags, where]))
     return
-  plans.execute(
-    todo, workdir, at_once=args.jobs, cores_per_run=plan.cores_per_run,
-    say=lambda line: print(line, flush=True),
-  )  # fmt: skip
   command = (
     f'python scripts/sweep.py --config={args.config} '
     f'--seeds={",".join(args.seeds)}'
   )
-  found = comparison.write(
-    workdir, [(j.name, j.seed, j.directory) for j in todo],
-    title=f'sweep of {pathlib.Path(args.config).stem}', says='', untried=(),
-    groups={}, provenance=plans.provenance(command),
+  found = plans.compare(
+    plan, todo, workdir, title=f'sweep of {pathlib.Path(args.config).stem}',
+    command=command, at_once=args.jobs,
   )  # fmt: skip
   print(comparison.markdown(found))
 

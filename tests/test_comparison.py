@@ -88,7 +88,7 @@ def test_paired_differences_and_gains(tmp_path):
     write_run(tmp_path / f'y-{seed}', seed, (1, 0.4), theirs, EVENTS[:2])
   found = comparison.write(
     tmp_path,
-    [(n, s, tmp_path / f'{n}-{s}') for s in range(3) for n in 'xy'],
+    [(n, tmp_path / f'{n}-{s}') for s in range(3) for n in 'xy'],
     title='t', says='<script>', untried=['<b>'], groups={'deep': ['b']},
     provenance={'commit': 'abc'},
   )  # fmt: skip

@@ -4,11 +4,7 @@
     --workdir=runs/builtin --jobs=2
 """
 
-MULTI_STEP = (
-  'multiplication/two_by_one', 'division/remainder',
-  'multiplication/two_by_teen', 'division/long', 'equations/linear',
-  'mixed/product_sum',
-)  # fmt: skip
+from ioa_jax.domains import arithmetic
 
 
 def get_plan():
@@ -42,7 +38,7 @@ def get_plan():
       'gap_weighted': {'method': 'gap_weighted'},
       'uniform_steps': {'method': 'uniform_steps'},
     },
-    'groups': {'multi-step': MULTI_STEP},
+    'groups': {'multi-step': arithmetic.MULTI_STEP},
     'cores_per_run': 1,
     'untried': (
       'Strategies that bare formulas do not have: analogies, plain language, '

@@ -287,6 +287,7 @@ MODULES: tuple[KnowledgeModule, ...] = tuple(
 )
 # What the shipped base student has seen. The teacher has seen everything.
 EASY_MODULES = tuple(m.name for m in MODULES[:4])
+MULTI_STEP = tuple(name for name, s in _SKILLS.items() if s.steps is not None)
 
 
 @dataclasses.dataclass(frozen=True)

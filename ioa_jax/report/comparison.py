@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import dataclasses
 import json
-import os
 import pathlib
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 import numpy as np
 
 from ioa_jax.evaluation import intervals
-from ioa_jax.report import svg
+from ioa_jax.report import html, svg
 
-_HERE = pathlib.Path(__file__).parent
 _CURVE_POINTS = 60
 Estimate = dict[str, Any]  # mean, ci95, by seed.
 
@@ -279,10 +276,6 @@ def _chart(summary: Mapping[str, Any], name: str) -> Markup:
 
 def render(found: Mapping[str, Any]) -> str:
   """The page as one HTML document."""
-  environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(_HERE), autoescape=True,
-    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-  )  # fmt: skip
   summary = found['summary']
   scores = [s for e in summary.values() for s in e['scores'].values()]
   top = max(1.0, max(max(s['by_seed']) for s in scores))
@@ -296,7 +289,7 @@ def render(found: Mapping[str, Any]) -> str:
       svg.whisker(low / top, high / top, 9, 'whisker after'),
     )  # fmt: skip
 
-  return environment.get_template('comparison.html').render(
+  return html.environment().get_template('comparison.html').render(
     found=found, first=next(iter(summary)), bar=bar, interval=_interval,
     charts={name: _chart(summary, name) for name in summary},
   )  # fmt: skip
@@ -304,7 +297,7 @@ def render(found: Mapping[str, Any]) -> str:
 
 def write(
   workdir: pathlib.Path,
-  jobs: Sequence[tuple[str, int, pathlib.Path]],
+  directories: Sequence[tuple[str, pathlib.Path]],
   *,
   title: str,
   says: str,
@@ -315,10 +308,10 @@ def write(
   """Writes table.json, table.md and comparison.html; returns the first.
 
   Args:
-    jobs: (name, seed, directory) of finished runs, names in the plan's order.
+    directories: (name, directory) of finished runs, names in the plan's order.
   """
   runs: dict[str, list[Run]] = {}
-  for name, _, directory in jobs:
+  for name, directory in directories:
     runs.setdefault(name, []).append(read(directory))
   found = {
     'title': title, 'says': says, 'untried': list(untried),
@@ -332,7 +325,5 @@ def write(
     'comparison.html': render(found),
   }
   for name, text in texts.items():
-    temporary = workdir / f'.{name}.tmp'
-    temporary.write_text(text, encoding='utf-8')
-    os.replace(temporary, workdir / name)
+    html.replace(workdir / name, text)
   return found

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import re
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from ioa_jax.evaluation.intervals import wilson
-from ioa_jax.report import charts, facts, graph, read
+from ioa_jax.report import charts, facts, graph, html, read
 
-_HERE = pathlib.Path(__file__).parent
 _MAX_TEXT = 1500
 _WRONG_ANSWERS = 3
 # Characters that are invisible, turn the reading direction, or are no text.
@@ -32,21 +29,14 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
   """
   workdir = pathlib.Path(workdir)
   text = render(read.read(workdir))
-  path, temporary = workdir / 'report.html', workdir / '.report.html.tmp'
-  temporary.write_text(text, encoding='utf-8')
-  os.replace(temporary, path)
+  path = workdir / 'report.html'
+  html.replace(path, text)
   return path
 
 
 def render(run: read.Run) -> str:
   """The report as one HTML document."""
-  environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(_HERE),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
+  environment = html.environment()
   environment.filters |= {
     'pct': _percent, 'number': _number, 'short': _short, 'clip': _clip,
     'time': _time, 'name': _name, 'icon': charts.icon,
