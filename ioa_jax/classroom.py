@@ -21,15 +21,14 @@ from ioa_jax.models import decoder
 from ioa_jax.progress import Display
 from ioa_jax.records import Lesson, Probe, Score
 from ioa_jax.rundir import RunDirectory
-from ioa_jax.sampling import choosing
+from ioa_jax.sampling import choosing, likelihood
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.subject import Subject
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Completion, Request
-from ioa_jax.training import packing, probing
+from ioa_jax.training import packing
 
 _SAMPLE = 200  # Characters of what a teacher said, in an error.
-_answer_losses = jax.jit(probing.answer_losses, static_argnums=0)
 WrongAnswers = dict[str, list[dict[str, str]]]
 Scores = tuple[dict[str, Score], WrongAnswers]
 
@@ -76,6 +75,9 @@ class Classroom:
       batch_size=config.student.batch_size,
       max_new_tokens=config.student.max_tokens,
       prompt_bucket=subject.codec.prompt_bucket,
+    )
+    self._student_likelihood = likelihood.Likelihood(
+      self.student.config, batch_size=config.student.batch_size
     )
 
   def ask_teacher(self, probes: Sequence[Probe], phase: str) -> Scores:
@@ -139,17 +141,18 @@ class Classroom:
       (name, e) for name, e in examples
       if len(e.prompt) + len(e.completion) - 1 <= length
     ]  # fmt: skip
-    if not examples:
-      return {}
-    each = [packing.pack([e], length) for _, e in examples]
-    rows = {f: np.concatenate([r[f] for r in each]) for f in packing.FIELDS}
-    nats_R, tokens_R = jax.device_get(
-      _answer_losses(self.student.config, params, rows)
+    log_probs = self._student_likelihood(
+      params,
+      [e.prompt for _, e in examples],
+      [e.completion for _, e in examples],
     )
-    of_R = np.asarray([name for name, _ in examples])
+    grouped: dict[str, list[np.ndarray]] = {}
+    for (name, _), found in zip(examples, log_probs, strict=True):
+      grouped.setdefault(name, []).append(found)
+    # Over tokens and not over answers, which differ in length.
     return {
-      name: float(nats_R[of_R == name].sum() / tokens_R[of_R == name].sum())
-      for name in dict.fromkeys(of_R.tolist())
+      name: -float(np.concatenate(found).mean())
+      for name, found in grouped.items()
     }
 
   def student_texts(

@@ -10,6 +10,7 @@ import pytest
 
 from ioa_jax import sharding
 from ioa_jax.models import decoder, lora
+from ioa_jax.sampling import likelihood
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import losses, packing, panel, probing
 
@@ -101,20 +102,24 @@ def test_items_are_scored_as_one_by_one():
       assert right[k, p] == (logits.argmax(-1) == want).all()
 
 
-def test_losses_by_row_are_the_sums_of_their_items():
+def test_items_are_as_likely_as_their_texts_are_alone():
+  """What a run reports of held-out answers is the panel's measure too."""
   params, _, bank = material()
-  whole = lambda x: x.reshape(-1, x.shape[-1])
-  rows = jax.tree.map(whole, bank.rows)
-  losses = jax.jit(probing.answer_losses, static_argnums=0)
-  nats_R, tokens_R = losses(CONFIG, params, rows)
   _, nll, tokens = score_items(params, bank)
-  np.testing.assert_allclose(nats_R.sum(), nll.sum(), rtol=1e-5)
-  assert tokens_R.sum() == tokens.sum() > 0
-  # Rows do not see one another.
-  reverse = jax.tree.map(lambda x: x[::-1], rows)
-  np.testing.assert_allclose(
-    losses(CONFIG, params, reverse)[0][::-1], nats_R, rtol=1e-5
-  )
+  likely = likelihood.Likelihood(CONFIG, batch_size=4)
+  for k in range(K):
+    items = examples(k)
+    alone, reverse = (
+      likely(params, [e.prompt for e in x], [e.completion for e in x])
+      for x in (items, items[::-1])
+    )
+    assert sum(map(len, alone)) == tokens[k].sum() > 0
+    np.testing.assert_allclose(
+      -sum(x.sum() for x in alone), nll[k].sum(), rtol=1e-5
+    )
+    # Texts of a batch do not see one another.
+    for a, b in zip(alone, reverse[::-1], strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 def test_item_counts_are_those_of_the_gate():

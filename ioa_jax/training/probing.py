@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ioa_jax.models import decoder
-from ioa_jax.training import decoded_probes, losses, packing
+from ioa_jax.training import decoded_probes, packing
 from ioa_jax.training import gate as gate_lib
 
 _CHUNKS = decoded_probes.CHUNKS
@@ -155,34 +155,6 @@ def right_answers(
   first = jnp.where(n > 0, bank.seen_KxN[m, n - 1], 0)
   here_P = (slot_P >= first) & (slot_P < bank.seen_KxN[m, n])
   return jnp.sum((wrong_P == 0) & here_P).astype(jnp.float32)
-
-
-def answer_losses(
-  config: decoder.DecoderConfig,
-  params: decoder.Params,
-  rows: dict[str, jax.Array],
-) -> tuple[jax.Array, jax.Array]:
-  """Summed negative log-likelihood of each row's answers in nats, and tokens.
-
-  Rows are read one at a time, and their logits in pieces.
-
-  Args:
-    rows: `packing.FIELDS`, each (R, L).
-
-  Returns:
-    Two arrays (R,).
-  """
-
-  def one(row):
-    row = {name: value[None] for name, value in row.items()}
-    hidden = decoder.forward(
-      config, params, row['token'], row['segment'], row['position']
-    )
-    return losses.token_cross_entropy(
-      config, params, hidden, row['target'], row['weight']
-    )
-
-  return jax.lax.map(one, rows)
 
 
 def score_items(
