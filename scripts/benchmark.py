@@ -41,7 +41,8 @@ _SHAPES = {
   '27m': (8, 512, 8, 1376, 8192, 512, 8),
   'quickstart': (3, 64, 4, 128, 64, 64, 16),
 }
-_STEPS_A_TURN = {'27m': 2, 'quickstart': 50}
+# A turn is one window, as a run has them.
+_STEPS_A_TURN = {'27m': 4, 'quickstart': 100}
 
 
 def train(shape: str, peer: str, rounds: int) -> dict:
@@ -50,7 +51,7 @@ def train(shape: str, peer: str, rounds: int) -> dict:
   if peer == 'torch':
     sides['torch'] = _torch_trainer
   steps = _STEPS_A_TURN[shape]
-  found = _in_turns(sides, shape, steps, rounds)
+  found = _in_turns(sides, shape, rounds)
   layers, width, _, mlp, vocab, length, rows = _SHAPES[shape]
   tokens = length * rows * steps
   # Each weight of a product is used in three products of two operations a
@@ -76,8 +77,8 @@ def train(shape: str, peer: str, rounds: int) -> dict:
   return result
 
 
-def _in_turns(sides, shape, steps, rounds) -> dict[str, dict]:
-  """Has a process for each side run `steps` when it is its turn."""
+def _in_turns(sides, shape, rounds) -> dict[str, dict]:
+  """Has a process for each side run its steps when it is its turn."""
   context = multiprocessing.get_context('spawn')
   pipes, processes = {}, []
   try:
@@ -90,10 +91,10 @@ def _in_turns(sides, shape, steps, rounds) -> dict[str, dict]:
     found = {name: {'seconds': []} for name in sides}
     for _ in range(rounds):
       for name, pipe in pipes.items():
-        pipe.send(steps)
+        pipe.send(True)
         found[name]['seconds'].append(pipe.recv())
     for name, pipe in pipes.items():
-      pipe.send(0)
+      pipe.send(False)
       found[name] |= pipe.recv()
   finally:
     for pipe in pipes.values():
@@ -104,16 +105,14 @@ def _in_turns(sides, shape, steps, rounds) -> dict[str, dict]:
 
 
 def _serve(make, shape, pipe):
-  """Answers each number of steps with their seconds, and 0 with the rest."""
-  run, product = make(*_SHAPES[shape])
-  run(2)  # Compiles, and touches what is allocated late.
+  """Answers True with the seconds of a turn, and False with the rest."""
+  run, product = make(*_SHAPES[shape], steps=_STEPS_A_TURN[shape])
+  run()  # Compiles, and touches what is allocated late.
   seconds = []
   try:
-    while steps := pipe.recv():
+    while pipe.recv():
       seconds.append(_timed(product))
-      start = time.monotonic()
-      run(steps)
-      pipe.send(time.monotonic() - start)
+      pipe.send(_timed(run))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     pipe.send({
       'peak_flops': 2 * _PRODUCT**3 / min(seconds), 'peak_memory_gib': memory
@@ -131,7 +130,7 @@ def _timed(run) -> float:
   return time.monotonic() - start
 
 
-def _jax_trainer(layers, width, heads, mlp, vocab, length, rows):
+def _jax_trainer(layers, width, heads, mlp, vocab, length, rows, *, steps):
   """This project's window of steps, on lessons that fill every row."""
   import jax
   import jax.numpy as jnp
@@ -173,14 +172,13 @@ def _jax_trainer(layers, width, heads, mlp, vocab, length, rows):
     averages=False,
   )  # fmt: skip
   window = step_lib.Window(
-    step_lib.Program(config, tx, batch_rows=rows), num_steps=1
+    step_lib.Program(config, tx, batch_rows=rows), num_steps=steps
   )
 
-  def run(steps):
+  def run():
     nonlocal state
     with jax.set_mesh(mesh):
-      for _ in range(steps):
-        state, metrics = window(state, inputs)
+      state, metrics = window(state, inputs)
       assert bool(metrics['ran'].all())
 
   square = jnp.ones((_PRODUCT, _PRODUCT))
@@ -206,7 +204,7 @@ def _plan(names):
   )  # fmt: skip
 
 
-def _torch_trainer(layers, width, heads, mlp, vocab, length, rows):
+def _torch_trainer(layers, width, heads, mlp, vocab, length, rows, *, steps):
   """transformers' Llama under torch's AdamW, as its own trainer steps it."""
   import torch
   import transformers
@@ -225,7 +223,7 @@ def _torch_trainer(layers, width, heads, mlp, vocab, length, rows):
   )
   batches = torch.randint(vocab, (64 // rows, rows, length))
 
-  def run(steps):
+  def run():
     for step in range(steps):
       batch = batches[step % len(batches)]
       model(input_ids=batch, labels=batch).loss.backward()

@@ -27,26 +27,52 @@ def packed():
   return draw(H), draw(K), draw(K), jnp.asarray(segment), jnp.asarray(position)
 
 
+def whole(q, k, v, segment, position):
+  """Attention by its definition, every score at once, in NumPy's words."""
+  same = segment[:, :, None] == segment[:, None, :]
+  sees = same & (position[:, :, None] >= position[:, None, :])
+  k, v = (jnp.repeat(x, H // K, axis=2) for x in (k, v))
+  scores = jnp.einsum('blhe,bshe->bhls', q, k) / E**0.5
+  weights = jax.nn.softmax(jnp.where(sees[:, None], scores, -jnp.inf), axis=-1)
+  return jnp.einsum('bhls,bshe->blhe', weights, v)
+
+
+def value_and_grad(attend, q, k, v):
+  loss = lambda q, k, v: jnp.sum(jnp.sin(attend(q, k, v)))
+  return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(q, k, v)
+
+
+@pytest.mark.parametrize('queries', [48, 128, 1000])
+def test_attention_by_blocks_is_attention(queries, monkeypatch):
+  """Also where the last block is a shorter one, and where there is only one."""
+  monkeypatch.setattr(attention, '_QUERIES', queries)
+  q, k, v, segment, position = packed()
+  got = value_and_grad(
+    lambda q, k, v: attention.attend(q, k, v, segment), q, k, v
+  )
+  want = value_and_grad(
+    lambda q, k, v: whole(q, k, v, segment, position), q, k, v
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5),
+    got, want,
+  )  # fmt: skip
+
+
 @pytest.mark.parametrize('axes', [None, {'data': 2, 'tensor': 2}])
 def test_splash_attention_is_plain_attention(axes):
   """Values and gradients, whole and split over rows and heads."""
-  q, k, v, segment, position = packed()
-  mask = attention.mask(segment, position, segment, position)
-
-  def loss(attend):
-    return lambda q, k, v: jnp.sum(jnp.sin(attend(q, k, v)))
-
-  def value_and_grad(attend):
-    return jax.jit(jax.value_and_grad(loss(attend), argnums=(0, 1, 2)))(q, k, v)
-
-  want = value_and_grad(lambda q, k, v: attention.attend(q, k, v, mask))
+  q, k, v, segment, _ = packed()
+  want = value_and_grad(
+    lambda q, k, v: attention.attend(q, k, v, segment), q, k, v
+  )
   kernel = lambda q, k, v: attention.splash(q, k, v, segment, interpret=True)
   if axes is None:
-    got = value_and_grad(kernel)
+    got = value_and_grad(kernel, q, k, v)
   else:
     mesh = sharding.make_mesh(**axes, devices=jax.devices()[:4])
     with jax.set_mesh(mesh):
-      got = value_and_grad(kernel)
+      got = value_and_grad(kernel, q, k, v)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5),
     got, want,
@@ -55,9 +81,8 @@ def test_splash_attention_is_plain_attention(axes):
 
 def test_the_kernel_follows_the_mesh_and_not_the_machine():
   """On a CPU no kernel is traced; a short or odd row is plain anywhere."""
-  q, k, v, segment, position = packed()
-  mask = attention.mask(segment, position, segment, position)
-  rows = jax.make_jaxpr(attention.attend_rows)(q, k, v, segment, mask)
+  q, k, v, segment, _ = packed()
+  rows = jax.make_jaxpr(attention.attend_rows)(q, k, v, segment)
   assert 'pallas_call' not in str(rows)
   mesh = sharding.make_mesh(devices=jax.devices()[:1])
   with jax.set_mesh(mesh):

@@ -1,7 +1,8 @@
 """Attention: plain everywhere, and the maintained kernels of TPU and GPU.
 
-Plain attention holds a score for every pair of tokens: at 4096 tokens that is
-a gigabyte a row. For whole packed rows TPUs have JAX's splash attention and
+Rows are packed in order, so causal by place and by position are one. Plain
+attention holds a score for every pair of tokens: at 4096 tokens half a gigabyte
+a row and layer. For whole packed rows TPUs have JAX's splash attention and
 GPUs cuDNN's, which hold a block of it. Decoding from a cache stays plain.
 
 Shapes: B batch, L query length, S key length, H query heads, K key/value heads,
@@ -21,29 +22,54 @@ from ioa_jax import sharding
 # Rows shorter than this, or odd, are plain: kernels work in whole blocks.
 _BLOCK = 512
 
+# Queries of a block of plain attention, and blocks of a row.
+_QUERIES, _MAX_BLOCKS = 128, 8
+
 # Up to so many queries a key head, keys are the left operand on CPU.
 _FEW_QUERIES = 16
 
 
-def mask(q_segment_BxL, q_position_BxL, k_segment_BxS, k_position_BxS):
-  """True where a query may look: same segment, not later. (B, L, S)."""
-  same = q_segment_BxL[:, :, None] == k_segment_BxS[:, None, :]
-  return same & (q_position_BxL[:, :, None] >= k_position_BxS[:, None, :])
+def attend(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL):
+  """Causal grouped-query attention within segments. Returns (B, L, H, E).
 
-
-def attend(q_BxLxHxE, k_BxSxKxE, v_BxSxKxE, mask_BxLxS):
-  """Grouped-query attention; softmax in float32. Returns (B, L, H, E)."""
+  A block of queries at a time, with the keys up to its end: what lies behind is
+  never computed, and on CPU a block's scores stay near (0.4 of the time at 512
+  tokens). Softmax in float32.
+  """
   b, l, h, e = q_BxLxHxE.shape
-  k = k_BxSxKxE.shape[2]
-  q_BxLxKxGxE = q_BxLxHxE.reshape(b, l, k, h // k, e) * e**-0.5
-  scores = jnp.einsum(
-    'blkge,bske->bkgls', q_BxLxKxGxE, k_BxSxKxE,
-    preferred_element_type=jnp.float32,
-  )  # fmt: skip
-  scores = jnp.where(mask_BxLxS[:, None, None], scores, -1e30)
-  weights = jax.nn.softmax(scores, axis=-1).astype(v_BxSxKxE.dtype)
-  out = jnp.einsum('bkgls,bske->blkge', weights, v_BxSxKxE)
-  return out.reshape(b, l, h, e)
+  k = k_BxLxKxE.shape[2]
+  groups = (b, k, h // k)
+  q_BxKxGxLxE = (
+    (q_BxLxHxE * e**-0.5).reshape(b, l, *groups[1:], e).transpose(0, 2, 3, 1, 4)
+  )
+  k_BxKxLxE = k_BxLxKxE.transpose(0, 2, 1, 3)
+  v_BxKxLxE = v_BxLxKxE.transpose(0, 2, 1, 3)
+  product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  # A few blocks, since each is compiled.
+  block = max(_QUERIES, -(-l // _MAX_BLOCKS))
+  blocks = []
+  for start in range(0, l, block):
+    end = min(start + block, l)
+    sees_BxQxS = _sees(segment_BxL, start, end)[:, None, None]
+    # Queries of a group are rows of one product.
+    q = q_BxKxGxLxE[:, :, :, start:end].reshape(b, k, -1, e)
+    scores = product('bkqe,bkse->bkqs', q, k_BxKxLxE[:, :, :end])
+    scores = scores.reshape(*groups, end - start, end)
+    scores += jnp.where(sees_BxQxS, 0.0, -1e30)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v_BxLxKxE.dtype)
+    out = jnp.einsum(
+      'bkqs,bkse->bkqe',
+      weights.reshape(b, k, -1, end), v_BxKxLxE[:, :, :end],
+    )  # fmt: skip
+    blocks.append(out.reshape(*groups, end - start, e))
+  out_BxKxGxLxE = jnp.concatenate(blocks, axis=3)
+  return out_BxKxGxLxE.transpose(0, 3, 1, 2, 4).reshape(b, l, h, e)
+
+
+def _sees(segment_BxL, start: int, end: int):
+  """Whether queries `start` to `end` see each key up to `end`: (B, Q, S)."""
+  q, s = segment_BxL[:, start:end, None], segment_BxL[:, None, :end]
+  return (q == s) & (np.arange(start, end)[:, None] >= np.arange(end))
 
 
 def attend_cached(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, cached, held_B):
@@ -83,23 +109,20 @@ def _scores(q_BxKxQxE, k_BxKxSxE):
   return jax.lax.optimization_barrier(scores_BxKxSxQ).swapaxes(2, 3)
 
 
-def attend_rows(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL, mask_BxLxL):
-  """`attend` for whole packed rows, by the kernel of the mesh's devices.
-
-  Args:
-    mask_BxLxL: of `segment_BxL`, positions rising within each segment.
-  """
+def attend_rows(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL):
+  """`attend` for whole packed rows, by the kernel of the mesh's devices."""
   platform = sharding.platform()
   whole_blocks = q_BxLxHxE.shape[1] % _BLOCK == 0
   if platform == 'tpu' and whole_blocks:
     return splash(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL)
   # cuDNN's takes half precision only.
   if platform == 'gpu' and whole_blocks and q_BxLxHxE.dtype == jnp.bfloat16:
+    sees_BxLxL = _sees(segment_BxL, 0, segment_BxL.shape[1])
     return jax.nn.dot_product_attention(
-      q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, mask=mask_BxLxL[:, None],
+      q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, mask=sees_BxLxL[:, None],
       implementation='cudnn',
     )  # fmt: skip
-  return attend(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, mask_BxLxL)
+  return attend(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL)
 
 
 def splash(
@@ -126,7 +149,6 @@ def splash(
   )  # fmt: skip
 
   def local(q, k, v, segment):
-    # Rows are packed in order, so causal by place and by position are one.
     causal = mask_lib.CausalMask((length, length))
     kernel = kernel_lib.make_splash_mha(
       mask_lib.MultiHeadMask([causal] * q.shape[2]), block_sizes=sizes,

@@ -158,9 +158,7 @@ class _Block(nnx.Module):
     self.up_proj = linear(c.width, c.mlp_width)
     self.down_proj = linear(c.mlp_width, c.width)
 
-  def __call__(
-    self, x_BxLxD, angles, mask_BxLxS, segment_BxL, cache=None, adapters=None
-  ):
+  def __call__(self, x_BxLxD, angles, segment_BxL, cache=None, adapters=None):
     """`cache` is (keys, values, held); returns x and its keys and values."""
     b, l, _ = x_BxLxD.shape
     e = self.config.head_width
@@ -172,7 +170,7 @@ class _Block(nnx.Module):
     q, k = rope.rotate(q, *angles), rope.rotate(k, *angles)
     q = sharding.constrain(q, ('batch', 'length', 'heads', None))
     if cache is None:
-      attended = attention.attend_rows(q, k, v, segment_BxL, mask_BxLxS)
+      attended = attention.attend_rows(q, k, v, segment_BxL)
     else:
       keys, values, held_B = cache
       attended = attention.attend_cached(q, k, v, (keys, values), held_B)
@@ -209,7 +207,7 @@ class Decoder(nnx.Module):
     )  # fmt: skip
 
   def __call__(
-    self, token_BxL, segment_BxL, position_BxL, mask_BxLxS, cache, held_B,
+    self, token_BxL, segment_BxL, position_BxL, cache, held_B,
     layers, adapters,
   ):  # fmt: skip
     """`layers` are `split_layers`', or None where they are stacked."""
@@ -226,7 +224,7 @@ class Decoder(nnx.Module):
       block = nnx.merge(block_graph, params)
       layer_cache = None if keys_values is None else (*keys_values, held_B)
       x_BxLxD, keys_values = block(
-        x_BxLxD, angles, mask_BxLxS, segment_BxL, layer_cache, layer_adapters
+        x_BxLxD, angles, segment_BxL, layer_cache, layer_adapters
       )
       return x_BxLxD, None if cache is None else keys_values
 
@@ -277,10 +275,7 @@ def num_params(config: DecoderConfig) -> int:
   return sum(x.size for x in jax.tree.leaves(abstract_params(config)))
 
 
-def _apply(
-  config, params, token_BxL, segment_BxL, position_BxL, mask_BxLxS, cache,
-  held_B,
-):  # fmt: skip
+def _apply(config, params, token_BxL, segment_BxL, position_BxL, cache, held_B):
   # Adapters are a tree beside the module's own parameters, see `lora.attach`.
   params = dict(params)
   adapters = params.pop('adapters', None)
@@ -290,9 +285,8 @@ def _apply(
   nnx.replace_by_pure_dict(state, params)
   model = nnx.merge(graph, state)
   return model(
-    token_BxL, segment_BxL, position_BxL, mask_BxLxS, cache, held_B, layers,
-    adapters,
-  )  # fmt: skip
+    token_BxL, segment_BxL, position_BxL, cache, held_B, layers, adapters
+  )
 
 
 def forward(
@@ -310,9 +304,8 @@ def forward(
       padding. Tokens see only their own segment.
     position_BxL: position within the segment.
   """
-  mask = attention.mask(segment_BxL, position_BxL, segment_BxL, position_BxL)
   hidden, _ = _apply(
-    config, params, token_BxL, segment_BxL, position_BxL, mask, None, None
+    config, params, token_BxL, segment_BxL, position_BxL, None, None
   )
   return hidden
 
@@ -374,7 +367,7 @@ def forward_cached(
   column_BxL = held_B[:, None] + jnp.arange(l)
   params = split_layers(config, params)
   hidden, (k_NxBxLxKxE, v_NxBxLxKxE) = _apply(
-    config, params, token_BxL, None, column_BxL, None, cache, held_B
+    config, params, token_BxL, None, column_BxL, cache, held_B
   )
   # Layers read the cache and do not write it, so that the scan carries nothing
   # of its size; all layers' new columns enter at once.
