@@ -1,4 +1,4 @@
-"""Baselines and ablations of IOA at a quarter of the quickstart's steps.
+"""Baselines and ablations of IOA at half of the quickstart's steps.
 
   python scripts/experiment.py --plan=configs/experiments/builtin.py \
     --workdir=runs/builtin --jobs=2
@@ -13,7 +13,7 @@ def get_plan():
     'says': 'What is each part of IOA worth when there is too little time?',
     'seeds': (0, 1, 2, 3, 4),
     # Where all methods still differ; at 4,000 most reach the teacher.
-    'changes': {'train.total_steps': 1000},
+    'changes': {'train.total_steps': 2000},
     'runs': {
       'ioa': {},
       # Published methods, as far as they are public and mean something here.
@@ -21,6 +21,9 @@ def get_plan():
       'lion': {'method': 'lion'},
       'dss': {'method': 'dss'},
       'cascod': {'method': 'cascod'},
+      # With the teacher's weights at hand.
+      'logit_distillation': {'method': 'logit_distillation'},
+      'on_policy_distillation': {'method': 'on_policy_distillation'},
       # What reviewers asked for.
       'easy_to_hard': {'method': 'easy_to_hard'},
       'random_order': {'method': 'random_order'},
