@@ -17,7 +17,7 @@ import pydantic
 from ioa_jax.adapter import Level, measures
 from ioa_jax.baselines import methods
 from ioa_jax.evaluation import scoring
-from ioa_jax.models import decoder
+from ioa_jax.models import decoder, loading
 from ioa_jax.progress import Display
 from ioa_jax.records import Lesson, Probe, Score
 from ioa_jax.rundir import RunDirectory
@@ -233,6 +233,14 @@ class Classroom:
     before = self.ledger.totals()['completion_tokens']
     self.display.update(phase='writing lessons')
     lessons, rejected = adapter.write(items, self.ask, self.lessons)
+    if self.method.select is not None and lessons:
+      written = len(lessons)
+      lessons = self.method.select(
+        lessons,
+        self._nats(self.student, lessons),
+        self._nats(self.subject.teacher_model, lessons),
+      )
+      rejected['not_selected'] += written - len(lessons)
     self.lessons += lessons
     self.rejected += rejected
     self.directory.append_lines('lessons.jsonl', (x.to_json() for x in lessons))
@@ -268,6 +276,19 @@ class Classroom:
       f'{said[:_SAMPLE]!r}. Every answer is in ledger.sqlite. Change the '
       'teacher, the seeds or the adapter, in another --workdir.'
     )
+
+  def _nats(self, model: loading.Model, lessons) -> list[float]:
+    """Nats per token of each lesson's solution, to a model as it stands."""
+    examples = [self.example(x.problem, x.completion) for x in lessons]
+    scorer = likelihood.Likelihood(
+      model.config, batch_size=self.config.student.batch_size
+    )
+    log_probs = scorer(
+      model.params,
+      [e.prompt for e in examples],
+      [e.completion for e in examples],
+    )
+    return [-float(found.mean()) for found in log_probs]
 
   def panel_lessons(self) -> list[Lesson]:
     """Lessons of every module for the learner panel.

@@ -205,6 +205,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
       config, 'teacher.kind', 'local',
       f'method {config.method!r} learns from its distributions',
     )  # fmt: skip
+  if METHODS[config.method].select is not None:
+    _require(
+      config, 'teacher.kind', 'local',
+      f'method {config.method!r} selects by its likelihoods',
+    )  # fmt: skip
   rows, parts = config.train.batch_rows, config.train.microbatches
   if rows % parts:
     raise ConfigError(

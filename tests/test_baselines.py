@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from ioa_jax import config as config_lib
-from ioa_jax.baselines import cascod, dss, method, methods
+from ioa_jax.baselines import cascod, dss, method, methods, star_agents
 from ioa_jax.domains import arithmetic
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.records import Lesson
@@ -55,6 +55,24 @@ def test_dss_teaches_label_and_rationale_alike():
   assert parts(only) == ('20+31=', '51') and only.weights is None
 
 
+def test_star_agents_keeps_what_the_student_lags_behind_in():
+  """The harder half of each module, in the order in which they came."""
+  products = [lesson('multiplication/two_by_teen', (54, n)) for n in (14, 15)]
+  sums = [lesson('addition/two_digit', (20, n)) for n in (31, 32, 33, 34)]
+  lessons = [sums[0], products[0], *sums[1:], products[1]]
+  student = [1.0, 0.5, 2.0, 3.0, 4.0, 0.6]
+  teacher = [
+    0.0,
+    0.1,
+    0.1,
+    2.5,
+    3.9,
+    0.5,
+  ]  # Hard for both is not the student's.
+  kept = star_agents.select(lessons, student, teacher)
+  assert kept == [sums[0], products[0], sums[1]]
+
+
 def test_cascod_weighs_rationale_and_answer_alike():
   (example,) = cascod.examples(PRODUCT, CODEC)
   assert parts(example) == ('54*14:', PRODUCT.completion)
@@ -82,7 +100,7 @@ def test_what_a_text_domain_cannot_do_is_said(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['dss', 'lion', 'random_order'])
+@pytest.mark.parametrize('name', ['dss', 'lion', 'random_order', 'star_agents'])
 def test_a_baseline_runs_to_its_end(name, tmp_path):
   changes = test_pipeline.SMALL | {'method': name, 'train.total_steps': 40}
   results, _ = test_pipeline.run_config(

@@ -21,6 +21,7 @@ def get_plan():
       'lion': {'method': 'lion'},
       'dss': {'method': 'dss'},
       'cascod': {'method': 'cascod'},
+      'star_agents': {'method': 'star_agents'},
       # With the teacher's weights at hand.
       'logit_distillation': {'method': 'logit_distillation'},
       'on_policy_distillation': {'method': 'on_policy_distillation'},
@@ -46,6 +47,7 @@ def get_plan():
     'untried': (
       'Strategies that bare formulas do not have: analogies, plain language, '
       'one template.',
-      'MADA, of which nothing is public; Star-Agents, whose formulas are not.',
+      'MADA, of which nothing is public. Star-Agents is an adaptation: its '
+      'formulas are not public.',
     ),
   }  # fmt: skip

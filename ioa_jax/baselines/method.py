@@ -11,6 +11,9 @@ from ioa_jax.records import Lesson
 from ioa_jax.training import packing
 
 Examples = Callable[[Lesson, Codec], Sequence[packing.Example]]
+Select = Callable[
+  [Sequence[Lesson], Sequence[float], Sequence[float]], list[Lesson]
+]
 
 
 def read_and_answer(lesson: Lesson, codec: Codec) -> list[packing.Example]:
@@ -42,6 +45,8 @@ class Method:
     confirmed: a lesson needs confirmation; else what was answered is taught.
     examples: a lesson as sequences with the weight of each token.
     max_examples: sequences that it makes of a lesson at most.
+    select: which of the lessons are taught, by what the base student and the
+      teacher make of each solution, in nats per token; None teaches all.
     distillation: fields of `config.distillation` for a config that leaves them
       off ('none' or 0).
   """
@@ -56,4 +61,5 @@ class Method:
   confirmed: bool = True
   examples: Examples = read_and_answer
   max_examples: int = 1
+  select: Select | None = None
   distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -17,6 +17,7 @@ from ioa_jax.baselines import (
   dss,
   lion,
   self_instruct,
+  star_agents,
 )
 from ioa_jax.baselines.method import Method
 
@@ -27,6 +28,7 @@ METHODS: dict[str, Method] = {
   'lion': lion.METHOD,
   'dss': dss.METHOD,
   'cascod': cascod.METHOD,
+  'star_agents': star_agents.METHOD,
   'logit_distillation': distillation.LOGITS,
   'on_policy_distillation': distillation.ON_POLICY,
 }
