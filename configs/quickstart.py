@@ -27,6 +27,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.teacher.dtype = 'float32'
   config.teacher.batch_size = 128
   config.teacher.max_tokens = 48
+  # Of a module's probes: with more that get no answer its score is unknown.
+  config.teacher.max_unanswered_share = 0.1
   # The ledger of another run, whose answers are taken where they fit.
   config.teacher.recording = ''
   # Hard budget of the whole run; nothing is sent that could cross it.
@@ -83,6 +85,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.adapter.smallest_first = True
   config.adapter.rehearsal_items_per_seed = 5
   config.adapter.remedial_items_per_seed = 4
+  # Where no lesson of a module can be kept: 'stop', or 'skip' the module.
+  config.adapter.on_no_lessons = 'stop'
 
   config.gate = ml_collections.ConfigDict()
   # 'in_step': one form of the answer, by one forward pass of the step;

@@ -68,6 +68,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.teacher.max_usd = 0.0
   config.teacher.max_completion_tokens = 1_000_000
   config.teacher.max_tokens = 1024
+  # Of a module's probes: with more that get no answer its score is unknown.
+  config.teacher.max_unanswered_share = 0.1
   config.teacher.temperature = 0.7
   # Of a local teacher.
   config.teacher.batch_size = 8
@@ -128,6 +130,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.adapter.items_per_seed = 3
   config.adapter.rehearsal_items_per_seed = 1
   config.adapter.remedial_items_per_seed = 1
+  # Where no lesson of a module can be kept: 'stop', or 'skip' the module.
+  config.adapter.on_no_lessons = 'stop'
   # Solutions from the problem alone that must agree, by majority.
   config.adapter.confirm_samples = 1
   config.adapter.near_duplicate = 0.8

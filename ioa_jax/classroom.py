@@ -69,6 +69,7 @@ class Classroom:
     self.logged = 0
     self.lessons: list[Lesson] = []
     self.rejected: Counter[str] = Counter()  # Of this start, by reason.
+    self.untaught: list[str] = []  # Modules of which no lesson could be had.
     self._student_sampler = sampler_lib.Sampler(
       self.student.config,
       stop_tokens=subject.codec.stop_tokens,
@@ -84,8 +85,9 @@ class Classroom:
     """The teacher's scores; its answers are in the ledger like any others.
 
     Raises:
-      ValueError: if more than a tenth of a module's probes got no answer (cut
-        off, filtered, refused). Fewer are left out: no answer is no evidence.
+      ValueError: if more than `teacher.max_unanswered_share` of a module's
+        probes, or all, got no answer (cut off, filtered, refused). Fewer are
+        left out: no answer is no evidence.
     """
     self.display.update(phase=phase)
     completions = self.ask([self.subject.adapter.question(p) for p in probes])
@@ -96,12 +98,16 @@ class Classroom:
         answered.append((probe, completion.text))
       else:
         silent[probe.module, completion.finish_reason] += 1
-    for (module, reason), count in silent.items():
-      if count > 0.1 * asked[module]:
+    most = self.config.teacher.max_unanswered_share
+    for module, number in asked.items():
+      reasons = {r: n for (name, r), n in silent.items() if name == module}
+      count = sum(reasons.values())
+      if count > most * number or count == number:
         raise ValueError(
-          f'{module}: {count} of {asked[module]} probes got no answer from the '
-          f'teacher ({reason}), so its score is unknown. Raise '
-          'teacher.max_tokens, or use another teacher.'
+          f'{module}: {count} of {number} probes got no answer from the '
+          f'teacher ({", ".join(reasons)}), so its score is unknown. Raise '
+          'teacher.max_tokens, use another teacher, or bear more of it: '
+          f'teacher.max_unanswered_share is {most}.'
         )
     return scoring.score(*zip(*answered), self.domain.score)
 
@@ -218,8 +224,10 @@ class Classroom:
     Args:
       levels: where the student stands in each module.
 
+    A module whose first lessons came to nothing is in `untaught` then.
+
     Raises:
-      NoLessons: if a module's first lessons came to nothing; all that was
+      NoLessons: instead, with `adapter.on_no_lessons='stop'`; all that was
         answered is in the ledger, and what was kept in `lessons.jsonl`.
     """
     adapter = self.subject.adapter
@@ -259,7 +267,14 @@ class Classroom:
     taught = {lesson.module for lesson in lessons}
     for name, kind in wanted:
       if name not in taught and kind in ('stage', 'bridging'):
-        raise NoLessons(self._no_lessons(name, items, rejected))
+        why = self._no_lessons(name, items, rejected)
+        if self.config.adapter.on_no_lessons == 'stop':
+          raise NoLessons(
+            f'{why} Change the teacher, the seeds or the adapter, in another '
+            "--workdir, or pass over it: --config.adapter.on_no_lessons='skip'."
+          )
+        self.untaught.append(name)
+        self.display.say(f'{why} It is passed over.')
     return lessons
 
   def _no_lessons(self, module, items, rejected) -> str:
@@ -273,8 +288,7 @@ class Classroom:
     return (
       f'{module}: the teacher wrote no lesson that could be kept '
       f'({counts or "nothing was asked"}). It said, for example: '
-      f'{said[:_SAMPLE]!r}. Every answer is in ledger.sqlite. Change the '
-      'teacher, the seeds or the adapter, in another --workdir.'
+      f'{said[:_SAMPLE]!r}. Every answer is in ledger.sqlite.'
     )
 
   def _nats(self, model: loading.Model, lessons) -> list[float]:

@@ -96,6 +96,8 @@ _RANGES = {
   'max_rounds': (lambda v: v >= 0, '>= 0'),
   'remedial_share': _BELOW_ONE,
   'on_stall': (lambda v: v in ('advance', 'stop'), "'advance' or 'stop'"),
+  'on_no_lessons': (lambda v: v in ('stop', 'skip'), "'stop' or 'skip'"),
+  'max_unanswered_share': _SHARE,
   'total_steps': _COUNT,
   'batch_rows': _COUNT,
   'microbatches': _COUNT,

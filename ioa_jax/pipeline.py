@@ -320,7 +320,7 @@ def evaluate(
       }
       for name in room.names
     },
-    'stages': _stages(curriculum, taught.state.gate),
+    'stages': _stages(curriculum, taught.state.gate, account.untaught),
     # Mastered modules that fell later and were taught again, and how often.
     'reopened': {
       name: int(alarms)
@@ -342,7 +342,9 @@ def evaluate(
   }
 
 
-def _stages(curriculum: Record, gate: gate_lib.GateState) -> list[Record]:
+def _stages(
+  curriculum: Record, gate: gate_lib.GateState, untaught: list[str]
+) -> list[Record]:
   """The recorded outcome of every stage."""
   outcome_S, steps_S, rounds_S = jax.device_get(
     (gate.outcome_S, gate.steps_S, gate.rounds_S)
@@ -350,6 +352,8 @@ def _stages(curriculum: Record, gate: gate_lib.GateState) -> list[Record]:
   return [
     {
       'modules': stage['modules'],
+      # Of these, what no lesson could be had of.
+      'untaught': [name for name in stage['modules'] if name in untaught],
       'kind': stage['kind'],
       'steps': int(steps_S[s]),
       'remedial_rounds': int(rounds_S[s]),

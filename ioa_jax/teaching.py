@@ -47,6 +47,8 @@ class Account:
   synthesise_seconds: float = 0.0
   teacher_cached: int = 0
   teacher_scored: int = 0  # Tokens of rows that the teacher read.
+  # Modules of which no lesson could be had.
+  untaught: list[str] = dataclasses.field(default_factory=list)
   own_step: int = 0  # When the student last wrote its own texts.
   # The student's latest wrong answers, which remedial requests show.
   wrong: WrongAnswers = dataclasses.field(default_factory=dict)
@@ -211,6 +213,8 @@ class Teaching:
       self.state, self.inputs, account = restored
       self._account = Account(**account)
       room.cached = self._account.teacher_cached
+      room.untaught = list(self._account.untaught)
+      self._drop_untaught()
       room.logged = self._account.events
       self._last_save = int(self.state.step)
       room.display.say(f'Continuing from step {self._last_save}.')
@@ -229,6 +233,7 @@ class Teaching:
     self._add([(k, 'rehearsal') for k in rehearsed], 0, 0, 0)
     kind = organizer.request_kind(self._curriculum, 0)
     self._add([(k, kind) for k in first], 0, 0, 0)
+    self.state = loop.skip_untaught(self.state, self.inputs)
 
   def _add(self, wanted: Sequence[tuple[str, str]], stage, round, step):
     if not wanted:
@@ -236,11 +241,19 @@ class Teaching:
     start = time.monotonic()
     lessons = self._room.supply(wanted, stage, round, step, self._levels())
     self._account.lessons += len(lessons)
+    if self._room.untaught != self._account.untaught:
+      self._account.untaught = list(self._room.untaught)
+      self._drop_untaught()
     self.inputs = setup.add_lessons(
       self.inputs, self._room.examples(lessons), self._names,
       self._room.config.train.row_length, self._mesh, self._score,
     )  # fmt: skip
     self._account.synthesise_seconds += time.monotonic() - start
+
+  def _drop_untaught(self):
+    self.inputs, self._plan = setup.drop_modules(
+      self.inputs, self._plan, self._account.untaught, self._names, self._mesh
+    )
 
   def _levels(self) -> dict[str, Level]:
     """Where the student stood at the latest probing of each module."""

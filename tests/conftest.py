@@ -11,6 +11,10 @@ import pathlib
 # start inherit them.
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=4')
+# XLA runs independent collectives of a program at once, each device's wait in a
+# thread of its own, and with as many threads as devices they can all be waiting
+# for one that has none left.
+os.environ.setdefault('NPROC', '32')
 os.environ.setdefault(
   'JAX_COMPILATION_CACHE_DIR',
   str(pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'compiled'),

@@ -275,6 +275,32 @@ def test_a_stage_without_lessons_waits_and_costs_no_round():
   assert bool(gate_lib.active(gate, plan))  # Stage 1 is not the current one.
 
 
+@pytest.mark.parametrize(
+  'left,stage,waits',
+  [
+    ({0, 1, 2}, 0, False),
+    ({1, 2}, 1, False),
+    ({2}, 2, True),
+    (set(), 3, False),
+  ],
+)
+def test_stages_without_modules_are_left_as_untaught(left, stage, waits):
+  """Several in a row, up to one with modules; module 2 has no lessons yet."""
+  plan = make_plan([{0}, {1}, {2}], [5, 5, 5])
+  taught_K = np.isin(np.arange(K), list(left))
+  plan = plan.replace(
+    stage_modules_SxK=plan.stage_modules_SxK & jnp.asarray(taught_K)
+  )
+  gate = start(plan).replace(round=jnp.int32(1), steps_in_stage=jnp.int32(4))
+  gate = gate_lib.skip_untaught(gate, plan, jnp.asarray([3, 3, 0, 0]))
+  assert int(gate.stage) == stage and bool(gate.needs_data) == waits
+  outcomes = [gate_lib.UNTAUGHT] * stage + [gate_lib.PENDING] * (3 - stage)
+  assert gate.outcome_S.tolist() == outcomes
+  # A stage that is begun begins anew; one that goes on keeps its count.
+  assert int(gate.steps_in_stage) == (0 if stage else 4)
+  assert bool(gate_lib.active(gate, plan)) == (stage < 3 and not waits)
+
+
 def test_steps_are_charged_to_their_stage():
   plan = make_plan([{0}, {1}], [5, 5])
   gate = start(plan)

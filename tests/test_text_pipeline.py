@@ -193,6 +193,71 @@ def test_a_teacher_that_is_cut_off_has_no_score(files, tmp_path):
   assert not (tmp_path / 'run' / 'diagnosis.json').exists()
 
 
+def speechless_on(units):
+  """A teacher that solves everything and writes no lesson of some units."""
+
+  def respond(body, headers):
+    user = next(m['content'] for m in body['messages'] if m['role'] == 'user')
+    if any(f'"module" is "{unit}"' in user for unit in units):
+      return 200, {}, faulty_server.chat_completion('r', 'Apples are nice.')
+    return word_problem_teacher.respond(body, headers)
+
+  return respond
+
+
+def test_a_module_without_lessons_stops_the_run_and_says_how_to_go_on(
+  files, tmp_path
+):
+  with faulty_server.FaultyServer(respond=speechless_on(['apples/two'])) as s:
+    with pytest.raises(ValueError, match='no lesson.*Apples are.*skip') as e:
+      run_config(config(files, s.url), tmp_path / 'run')
+  assert 'apples/two' in str(e.value) and '30 schema' in str(e.value)
+  # What was learned before is saved, and every answer is in the ledger.
+  with sqlite3.connect(tmp_path / 'run' / 'ledger.sqlite') as db:
+    ((kept,),) = db.execute('SELECT COUNT(*) FROM completions')
+  assert kept > 30
+
+
+@pytest.mark.parametrize(
+  'units', [['apples/one'], ['apples/two'], ['apples/one', 'apples/two']]
+)
+def test_a_module_without_lessons_can_be_passed_over(files, tmp_path, units):
+  """The others are taught, and it is recorded that this one was not."""
+  workdir = tmp_path / 'run'
+  settings = {'adapter.on_no_lessons': 'skip'}
+  with faulty_server.FaultyServer(respond=speechless_on(units)) as server:
+    results, text = run_config(config(files, server.url, **settings), workdir)
+  assert text.count('It is passed over.') == len(units)
+  for stage in results['stages']:
+    assert stage['untaught'] == [m for m in stage['modules'] if m in units]
+    is_empty = stage['untaught'] == stage['modules']
+    assert (stage['outcome'] == 'untaught') == is_empty
+    assert (stage['steps'] == 0) == is_empty
+  nothing = len(units) == 2
+  assert (results['tokens']['student_train'] == 0) == nothing
+  assert results['compilations'] == (0 if nothing else 1)
+  assert (results['lessons'] == 0) == nothing
+  assert 'not taught' in (workdir / 'report.html').read_text()
+
+
+def test_what_was_passed_over_stays_so_when_a_run_continues(files, tmp_path):
+  settings = {'adapter.on_no_lessons': 'skip'}
+  with faulty_server.FaultyServer(
+    respond=speechless_on(['apples/one'])
+  ) as server:
+    taught = config(files, server.url, **settings)
+    whole, _ = run_config(taught, tmp_path / 'whole')
+    again = tmp_path / 'again'
+    shutil.copytree(tmp_path / 'whole', again)
+    (again / 'results.json').unlink()
+    newest = max(int(p.name) for p in (again / 'checkpoints').glob('[0-9]*'))
+    shutil.rmtree(again / 'checkpoints' / str(newest))
+    results, text = run_config(taught, again)
+  assert 'Continuing from step' in text and 'passed over' not in text
+  assert results['stages'] == whole['stages']
+  assert_same_run(tmp_path / 'whole', again)
+
+
 def test_a_teacher_that_knows_nothing_is_not_a_student_that_knows_all(
   files, tmp_path
 ):

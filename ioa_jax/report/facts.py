@@ -69,7 +69,8 @@ class StageStory:
     max_steps, readiness: of the plan; None without curriculum.json.
     steps: optimizer steps it took.
     rounds: remedial rounds it was given.
-    outcome: 'mastered', 'unmastered', 'not_reached' or 'running'.
+    outcome: of `read.OUTCOMES`, or 'running'.
+    untaught: modules of it that no lesson could be had of.
     gates: probe events, in order.
     supplies: supply events, in order.
   """
@@ -83,6 +84,7 @@ class StageStory:
   steps: int
   rounds: int
   outcome: str
+  untaught: Sequence[str]
   gates: Sequence[Mapping[str, Any]]
   supplies: Sequence[Mapping[str, Any]]
 
@@ -120,6 +122,7 @@ def stages(run: Run) -> list[StageStory]:
           'remedial_rounds', sum(g['decision'] == 'remediate' for g in gates)
         ),
         outcome=known.get('outcome') or _outcome_so_far(span, gates),
+        untaught=known.get('untaught') or [],
         gates=gates,
         supplies=supplies,
       )

@@ -25,7 +25,7 @@ from ioa_jax.report.shapes import (
 
 STATUSES = ('known', 'deficient', 'target', 'unteachable')
 DECISIONS = ('stay', 'advance', 'remediate', 'stall')
-OUTCOMES = ('mastered', 'unmastered', 'not_reached')
+OUTCOMES = ('mastered', 'unmastered', 'untaught', 'not_reached')
 
 # What each file tells, for the sentence that says it is not there yet.
 FILES = {
@@ -152,6 +152,7 @@ _RESULTS = {
   'stages': [
     {
       **_STAGE,
+      'untaught': Maybe([str], absent=True),
       'steps': int,
       'remedial_rounds': int,
       'outcome': OneOf(OUTCOMES),

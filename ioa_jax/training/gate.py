@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 
 # Outcomes of a stage.
-PENDING, MASTERED, UNMASTERED = 0, 1, 2
+PENDING, MASTERED, UNMASTERED, UNTAUGHT = 0, 1, 2, 3
 # What one probing round decided.
 NO_PROBE, STAY, ADVANCE, REMEDIATE, STALL = 0, 1, 2, 3, 4
 DECISIONS = ('none', 'stay', 'advance', 'remediate', 'stall')
-OUTCOMES = ('pending', 'mastered', 'unmastered')
+OUTCOMES = ('pending', 'mastered', 'unmastered', 'untaught')
 
 
 @flax.struct.dataclass
@@ -296,6 +296,31 @@ def settle(
   """One probing round: `decide`, and wait if the next stage has no lesson."""
   gate, decision = decide(gate, plan, correct_K, probed_K)
   return require_lessons(gate, plan, count_K), decision
+
+
+def skip_untaught(
+  gate: GateState, plan: GatePlan, count_K: jax.Array
+) -> GateState:
+  """Leaves stages in which no module is left to be taught.
+
+  The host takes a module out of the plan when no lesson of it could be had.
+  """
+  zero = jnp.int32(0)
+
+  def is_empty(gate):
+    running = gate.stage < plan.max_steps_S.shape[0]
+    return running & ~jnp.any(in_stage(gate, plan))
+
+  def leave(gate):
+    return gate.replace(
+      stage=gate.stage + 1,
+      steps_in_stage=zero,
+      round=zero,
+      outcome_S=gate.outcome_S.at[gate.stage].set(UNTAUGHT, mode='drop'),
+    )
+
+  gate = jax.lax.while_loop(is_empty, leave, gate)
+  return require_lessons(gate, plan, count_K)
 
 
 def grant(gate: GateState, remedial: jax.Array) -> GateState:

@@ -50,6 +50,7 @@ class StopRequest:
 # Only the gate passes through, so no weight is copied or laid out anew.
 _grant = jax.jit(gate_lib.grant)
 _settle = jax.jit(gate_lib.settle)
+_skip_untaught = jax.jit(gate_lib.skip_untaught)
 _note = jax.jit(gate_lib.note)
 
 
@@ -73,7 +74,8 @@ def run(
 
   Args:
     supply: asked when the gate waits, with (state, inputs, remedial); returns
-      inputs with more lessons. `remedial` is False for a stage's first lessons.
+      inputs with more lessons, or with fewer modules in the plan. `remedial`
+      is False for a stage's first lessons.
     grade: asked, if the step has no probes of its own, with (state, ask_K);
       returns correct and answered probes of each module, 0 of those not asked.
     observe: given each window's metrics, (T, ...) arrays on the host.
@@ -91,8 +93,10 @@ def run(
       count_K = np.asarray(inputs.curriculum.count_K)
       remedial = not (in_stage_K & (count_K == 0)).any()
       inputs = supply(state, inputs, remedial)
-      state = state.replace(gate=_grant(state.gate, np.bool_(remedial)))
+      gate = _grant(state.gate, np.bool_(remedial))
+      state = skip_untaught(state.replace(gate=gate), inputs)
       save(state, inputs)
+      continue
     if bool(state.gate.needs_scores) and not stop.signal_name:
       state, metrics = _graded(state, inputs, grade)
       observe(state, metrics)
@@ -112,6 +116,14 @@ def run(
         'optimizer.learning_rate or optimizer.clip_norm, in another --workdir.'
       )
     save(state, inputs)
+
+
+def skip_untaught(
+  state: step_lib.TrainState, inputs: step_lib.Inputs
+) -> step_lib.TrainState:
+  """Leaves stages whose modules are no longer in the plan."""
+  gate = _skip_untaught(state.gate, inputs.plan, inputs.curriculum.count_K)
+  return state.replace(gate=gate)
 
 
 def _graded(state, inputs, grade) -> tuple[step_lib.TrainState, Metrics]:

@@ -191,6 +191,21 @@ def add_lessons(
   return inputs.replace(**placed)
 
 
+def drop_modules(
+  inputs: step_lib.Inputs,
+  plan: gate_lib.GatePlan,
+  untaught: Sequence[str],
+  names: Sequence[str],
+  mesh: jax.sharding.Mesh,
+) -> tuple[step_lib.Inputs, gate_lib.GatePlan]:
+  """Takes modules out of every stage of the plan, which is data."""
+  stays_K = np.asarray([name not in untaught for name in names])
+  plan = plan.replace(
+    stage_modules_SxK=np.asarray(plan.stage_modules_SxK) & stays_K
+  )
+  return inputs.replace(**place({'plan': plan}, mesh)), plan
+
+
 def renew_own(
   inputs: step_lib.Inputs,
   texts: Mapping[str, Sequence[packing.Example]],
