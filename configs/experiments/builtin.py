@@ -31,13 +31,12 @@ def get_plan():
       # IOA without one part.
       'no_identifier': {'method': 'no_identifier'},
       'no_organizer': {'method': 'need_weighted'},
-      'no_adapter': {
-        'adapter.answer_format': 'direct', 'adapter.smallest_first': False
-      },
+      'no_adapter': {'adapter.answer_format': 'direct'},
       'no_gate': {'method': 'ordered_no_gate'},
       'no_remediation': {'gate.max_rounds': 0},
       'no_replay': {'train.replay_share': 0.0},
-      'no_smallest_first': {'adapter.smallest_first': False},
+      # What the paper has and the default does not.
+      'smallest_first': {'adapter.smallest_first': True},
       # Without several.
       'gap_weighted': {'method': 'gap_weighted'},
       'uniform_steps': {'method': 'uniform_steps'},
