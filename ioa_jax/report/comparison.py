@@ -152,6 +152,9 @@ def summarize(
       'remediated': sum(s['remedial_rounds'] > 0 for s in stages),
       'stalled': sum(s['outcome'] == 'unmastered' for s in stages),
       'all_mastered_at': mastered,
+      'caught_up_after': [
+        caught_up_after(a, b) for a, b in zip(runs[first], mine)
+      ],
       'forgotten': None if None in fallen else estimate(fallen),
       'student_tokens': _mean(mine, 'tokens', 'student_train'),
       'teacher_tokens': _mean(mine, 'tokens', 'teacher_generated'),
@@ -164,6 +167,16 @@ def summarize(
     }
     summary[name] = entry
   return summary
+
+
+def caught_up_after(run: Run, other: Run) -> float | None:
+  """When `run` first reached the other's last gate score.
+
+  As a share of the tokens that the other took to its end; None is never.
+  """
+  total, last = other.curve[-1]
+  reached = [tokens for tokens, score in run.curve if score >= last - 1e-9]
+  return reached[0] / total if reached and total else None
 
 
 def _mean(runs, section, key):
@@ -214,7 +227,8 @@ def markdown(found: Mapping[str, Any]) -> str:
   head += [f'{first} relative gain ({s})' for s in scores[1:]]
   head += ['held-out loss']
   head += ['stages mastered / remediated / stalled']
-  head += ['all mastered after', 'forgotten', 'student tokens']
+  head += [f'{first} has its last gate score after', 'all mastered after']
+  head += ['forgotten', 'student tokens']
   head += ['teacher tokens', 's teaching']
   lines = ['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|']
   for name, e in summary.items():
@@ -230,6 +244,13 @@ def markdown(found: Mapping[str, Any]) -> str:
       f'{e["mastered"]} / {e["remediated"]} / {e["stalled"]} of {e["stages"]}'
       if e['stages'] else '–'
     )  # fmt: skip
+    shares = [x for x in e['caught_up_after'] if x is not None]
+    cells.append(
+      '–' if name == first
+      else f'{np.median(shares):.0%} of its tokens '
+      f'({len(shares)} of {len(e["seeds"])})'
+      if shares else f'never (0 of {len(e["seeds"])})'
+    )  # fmt: skip
     at = [t for t in e['all_mastered_at'] if t is not None]
     cells.append(
       f'{np.median(at) / 1e6:.2f} M ({len(at)} of {len(e["seeds"])})'
@@ -242,6 +263,22 @@ def markdown(found: Mapping[str, Any]) -> str:
       f'{e["seconds"]:.0f}',
     ]
     lines.append('| ' + ' | '.join(cells) + ' |')
+  return '\n'.join(lines) + '\n'
+
+
+def results_page(found: Mapping[str, Any]) -> str:
+  """The table with where it comes from and what it leaves open, as Markdown."""
+  lines = [f'# {found["title"]}', '', found['says'], '']
+  lines += [f'- {key}: {value}' for key, value in found['provenance'].items()]
+  seeds = next(iter(found['summary'].values()))['seeds']
+  lines += [
+    f'- seeds: {seeds}; means with 95 % bootstrap intervals over seeds, paired '
+    'differences, p of the exact sign-flip test',
+    '', markdown(found),
+  ]  # fmt: skip
+  for name, modules in found['groups'].items():
+    lines.append(f'{name}: {", ".join(modules)}.')
+  lines += ['', 'Not tried:', '', *(f'- {x}' for x in found['untried'])]
   return '\n'.join(lines) + '\n'
 
 
@@ -321,7 +358,7 @@ def write(
   }  # fmt: skip
   texts = {
     'table.json': json.dumps(found, indent=2) + '\n',
-    'table.md': markdown(found),
+    'table.md': results_page(found),
     'comparison.html': render(found),
   }
   for name, text in texts.items():
