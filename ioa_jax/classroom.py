@@ -17,7 +17,7 @@ import pydantic
 from ioa_jax.adapter import Level, measures
 from ioa_jax.baselines import methods
 from ioa_jax.evaluation import scoring
-from ioa_jax.models import decoder, loading
+from ioa_jax.models import decoder
 from ioa_jax.progress import Display
 from ioa_jax.records import Lesson, Probe, Score
 from ioa_jax.rundir import RunDirectory
@@ -80,6 +80,10 @@ class Classroom:
     self._student_likelihood = likelihood.Likelihood(
       self.student.config, batch_size=config.student.batch_size
     )
+    if self.method.select is not None:
+      self._teacher_likelihood = likelihood.Likelihood(
+        subject.teacher_model.config, batch_size=config.teacher.batch_size
+      )
 
   def ask_teacher(self, probes: Sequence[Probe], phase: str) -> Scores:
     """The teacher's scores; its answers are in the ledger like any others.
@@ -221,10 +225,10 @@ class Classroom:
   ) -> list[Lesson]:
     """Lessons for (module, kind) pairs, appended to `lessons.jsonl`.
 
+    A module whose first lessons came to nothing is in `untaught` then.
+
     Args:
       levels: where the student stands in each module.
-
-    A module whose first lessons came to nothing is in `untaught` then.
 
     Raises:
       NoLessons: instead, with `adapter.on_no_lessons='stop'`; all that was
@@ -245,17 +249,25 @@ class Classroom:
       written = len(lessons)
       lessons = self.method.select(
         lessons,
-        self._nats(self.student, lessons),
-        self._nats(self.subject.teacher_model, lessons),
+        self._nats(self._student_likelihood, self.student.params, lessons),
+        self._nats(
+          self._teacher_likelihood, self.subject.teacher_model.params, lessons
+        ),
       )
       rejected['not_selected'] += written - len(lessons)
     self.lessons += lessons
     self.rejected += rejected
     self.directory.append_lines('lessons.jsonl', (x.to_json() for x in lessons))
+    taught = {lesson.module for lesson in lessons}
+    untaught = [
+      name for name, kind in wanted
+      if name not in taught and kind in ('stage', 'bridging')
+    ]  # fmt: skip
     self.log([{
       'event': 'supply', 'step': step, 'stage': stage,
       'kind': wanted[-1][1], 'modules': [m for m, _ in wanted],
       'lessons': len(lessons), 'rejected': dict(rejected),
+      'untaught': untaught,
       'teacher_tokens': self.ledger.totals()['completion_tokens'] - before,
       'measures': {
         'seeds': measures.of_seeds(
@@ -264,17 +276,16 @@ class Classroom:
         'lessons': measures.of_lessons(lessons, self._common_words),
       },
     }])  # fmt: skip
-    taught = {lesson.module for lesson in lessons}
-    for name, kind in wanted:
-      if name not in taught and kind in ('stage', 'bridging'):
-        why = self._no_lessons(name, items, rejected)
-        if self.config.adapter.on_no_lessons == 'stop':
-          raise NoLessons(
-            f'{why} Change the teacher, the seeds or the adapter, in another '
-            "--workdir, or pass over it: --config.adapter.on_no_lessons='skip'."
-          )
-        self.untaught.append(name)
-        self.display.say(f'{why} It is passed over.')
+    for name in untaught:
+      why = self._no_lessons(name, items, rejected)
+      if self.config.adapter.on_no_lessons == 'stop':
+        raise NoLessons(
+          f'{why} Change the teacher, the seeds or the adapter, in another '
+          '--workdir; or continue without it: '
+          '--config.adapter.on_no_lessons=skip.'
+        )
+      self.display.say(f'{why} It is passed over.')
+    self.untaught += untaught
     return lessons
 
   def _no_lessons(self, module, items, rejected) -> str:
@@ -287,20 +298,16 @@ class Classroom:
     counts = ', '.join(f'{n} {reason}' for reason, n in rejected.most_common())
     return (
       f'{module}: the teacher wrote no lesson that could be kept '
-      f'({counts or "nothing was asked"}). It said, for example: '
+      f'(of all that was asked for together: {counts or "nothing"}). It said, '
+      f'for example: '
       f'{said[:_SAMPLE]!r}. Every answer is in ledger.sqlite.'
     )
 
-  def _nats(self, model: loading.Model, lessons) -> list[float]:
-    """Nats per token of each lesson's solution, to a model as it stands."""
+  def _nats(self, scorer: likelihood.Likelihood, params, lessons):
+    """Nats per token of each lesson's solution."""
     examples = [self.example(x.problem, x.completion) for x in lessons]
-    scorer = likelihood.Likelihood(
-      model.config, batch_size=self.config.student.batch_size
-    )
     log_probs = scorer(
-      model.params,
-      [e.prompt for e in examples],
-      [e.completion for e in examples],
+      params, [e.prompt for e in examples], [e.completion for e in examples]
     )
     return [-float(found.mean()) for found in log_probs]
 

@@ -24,7 +24,9 @@ class ConfigError(ValueError):
 # How a run is carried out, and not what it is: these may change between starts.
 _OPERATIONAL = re.compile(
   r'run\.|teacher\.(max_completion_tokens|max_usd|recording|base_url|api_key_env'
-  r'|max_concurrency|max_attempts|max_retry_after_seconds|price\.)'
+  r'|max_concurrency|max_attempts|max_retry_after_seconds|price\.'
+  # What a run stopped over was not decided yet.
+  r'|max_unanswered_share)|adapter\.on_no_lessons'
 )
 _DTYPE = (lambda v: v in ('float32', 'bfloat16'), "'float32' or 'bfloat16'")
 _SHARE = (lambda v: 0 <= v <= 1, 'in [0, 1]')
@@ -128,6 +130,10 @@ _RANGES = {
 }
 
 
+# A configuration from before them would stop after its answers were paid for.
+_NEW_FIELDS = ('teacher.max_unanswered_share', 'adapter.on_no_lessons')
+
+
 def validate(config: ml_collections.ConfigDict) -> None:
   """Checks every value that has a range.
 
@@ -144,6 +150,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
         f'--config.{path}=VALUE.'
       )
 
+  for path in _NEW_FIELDS:
+    if path not in flatten(config):
+      raise ConfigError(
+        f'config.{path} is missing; copy it from configs/quickstart.py.'
+      )
   i = config.identifier
   if i.dependency in MEASURED and not i.panel.learners:
     raise ConfigError(
@@ -206,11 +217,6 @@ def validate(config: ml_collections.ConfigDict) -> None:
     _require(
       config, 'teacher.kind', 'local',
       f'method {config.method!r} learns from its distributions',
-    )  # fmt: skip
-  if METHODS[config.method].select is not None:
-    _require(
-      config, 'teacher.kind', 'local',
-      f'method {config.method!r} selects by its likelihoods',
     )  # fmt: skip
   rows, parts = config.train.batch_rows, config.train.microbatches
   if rows % parts:

@@ -20,7 +20,7 @@ from ioa_jax import measuring, projection, rundir, sharding, teaching
 from ioa_jax import progress as progress_lib
 from ioa_jax import subject as subject_lib
 from ioa_jax.adapter import Level, dataset
-from ioa_jax.classroom import Classroom
+from ioa_jax.classroom import Classroom, NoLessons
 from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.identifier import diagnosis as diagnosis_lib
 from ioa_jax.identifier import graphs
@@ -145,6 +145,11 @@ def synthesize(
     }
     for stage, wanted in _first_requests(curriculum):
       room.supply(wanted, stage, 0, 0, levels)
+    if not room.lessons:
+      raise NoLessons(
+        'no lesson of any module could be kept, so there is no data set; what '
+        f'was said is in {workdir / "ledger.sqlite"}.'
+      )
     dataset.write(
       workdir / 'data', room.lessons,
       lineage={
@@ -154,6 +159,7 @@ def synthesize(
         'method': config.method,
         'seed': config.seed,
         'config sha256': config_lib.sha256(config),
+        'modules without lessons': ', '.join(room.untaught) or 'none',
         'teacher tokens': room.ledger.totals()['completion_tokens'],
       },
       rejected=room.rejected,
@@ -320,7 +326,7 @@ def evaluate(
       }
       for name in room.names
     },
-    'stages': _stages(curriculum, taught.state.gate, account.untaught),
+    'stages': _stages(curriculum, taught.state.gate, room.untaught),
     # Mastered modules that fell later and were taught again, and how often.
     'reopened': {
       name: int(alarms)
@@ -349,23 +355,26 @@ def _stages(
   outcome_S, steps_S, rounds_S = jax.device_get(
     (gate.outcome_S, gate.steps_S, gate.rounds_S)
   )
-  return [
-    {
+  found = []
+  for s, stage in enumerate(curriculum['stages']):
+    without = [name for name in stage['modules'] if name in untaught]
+    outcome = gate_lib.OUTCOMES[outcome_S[s]]
+    if outcome == 'pending':
+      # The steps can end before a stage does, or before it begins.
+      outcome = 'unmastered' if steps_S[s] else 'not_reached'
+    elif outcome == 'mastered' and without:
+      # The gate saw what was left of it; Eq. 9 is about all of it.
+      outcome = 'unmastered'
+    found.append({
       'modules': stage['modules'],
       # Of these, what no lesson could be had of.
-      'untaught': [name for name in stage['modules'] if name in untaught],
+      'untaught': without,
       'kind': stage['kind'],
       'steps': int(steps_S[s]),
       'remedial_rounds': int(rounds_S[s]),
-      # The steps can end before a stage does, or before it begins.
-      'outcome': (
-        gate_lib.OUTCOMES[outcome_S[s]]
-        if outcome_S[s] != gate_lib.PENDING
-        else 'unmastered' if steps_S[s] else 'not_reached'
-      ),
-    }
-    for s, stage in enumerate(curriculum['stages'])
-  ]  # fmt: skip
+      'outcome': outcome,
+    })  # fmt: skip
+  return found
 
 
 def _forgetting(room: Classroom) -> list[Record]:

@@ -89,6 +89,11 @@ def open_subject(
       'one of them, or add seeds.'
     )
   distillation = methods.distillation_fields(config)
+  if methods.METHODS[config.method].select is not None:
+    # The teacher's likelihoods are of the student's tokens.
+    vocabulary.shared_vocabulary(
+      subject.teacher_model.directory, subject.student.directory
+    )
   if distillation['divergence'] != 'none':
     return _with_one_vocabulary(subject, distillation['top_k'])
   return subject

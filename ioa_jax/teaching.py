@@ -213,7 +213,7 @@ class Teaching:
       self.state, self.inputs, account = restored
       self._account = Account(**account)
       room.cached = self._account.teacher_cached
-      room.untaught = list(self._account.untaught)
+      room.untaught = self._account.untaught
       self._drop_untaught()
       room.logged = self._account.events
       self._last_save = int(self.state.step)
@@ -239,10 +239,10 @@ class Teaching:
     if not wanted:
       return
     start = time.monotonic()
+    untaught = len(self._room.untaught)
     lessons = self._room.supply(wanted, stage, round, step, self._levels())
     self._account.lessons += len(lessons)
-    if self._room.untaught != self._account.untaught:
-      self._account.untaught = list(self._room.untaught)
+    if len(self._room.untaught) > untaught:
       self._drop_untaught()
     self.inputs = setup.add_lessons(
       self.inputs, self._room.examples(lessons), self._names,
@@ -252,7 +252,7 @@ class Teaching:
 
   def _drop_untaught(self):
     self.inputs, self._plan = setup.drop_modules(
-      self.inputs, self._plan, self._account.untaught, self._names, self._mesh
+      self.inputs, self._plan, self._room.untaught, self._names, self._mesh
     )
 
   def _levels(self) -> dict[str, Level]:
@@ -354,7 +354,7 @@ class Teaching:
       if event['event'] != 'probe':
         continue
       if event['decision'] != 'stay':
-        room.display.say(_sentence(event, self._curriculum['stages']))
+        room.display.say(_sentence(event, self._taught_in(event['stage'])))
       for name in set(event['reopened']) - self._reopened:
         room.display.say(
           f'step {event["step"]}: {name} was mastered and has fallen; it is '
@@ -362,10 +362,14 @@ class Teaching:
         )
       self._reopened = set(event['reopened'])
 
+  def _taught_in(self, stage: int) -> list[str]:
+    modules = self._curriculum['stages'][stage]['modules']
+    return [name for name in modules if name not in self._room.untaught]
+
   def _show(self, state, loss=None):
     stage = int(state.gate.stage)
     stages = self._curriculum['stages']
-    names = tuple(stages[stage]['modules']) if stage < len(stages) else ()
+    names = tuple(self._taught_in(stage)) if stage < len(stages) else ()
     ratio_K = np.asarray(gate_lib.ratio(state.gate, self._plan))
     self._room.display.update(
       phase='teaching',
@@ -384,6 +388,7 @@ class Teaching:
     ):
       return
     self._account.teacher_cached = self._room.cached
+    self._account.untaught = self._room.untaught
     self._account.events = self._room.logged
     self._checkpoints.save(state, inputs, dataclasses.asdict(self._account))
     self._last_save = step
@@ -429,9 +434,9 @@ class Teaching:
     )
 
 
-def _sentence(event: Mapping[str, Any], stages: Sequence[Record]) -> str:
+def _sentence(event: Mapping[str, Any], modules: Sequence[str]) -> str:
   """One decision of the gate in words."""
-  names = ', '.join(stages[event['stage']]['modules'])
+  names = ', '.join(modules)
   what = {
     'advance': 'mastered',
     'remediate': 'not mastered yet; asking for remedial lessons',

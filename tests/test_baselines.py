@@ -61,14 +61,8 @@ def test_star_agents_keeps_what_the_student_lags_behind_in():
   sums = [lesson('addition/two_digit', (20, n)) for n in (31, 32, 33, 34)]
   lessons = [sums[0], products[0], *sums[1:], products[1]]
   student = [1.0, 0.5, 2.0, 3.0, 4.0, 0.6]
-  teacher = [
-    0.0,
-    0.1,
-    0.1,
-    2.5,
-    3.9,
-    0.5,
-  ]  # Hard for both is not the student's.
+  # What is hard for both is not what the student lags behind in.
+  teacher = [0.0, 0.1, 0.1, 2.5, 3.9, 0.5]
   kept = star_agents.select(lessons, student, teacher)
   assert kept == [sums[0], products[0], sums[1]]
 

@@ -208,14 +208,17 @@ def speechless_on(units):
 def test_a_module_without_lessons_stops_the_run_and_says_how_to_go_on(
   files, tmp_path
 ):
+  workdir = tmp_path / 'run'
   with faulty_server.FaultyServer(respond=speechless_on(['apples/two'])) as s:
     with pytest.raises(ValueError, match='no lesson.*Apples are.*skip') as e:
-      run_config(config(files, s.url), tmp_path / 'run')
-  assert 'apples/two' in str(e.value) and '30 schema' in str(e.value)
-  # What was learned before is saved, and every answer is in the ledger.
-  with sqlite3.connect(tmp_path / 'run' / 'ledger.sqlite') as db:
-    ((kept,),) = db.execute('SELECT COUNT(*) FROM completions')
-  assert kept > 30
+      run_config(config(files, s.url), workdir)
+    assert 'apples/two' in str(e.value) and '30 schema' in str(e.value)
+    # Nothing is asked again.
+    asked = len(s.asked)
+    skip = config(files, s.url, **{'adapter.on_no_lessons': 'skip'})
+    results, _ = run_config(skip, workdir)
+    assert len(s.asked) == asked
+  assert results['stages'][1]['outcome'] == 'untaught'
 
 
 @pytest.mark.parametrize(
@@ -233,6 +236,7 @@ def test_a_module_without_lessons_can_be_passed_over(files, tmp_path, units):
     is_empty = stage['untaught'] == stage['modules']
     assert (stage['outcome'] == 'untaught') == is_empty
     assert (stage['steps'] == 0) == is_empty
+    assert not stage['untaught'] or stage['outcome'] != 'mastered'
   nothing = len(units) == 2
   assert (results['tokens']['student_train'] == 0) == nothing
   assert results['compilations'] == (0 if nothing else 1)

@@ -45,8 +45,8 @@ class Method:
     confirmed: a lesson needs confirmation; else what was answered is taught.
     examples: a lesson as sequences with the weight of each token.
     max_examples: sequences that it makes of a lesson at most.
-    select: which of the lessons are taught, by what the base student and the
-      teacher make of each solution, in nats per token; None teaches all.
+    select: which of the lessons are taught, by the nats per token that the base
+      student and the teacher give each solution; None teaches all.
     distillation: fields of `config.distillation` for a config that leaves them
       off ('none' or 0).
   """

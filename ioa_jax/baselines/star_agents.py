@@ -3,7 +3,7 @@
 The original has pairs of agents answer each instruction in their own way, keeps
 data that is hard for a small model and not for a large one, and draws more on
 the pairs whose data was kept. Its exact scores are not public. Here the
-small model is the student as it is, the large one the teacher, hardness is nats
+small model is the base student, the large one the teacher, hardness is nats
 per token of the solution, and the harder half of each module is kept. There is
 one agent: the teacher's two formats answer different questions here.
 """

@@ -1,9 +1,10 @@
 """Attention: plain everywhere, and the maintained kernels of TPU and GPU.
 
 Rows are packed in order, so causal by place and by position are one. Plain
-attention holds a score for every pair of tokens: at 4096 tokens half a gigabyte
-a row and layer. For whole packed rows TPUs have JAX's splash attention and
-GPUs cuDNN's, which hold a block of it. Decoding from a cache stays plain.
+attention holds the scores of a block of queries, and for the backward pass
+those of all: at 4096 tokens and 8 heads a quarter of a gigabyte a row and
+layer. For whole packed rows TPUs have JAX's splash attention and GPUs cuDNN's,
+which hold a block of it. Decoding from a cache stays plain.
 
 Shapes: B batch, L query length, S key length, H query heads, K key/value heads,
 G = H / K queries per key, E head width.

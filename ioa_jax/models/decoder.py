@@ -301,8 +301,8 @@ def forward(
   Args:
     params: of `init`, or with adapters from `lora.attach`.
     segment_BxL: which sequence of the row a token belongs to, from 1; 0 is
-      padding. Tokens see only their own segment.
-    position_BxL: position within the segment.
+      padding. Tokens see what comes before them in their own segment.
+    position_BxL: position within the segment, rising; it only turns the heads.
   """
   hidden, _ = _apply(
     config, params, token_BxL, segment_BxL, position_BxL, None, None

@@ -176,7 +176,7 @@ def caught_up_after(run: Run, other: Run) -> float | None:
   """
   total, last = other.curve[-1]
   reached = [tokens for tokens, score in run.curve if score >= last - 1e-9]
-  return reached[0] / total if reached and total else None
+  return reached[0] / max(total, 1) if reached else None
 
 
 def _mean(runs, section, key):
@@ -278,7 +278,8 @@ def results_page(found: Mapping[str, Any]) -> str:
   ]  # fmt: skip
   for name, modules in found['groups'].items():
     lines.append(f'{name}: {", ".join(modules)}.')
-  lines += ['', 'Not tried:', '', *(f'- {x}' for x in found['untried'])]
+  if found['untried']:
+    lines += ['', 'Not tried:', '', *(f'- {x}' for x in found['untried'])]
   return '\n'.join(lines) + '\n'
 
 

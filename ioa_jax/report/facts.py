@@ -103,6 +103,9 @@ def stages(run: Run) -> list[StageStory]:
   ended = run.results['stages'] if run.results else []
   span_of = {s.stage: s for s in spans(run)}
   count = max(len(plan), len(ended), *(s + 1 for s in span_of), 0, 0)
+  untaught = {
+    name for e in _of_kind(run, 'supply') for name in e.get('untaught') or []
+  }
   stories = []
   for i in range(count):
     gates = [e for e in _of_kind(run, 'probe') if e['stage'] == i]
@@ -122,7 +125,7 @@ def stages(run: Run) -> list[StageStory]:
           'remedial_rounds', sum(g['decision'] == 'remediate' for g in gates)
         ),
         outcome=known.get('outcome') or _outcome_so_far(span, gates),
-        untaught=known.get('untaught') or [],
+        untaught=[name for name in known['modules'] if name in untaught],
         gates=gates,
         supplies=supplies,
       )

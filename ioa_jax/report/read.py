@@ -118,6 +118,7 @@ _EVENTS = {
     'modules': [str],
     'lessons': int,
     'rejected': MapOf(int),
+    'untaught': Maybe([str], absent=True),
     'teacher_tokens': int,
     # Of lessons and of the seeds that they were written from.
     'measures': Maybe(
