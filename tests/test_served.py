@@ -111,6 +111,7 @@ def test_lessons_of_a_weak_teacher_are_each_kept_or_counted(
   seeds.write_text('\n'.join(map(json.dumps, word_problem_teacher.seeds())))
   config = load_config('smollm2_135m', {
     'domain.seeds': str(seeds), 'domain.taxonomy': '',
+    'domain.min_probes': 4, 'domain.max_probes': 4, 'gate.min_probes': 4,
     'teacher.base_url': served, 'teacher.model': str(smollm2),
     'teacher.max_tokens': 64, 'student.model': str(smollm2),
     'adapter.seeds_per_module': 2, 'adapter.items_per_seed': 1,
