@@ -152,9 +152,13 @@ def summarize(
       'remediated': sum(s['remedial_rounds'] > 0 for s in stages),
       'stalled': sum(s['outcome'] == 'unmastered' for s in stages),
       'all_mastered_at': mastered,
+      # Gate scores of another form are held against another score of the
+      # teacher.
       'caught_up_after': [
         caught_up_after(a, b) for a, b in zip(runs[first], mine)
-      ],
+      ]
+      if form(mine[0]) == asked
+      else None,
       'forgotten': None if None in fallen else estimate(fallen),
       'student_tokens': _mean(mine, 'tokens', 'student_train'),
       'teacher_tokens': _mean(mine, 'tokens', 'teacher_generated'),
@@ -244,9 +248,9 @@ def markdown(found: Mapping[str, Any]) -> str:
       f'{e["mastered"]} / {e["remediated"]} / {e["stalled"]} of {e["stages"]}'
       if e['stages'] else '–'
     )  # fmt: skip
-    shares = [x for x in e['caught_up_after'] if x is not None]
+    shares = [x for x in e['caught_up_after'] or () if x is not None]
     cells.append(
-      '–' if name == first
+      '–' if name == first or e['caught_up_after'] is None
       else f'{np.median(shares):.0%} of its tokens '
       f'({len(shares)} of {len(e["seeds"])})'
       if shares else f'never (0 of {len(e["seeds"])})'
