@@ -299,8 +299,7 @@ class Classroom:
     return (
       f'{module}: the teacher wrote no lesson that could be kept '
       f'(of all that was asked for together: {counts or "nothing"}). It said, '
-      f'for example: '
-      f'{said[:_SAMPLE]!r}. Every answer is in ledger.sqlite.'
+      f'for example: {said[:_SAMPLE]!r}. Every answer is in ledger.sqlite.'
     )
 
   def _nats(self, scorer: likelihood.Likelihood, params, lessons):
