@@ -24,8 +24,14 @@ def respond(room: Classroom) -> Responses:
   A module of which the teacher wrote no lesson is taught to nobody, and said.
   """
   path = room.directory.path / PANEL_FILE
-  if path.exists():
-    return responses_lib.load(path)
+  if not path.exists():
+    responses_lib.save(path, _educate(room))
+  responses = responses_lib.load(path)
+  room.meter['panel'] += int(responses.spent)
+  return responses
+
+
+def _educate(room: Classroom) -> Responses:
   c = room.config
   length = c.train.row_length
   examples = room.examples(room.panel_lessons())
@@ -67,13 +73,13 @@ def respond(room: Classroom) -> Responses:
   tokens = np.zeros(bank.valid_KxP.shape, np.int32)
   for k, probe in enumerate(bank.probe_KxNxCxL):
     np.add.at(tokens[k], probe, bank.rows['weight'][k] > 0)
-  responses = Responses(
+  return Responses(
     tuple(room.names), exposure, outcome.right, outcome.nll, tokens,
     bank.valid_KxP,
     (1 + np.arange(program.num_snapshots)) * program.steps_per_snapshot,
+    outcome.tokens_NxT.sum()
+    + outcome.tokens_NxT.size * (bank.rows['segment'] > 0).sum(),
   )  # fmt: skip
-  responses_lib.save(path, responses)
-  return responses
 
 
 def make_program(config, model, lora) -> panel.Program:

@@ -31,6 +31,7 @@ from ioa_jax.report import page
 from ioa_jax.training import gate as gate_lib
 
 Record = dict[str, Any]
+_METERED = ('teacher_cached', 'teacher_scored', 'student_inferred', 'panel')
 
 
 def run(
@@ -238,6 +239,7 @@ def diagnose(room: Classroom) -> Record:
     found['difficulty'] = measuring.difficulties(responses)
   return found | {
     'teacher_held_out': {k: v.to_dict() for k, v in held_out.items()},
+    'tokens': dict(room.meter),
     'seconds': time.monotonic() - start,
   }
 
@@ -337,8 +339,7 @@ def evaluate(
     'tokens': {
       'student_train': account.tokens,
       'teacher_generated': room.ledger.totals()['completion_tokens'],
-      'teacher_cached': room.cached,
-      'teacher_scored': account.teacher_scored,
+      **{name: room.meter[name] for name in _METERED},
     },
     'lessons': account.lessons,
     'compilations': taught.compilations,

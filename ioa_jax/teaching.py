@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
@@ -45,8 +46,7 @@ class Account:
   tokens: int = 0
   train_seconds: float = 0.0
   synthesise_seconds: float = 0.0
-  teacher_cached: int = 0
-  teacher_scored: int = 0  # Tokens of rows that the teacher read.
+  meter: dict[str, int] = dataclasses.field(default_factory=dict)
   # Modules of which no lesson could be had.
   untaught: list[str] = dataclasses.field(default_factory=list)
   own_step: int = 0  # When the student last wrote its own texts.
@@ -79,6 +79,8 @@ class Teaching:
     self._names = room.names
     self._curriculum = curriculum
     self._account = Account(wrong=dict(diagnosis['wrong_answers']))
+    # An earlier start's, if this one did not diagnose.
+    room.meter = Counter(diagnosis.get('tokens', {}))
     self._reopened: set[str] = set()
     self._last_save = 0
     self._mesh = room.mesh
@@ -195,7 +197,7 @@ class Teaching:
     """Rows with what the teacher thinks of them, if it is learned from."""
     if self._scorer is None:
       return rows
-    self._account.teacher_scored += int((rows['segment'] > 0).sum())
+    self._room.meter['teacher_scored'] += int((rows['segment'] > 0).sum())
     return self._scorer(rows)
 
   def _params(self) -> decoder.Params:
@@ -212,7 +214,7 @@ class Teaching:
     if restored:
       self.state, self.inputs, account = restored
       self._account = Account(**account)
-      room.cached = self._account.teacher_cached
+      room.meter = Counter(self._account.meter)
       room.untaught = self._account.untaught
       self._drop_untaught()
       room.logged = self._account.events
@@ -347,6 +349,7 @@ class Teaching:
       every=room.config.gate.probe_every_steps,
     )  # fmt: skip
     self._account.tokens += int(metrics['tokens'].sum())
+    room.meter['student_inferred'] += int(metrics['probe_tokens'].sum())
     room.log(events)
     losses = [e['train/loss'] for e in events if e['event'] == 'train']
     self._show(state, losses[-1] if losses else None)
@@ -387,7 +390,7 @@ class Teaching:
       force or step - self._last_save >= every
     ):
       return
-    self._account.teacher_cached = self._room.cached
+    self._account.meter = dict(self._room.meter)
     self._account.untaught = self._room.untaught
     self._account.events = self._room.logged
     self._checkpoints.save(state, inputs, dataclasses.asdict(self._account))

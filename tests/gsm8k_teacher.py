@@ -8,6 +8,9 @@ student can be taught real text where no large model can be reached:
   python -m tests.gsm8k_teacher data/gsm8k 60 8000 &
   python scripts/distill.py --config=configs/smollm2_135m.py --workdir=RUN ...
 
+or, for the comparison, scripts/experiment.py with
+--plan=configs/experiments/smollm2.py.
+
 60 is the run's adapter.seeds_per_module, 8000 the port.
 """
 
@@ -52,7 +55,15 @@ class People:
     del headers
     user = next(m['content'] for m in body['messages'] if m['role'] == 'user')
     answer = self._lesson(user) if 'Unit: ' in user else self._solve(user)
-    return 200, {}, faulty_server.chat_completion('r', answer)
+    completion = faulty_server.chat_completion('r', answer)
+    # People have no tokenizer; their words are counted.
+    read = sum(len(m['content'].split()) for m in body['messages'])
+    written = len(answer.split())
+    completion['usage'] = {
+      'prompt_tokens': read, 'completion_tokens': written,
+      'total_tokens': read + written,
+    }  # fmt: skip
+    return 200, {}, completion
 
   def _parts(self, problem: str) -> tuple[list[str], str]:
     steps, _, answer = self._solution[problem.strip()].rpartition('####')

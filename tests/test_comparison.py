@@ -39,7 +39,10 @@ def write_run(directory, seed, after, retention, events):
       'forgetting': [
         {'scores': {'a': 1.0, 'b': 0.2}}, {'scores': {'a': 0.6, 'b': 0.8}},
       ],
-      'tokens': {'student_train': 1000, 'teacher_generated': 50},
+      'tokens': {
+        'student_train': 1000, 'teacher_generated': 50,
+        'student_inferred': 300, 'panel': 20,
+      },
       'seconds': {'train': 1.5, 'evaluate': 0.5}, 'compilations': 1,
     },
     'diagnosis.json': {

@@ -53,7 +53,7 @@ def test_counts_what_the_sampler_and_a_comparison_count():
   state, inputs, _ = test_step.run(test_step.make(total_steps=10))
   params, bank = state.average, bank_of(6)
   probe = jax.jit(functools.partial(probing.probe_modules, test_step.CONFIG))
-  correct_K, probed_K = probe(
+  correct_K, probed_K, tokens = probe(
     params, bank, jnp.asarray([True, False, True]), inputs.plan
   )
   sampler = sampler_lib.Sampler(
@@ -69,6 +69,11 @@ def test_counts_what_the_sampler_and_a_comparison_count():
   ).sum(axis=1)
   np.testing.assert_array_equal(correct_K, right * [1, 0, 1])
   np.testing.assert_array_equal(probed_K, [6, 0, 6])
+  asked = [*range(6), *range(12, 18)]
+  assert int(tokens) == sum(
+    len(probes[i].prompt) + len(written[i].tokens) + written[i].stopped
+    for i in asked
+  )
   assert 0 < right.sum() < 18  # Neither all wrong nor all right.
 
 
@@ -96,7 +101,7 @@ def test_modules_may_have_unequal_numbers_of_probes():
     max_new_tokens=4,
   )  # fmt: skip
   plan = make_plan([{0}], [1]).replace(teacher_score_K=jnp.ones(3))
-  _, probed_K = probing.probe_modules(
+  _, probed_K, _ = probing.probe_modules(
     test_step.CONFIG, params, jax.device_put(bank), jnp.ones(3, bool), plan
   )
   np.testing.assert_array_equal(probed_K, [1, 9, 0])

@@ -165,6 +165,7 @@ def panel_record():
     ('a', 'b'), rng.random((4, 2)) < .5, rng.random((4, 3, 2, 5)) < .5,
     rng.random((4, 3, 2, 5)), np.full((2, 5), 2.0),
     np.array([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]], bool), np.array([5, 10, 15]),
+    np.int64(1234),
   )  # fmt: skip
 
 

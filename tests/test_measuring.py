@@ -43,7 +43,7 @@ def responses(right):
   return responses_lib.Responses(
     tuple('abc'[:k]), responses_lib.design(n, k, seed=0), right,
     np.where(right, 0.1, 3.0), np.ones((k, p)), np.ones((k, p), bool),
-    1 + np.arange(t),
+    1 + np.arange(t), np.int64(0),
   )  # fmt: skip
 
 

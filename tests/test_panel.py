@@ -128,7 +128,7 @@ def test_item_counts_are_those_of_the_gate():
   count = jax.jit(functools.partial(probing.right_answers, CONFIG))
   chunks = bank.seen_KxN.shape[1]
   for k in range(K):
-    correct = sum(count(params, bank, k, n) for n in range(chunks))
+    correct = sum(count(params, bank, k, n)[0] for n in range(chunks))
     assert right[k].sum() == correct
 
 

@@ -74,8 +74,9 @@ def assert_same_run(a, b):
   left, right = load(a / 'results.json'), load(b / 'results.json')
   for results in (left, right):
     # How often a process compiled and what it found cached are its own.
-    for name in ('seconds', 'compilations', 'tokens'):
+    for name in ('seconds', 'compilations'):
       del results[name]
+    del results['tokens']['teacher_cached']
   assert left == right
   first, second = weights(a), weights(b)
   assert all((first[k] == second[k]).all() for k in first)
@@ -131,6 +132,27 @@ def test_the_teacher_ledger_agrees_with_the_account(finished):
       'SELECT SUM(completion_tokens) FROM completions'
     ).fetchone()
   assert results['tokens']['teacher_generated'] == total
+
+
+def test_probes_are_counted_apart_from_what_is_learned(finished):
+  workdir, results, _ = finished
+  events = map(json.loads, (workdir / 'metrics.jsonl').open())
+  in_step = sum(
+    s['n']
+    for e in events
+    if e['event'] == 'probe'
+    for s in e['scores'].values()
+  )
+  diagnosed = load(workdir / 'diagnosis.json')['tokens']['student_inferred']
+  by_host = sum(m['n'] for m in results['modules'].values())
+  # No probe is shorter than five tokens, read and written.
+  assert diagnosed > 5 * sum(
+    m['student']['n']
+    for m in load(workdir / 'diagnosis.json')['modules'].values()
+  )
+  assert results['tokens']['student_inferred'] > diagnosed + 5 * (
+    in_step + 2 * by_host
+  )
 
 
 def test_no_lesson_shows_a_probe(finished):

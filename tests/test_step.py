@@ -295,7 +295,7 @@ def test_idle_steps_cost_no_token_and_keep_the_state():
 def test_probes_agree_with_decoding_and_comparing_text():
   state, inputs, _ = run(make(total_steps=10))
   params = state.average
-  correct_K, probed_K = probing.probe_modules(
+  correct_K, probed_K, _ = probing.probe_modules(
     CONFIG, params, inputs.bank, jnp.asarray([True] * 3), inputs.plan
   )
   sampler = sampler_lib.Sampler(
@@ -316,7 +316,7 @@ def test_probes_agree_with_decoding_and_comparing_text():
 
 def test_only_asked_modules_are_probed():
   _, state, inputs, *_ = make()
-  correct_K, probed_K = probing.probe_modules(
+  correct_K, probed_K, tokens = probing.probe_modules(
     CONFIG,
     state.average,
     inputs.bank,
@@ -324,6 +324,10 @@ def test_only_asked_modules_are_probed():
     inputs.plan,
   )
   np.testing.assert_array_equal(probed_K, [0, 6, 0])
+  # Of a sequence, its last token is predicted and not read.
+  assert int(tokens) == sum(
+    len(e.prompt) + len(e.completion) - 1 for e in examples(NAMES[1])[:6]
+  )
   assert int(correct_K[0]) == int(correct_K[2]) == 0
 
 
@@ -341,7 +345,7 @@ def test_a_settled_module_is_probed_no_further():
       plan.replace(sequential=jnp.bool_(True)),
     )  # fmt: skip
     np.testing.assert_array_equal(
-      gate_lib.passes(*whole, plan), gate_lib.passes(*early, plan)
+      gate_lib.passes(*whole[:2], plan), gate_lib.passes(*early[:2], plan)
     )
     assert (whole[1] == 6).all() and (early[1] <= 6).all()
     fewer += int((early[1] < 6).sum())

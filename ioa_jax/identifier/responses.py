@@ -12,12 +12,12 @@ import zipfile
 
 import numpy as np
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _SWAPS = 500
 RESPONSES = ('exact', 'likelihood')
 _FIELDS = (
   'exposure_NxK', 'right_NxTxKxP', 'nll_NxTxKxP', 'tokens_KxP', 'valid_KxP',
-  'steps_T',
+  'steps_T', 'spent',
 )  # fmt: skip
 
 
@@ -33,6 +33,7 @@ class Responses:
     tokens_KxP: length of the answers.
     valid_KxP: which probe slots are real.
     steps_T: optimizer steps before each snapshot.
+    spent: tokens that all learners were taught and probed with.
   """
 
   names: tuple[str, ...]
@@ -42,6 +43,7 @@ class Responses:
   tokens_KxP: np.ndarray
   valid_KxP: np.ndarray
   steps_T: np.ndarray
+  spent: np.ndarray
 
   def scores(self, response: str) -> np.ndarray:
     """P(k) of every learner at every snapshot, (N, T, K), in [0, 1].

@@ -143,6 +143,7 @@ def summarize(
     # References of another form are other texts.
     losses = [loss(r) if form(r) == asked else None for r in mine]
     fallen = [forgotten(r) for r in mine]
+    probed = [beside(r) for r in mine]
     entry |= {
       # Of the reference answers, in nats per token; None where unknown, or
       # where they are written in another form than the first run's.
@@ -161,6 +162,8 @@ def summarize(
       else None,
       'forgotten': None if None in fallen else estimate(fallen),
       'student_tokens': _mean(mine, 'tokens', 'student_train'),
+      # Beside training: probes, scores, texts of its own, the learner panel.
+      'beside_tokens': None if None in probed else float(np.mean(probed)),
       'teacher_tokens': _mean(mine, 'tokens', 'teacher_generated'),
       # Teaching and evaluating: what the teacher writes is paid for by the
       # first run that asks.
@@ -185,6 +188,15 @@ def caught_up_after(run: Run, other: Run) -> float | None:
 
 def _mean(runs, section, key):
   return float(np.mean([r.results[section][key] for r in runs]))
+
+
+def beside(run: Run) -> int | None:
+  """Tokens of the student, and of learners, that trained no student."""
+  tokens = run.results['tokens']
+  # Runs of earlier versions did not count them.
+  if 'student_inferred' not in tokens:
+    return None
+  return tokens['student_inferred'] + tokens['panel']
 
 
 def loss(run: Run) -> float | None:
@@ -232,7 +244,7 @@ def markdown(found: Mapping[str, Any]) -> str:
   head += ['held-out loss']
   head += ['stages mastered / remediated / stalled']
   head += [f'{first} has its last gate score after', 'all mastered after']
-  head += ['forgotten', 'student tokens']
+  head += ['forgotten', 'student tokens trained', 'and probed, panel']
   head += ['teacher tokens', 's teaching']
   lines = ['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|']
   for name, e in summary.items():
@@ -263,6 +275,9 @@ def markdown(found: Mapping[str, Any]) -> str:
     cells += [
       f'{e["forgotten"]["mean"]:.3f}' if e['forgotten'] else '–',
       f'{e["student_tokens"] / 1e6:.2f} M',
+      '–'
+      if e['beside_tokens'] is None
+      else f'{e["beside_tokens"] / 1e6:.2f} M',
       f'{e["teacher_tokens"] / 1e3:.0f} k',
       f'{e["seconds"]:.0f}',
     ]

@@ -167,6 +167,8 @@ _RESULTS = {
     'teacher_generated': int,
     'teacher_cached': int,
     'teacher_scored': Maybe(int, absent=True),
+    'student_inferred': Maybe(int, absent=True),
+    'panel': Maybe(int, absent=True),
   },
   'lessons': int,
   'compilations': int,

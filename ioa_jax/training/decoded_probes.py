@@ -88,8 +88,11 @@ def right_answers(
   bank: DecodedBank,
   m: jax.Array,
   n: jax.Array,
-) -> jax.Array:
-  """How many probes of chunk `n` of module `m` end in their answer."""
+) -> tuple[jax.Array, jax.Array]:
+  """How many probes of chunk `n` of module `m` end in their answer.
+
+  And how many tokens were read and written.
+  """
   length_C = bank.length_KxNxC[m, n]
   token_CxT, count_C, stopped_C = sampler.complete_greedily(
     config, params, bank.prompt_KxNxCxL[m, n], length_C, bank.stop_S,
@@ -97,7 +100,8 @@ def right_answers(
   )  # fmt: skip
   end_C = count_C - stopped_C
   right_C = ends_in(token_CxT, end_C, bank.answer_KxNxCxA[m, n], bank.marker)
-  return jnp.sum(right_C & (length_C > 0)).astype(jnp.float32)
+  right = jnp.sum(right_C & (length_C > 0)).astype(jnp.float32)
+  return right, jnp.sum(length_C) + jnp.sum(count_C)
 
 
 def ends_in(

@@ -143,6 +143,8 @@ def _graded(state, inputs, grade) -> tuple[step_lib.TrainState, Metrics]:
     'ran': False, 'tokens': 0, 'step': int(state.step), 'stage': stage,
     'round': round, 'decision': int(decision), 'correct_K': correct_K,
     'probed_K': probed_K, 'reopened_K': gate.reopened_K,
+    # Who grades keeps count.
+    'probe_tokens': 0,
   }  # fmt: skip
   return (
     state.replace(gate=gate),

@@ -55,11 +55,13 @@ class Outcome:
     right: bool, all tokens of the answer are the likeliest.
     nll: nats of the answer, summed over its tokens.
     loss_NxT: mean token loss of the steps before a snapshot.
+    tokens_NxT: tokens of the rows of these steps.
   """
 
   right: jax.Array
   nll: jax.Array
   loss_NxT: jax.Array
+  tokens_NxT: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,8 @@ def _educate(program: Program, inputs: Inputs, exposure_K, seed):
       loss_sum, count = losses.token_cross_entropy(
         program.config, params, hidden, batch['target'], batch['weight']
       )
-      return loss_sum / jnp.maximum(count, 1.0), (loss_sum, count)
+      tokens = jnp.sum(batch['segment'] > 0)
+      return loss_sum / jnp.maximum(count, 1.0), (loss_sum, count, tokens)
 
     (_, sums), grads = jax.value_and_grad(mean_loss, has_aux=True)(trained)
     updates, opt_state = program.tx.update(grads, opt_state, trained)
@@ -120,14 +123,14 @@ def _educate(program: Program, inputs: Inputs, exposure_K, seed):
 
   def snapshot(carry, index):
     start = index * program.steps_per_snapshot
-    carry, (loss_sum, count) = jax.lax.scan(
+    carry, (loss_sum, count, tokens) = jax.lax.scan(
       step, carry, start + jnp.arange(program.steps_per_snapshot)
     )
     right, nll, _ = probing.score_items(
       program.config, params_of(carry[0]), inputs.bank
     )
     loss = jnp.sum(loss_sum) / jnp.maximum(jnp.sum(count), 1.0)
-    return carry, Outcome(right, nll, loss)
+    return carry, Outcome(right, nll, loss, jnp.sum(tokens))
 
   trained = inputs.student
   if program.lora is not None:

@@ -91,7 +91,7 @@ def probe_modules(
   bank: ProbeBank | decoded_probes.DecodedBank,
   ask_K: jax.Array,
   plan: gate_lib.GatePlan,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Counts right answers of the modules in `ask_K`.
 
   The loop runs once per asked module, and with `plan.sequential` only until
@@ -99,8 +99,8 @@ def probe_modules(
   compiled program.
 
   Returns:
-    correct_K (float32, as `gate.decide` takes it) and probed_K (int32); both 0
-    for modules that were not asked.
+    correct_K (float32, as `gate.decide` takes it) and probed_K (int32), both 0
+    for modules that were not asked; tokens that were read and written for it.
   """
   decodes = isinstance(bank, decoded_probes.DecodedBank)
   count = decoded_probes.right_answers if decodes else right_answers
@@ -110,9 +110,9 @@ def probe_modules(
   order_K = jnp.argsort(~ask_K, stable=True)
 
   def one(carry):
-    i, n, correct_K, probed_K = carry
+    i, n, correct_K, probed_K, tokens = carry
     m = order_K[i]
-    right = count(config, params, bank, m, n)
+    right, read = count(config, params, bank, m, n)
     correct_K = correct_K.at[m].add(right)
     probed_K = probed_K.at[m].set(bank.seen_KxN[m, n])
     more = jnp.where(
@@ -122,14 +122,16 @@ def probe_modules(
     )[m]
     # The module's next chunk, or the first of the next module.
     i, n = jnp.where(more, i, i + 1), jnp.where(more, n + 1, 0)
-    return i, n, correct_K, probed_K
+    return i, n, correct_K, probed_K, tokens + read
 
   zero = jnp.int32(0)
-  start = (zero, zero, jnp.zeros(k, jnp.float32), jnp.zeros(k, jnp.int32))
-  _, _, correct_K, probed_K = jax.lax.while_loop(
+  start = (
+    zero, zero, jnp.zeros(k, jnp.float32), jnp.zeros(k, jnp.int32), zero
+  )  # fmt: skip
+  _, _, correct_K, probed_K, tokens = jax.lax.while_loop(
     lambda carry: carry[0] < jnp.sum(ask_K), one, start
   )
-  return correct_K, probed_K
+  return correct_K, probed_K, tokens
 
 
 def right_answers(
@@ -138,8 +140,11 @@ def right_answers(
   bank: ProbeBank,
   m: jax.Array,
   n: jax.Array,
-) -> jax.Array:
-  """How many probes of chunk `n` of module `m` are the likeliest tokens."""
+) -> tuple[jax.Array, jax.Array]:
+  """How many probes of chunk `n` of module `m` are the likeliest tokens.
+
+  And how many tokens were read.
+  """
   rows = {name: value[m, n] for name, value in bank.rows.items()}
   hidden = decoder.forward(
     config, params, rows['token'], rows['segment'], rows['position']
@@ -154,7 +159,8 @@ def right_answers(
   slot_P = jnp.arange(bank.num_probes)
   first = jnp.where(n > 0, bank.seen_KxN[m, n - 1], 0)
   here_P = (slot_P >= first) & (slot_P < bank.seen_KxN[m, n])
-  return jnp.sum((wrong_P == 0) & here_P).astype(jnp.float32)
+  right = jnp.sum((wrong_P == 0) & here_P).astype(jnp.float32)
+  return right, jnp.sum(rows['segment'] > 0)
 
 
 def score_items(

@@ -269,7 +269,7 @@ def _probe(program, state, inputs):
   ask_K = gate_lib.asked(state.gate, inputs.plan)
   config = program.config
   params = assemble(evaluated(state), inputs.base, program.lora)
-  correct_K, probed_K = probing.probe_modules(
+  correct_K, probed_K, tokens = probing.probe_modules(
     config, params, inputs.bank, ask_K, inputs.plan
   )
   gate, decision = gate_lib.settle(
@@ -279,7 +279,7 @@ def _probe(program, state, inputs):
   # What earlier stages have kept, for the forgetting matrix and for replay.
   others_K = left & ~ask_K
   whole = inputs.plan.replace(sequential=jnp.bool_(False))
-  more_correct_K, more_probed_K = probing.probe_modules(
+  more_correct_K, more_probed_K, more_tokens = probing.probe_modules(
     config, params, inputs.bank, others_K, whole
   )
   correct_K += more_correct_K
@@ -289,6 +289,7 @@ def _probe(program, state, inputs):
     'decision': decision,
     'correct_K': correct_K,
     'probed_K': probed_K,
+    'probe_tokens': tokens + more_tokens,
     'reopened_K': gate.reopened_K,
   }
 
@@ -318,6 +319,7 @@ def train_step(program: Program, state: TrainState, inputs: Inputs):
     'decision': jnp.int32(gate_lib.NO_PROBE),
     'correct_K': jnp.zeros(k, jnp.float32),
     'probed_K': jnp.zeros(k, jnp.int32),
+    'probe_tokens': jnp.int32(0),
     'reopened_K': jnp.zeros(k, bool),
   }
 
