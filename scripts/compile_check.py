@@ -200,12 +200,12 @@ def _sampler(config, model, mesh):
   )  # fmt: skip
   new, width = config.student.max_tokens, config.train.row_length // 4
   slots = jax.eval_shape(
-    lambda: slots_lib.empty_slots(model, slots=b, prompt=width, new=new)
+    lambda: slots_lib.empty_slots(
+      model, slots=b, lanes=2, prompt=width, new=new
+    )
   )
   abstract = lambda tree: jax.tree.map(lambda x: shape(x.shape, x.dtype), tree)
-  queue = slots_lib.queue(
-    [], [], [], [], (), entries=4 * b, width=width, chunk=64
-  )
+  queue = slots_lib.queue([], [], [], [], entries=4 * b, width=width)
   control = slots_lib.Control(
     keep_B=shape((b,), bool),
     allowed_BxW=shape((b, choosing.num_words(model.vocab_size)), jnp.uint32),

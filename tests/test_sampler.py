@@ -12,7 +12,7 @@ import tokenizers
 
 from ioa_jax import sharding
 from ioa_jax.models import decoder
-from ioa_jax.sampling import choosing, guides, slots
+from ioa_jax.sampling import choosing, guides
 from ioa_jax.sampling import sampler as sampler_lib
 
 CONFIG = decoder.DecoderConfig(
@@ -142,11 +142,6 @@ def test_what_prompts_share_is_read_once_and_changes_no_bit(params):
   rng = np.random.default_rng(2)
   start = list(rng.integers(2, 23, 40))
   asked = [start + [5, 6], start + [5, 6], start + [7] * 9, [4] * 3]
-  queue = slots.queue(
-    asked, [choosing.Sampling()] * 4, [0] * 4, range(4), (),
-    entries=8, width=64, chunk=16,
-  )  # fmt: skip
-  assert queue.reused_Q.tolist() == [0, 42, 32, 0, 0, 0, 0, 0]
   hot = choosing.Sampling(temperature=1.0, max_tokens=12)
   together = sample(make(3), params, asked, hot)
   alone = [

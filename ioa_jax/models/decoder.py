@@ -428,9 +428,11 @@ def unembed(config: DecoderConfig, params: Params, hidden: jax.Array):
 
 def logits(config: DecoderConfig, kernel_DxV: jax.Array, hidden: jax.Array):
   """`unembed` with its kernel at hand."""
-  kernel_DxV = kernel_DxV.astype(hidden.dtype)
-  product = _product if hidden.ndim == 2 else jnp.matmul
-  logits = product(hidden, kernel_DxV, preferred_element_type=jnp.float32)
+  # Flat rows, as in `_Linear`.
+  logits = _product(
+    hidden.reshape(-1, hidden.shape[-1]), kernel_DxV.astype(hidden.dtype),
+    preferred_element_type=jnp.float32,
+  ).reshape(*hidden.shape[:-1], -1)  # fmt: skip
   if config.num_tokens is None or config.num_tokens == config.vocab_size:
     return logits
   # Finite, as 0 * -inf in a divergence would be no number.

@@ -5,13 +5,12 @@ text has ended takes the next prompt of the queue, on the device. Everything
 about a request is data (lengths, temperature, filters, seed), so no setting
 recompiles, and its text depends on its seed and not on its slot or neighbours.
 
-A prompt is read in chunks of C tokens into a row of its own, and copied to the
-slot from there. What the next prompt shares with it is not read again: a common
-prefix costs one reading, and so do several samples of one prompt.
+Prompts are read before they enter a slot, several at a time: see `reading`.
 
-Shapes: B slots, Q queued requests, D = Q + B completions at most in one run,
-P prompt tokens, C chunk, T new tokens at most, S = P + T cache columns, S stop
-tokens where it indexes those, V vocabulary, W words of token bits.
+Shapes: B slots, R reading lanes, Q queued requests, P prompt tokens, C chunk, T
+new tokens at most, S = P + T cache columns, S stop tokens where it indexes
+those, D = B + R + Q completions at most in one run, D width where it indexes
+hidden states, V vocabulary, W words of token bits.
 """
 
 from __future__ import annotations
@@ -24,14 +23,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ioa_jax import sharding
 from ioa_jax.models import decoder
-from ioa_jax.sampling import choosing, guides
+from ioa_jax.sampling import choosing, guides, reading
 from ioa_jax.sampling import slots as slots_lib
 from ioa_jax.sampling.choosing import Rows, Sampling
 from ioa_jax.sampling.slots import Control, Done, Queue, Slots
 
 # Queue entries for each slot. Emptying the queue is when the host is needed.
 _QUEUED_PER_SLOT = 4
+# Prompt tokens of all lanes in one reading turn.
+_READ_TOKENS = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +82,7 @@ def run(
   def unfinished(carry):
     slots, _, entered, steps, _ = carry
     busy_B = slots.request_B >= 0
-    waiting = entered < queue.size
+    waiting = _waits(slots, queue, entered)
     starved = control.more & ~waiting & ~jnp.all(busy_B)
     return (steps < control.limit) & (jnp.any(busy_B) | waiting) & ~starved
 
@@ -104,8 +106,11 @@ def _write_token(config, params, slots: Slots, done: Done, allowed_BxW, stop_S):
   """One token for each slot; texts that end with it move to `done`."""
   busy_B = slots.request_B >= 0
   b, t = slots.token_BxT.shape
+  logits_BxV = sharding.constrain(
+    decoder.unembed(config, params, slots.hidden_BxD), ('batch', 'vocab')
+  )
   token_B, log_prob_B = choosing.choose(
-    slots.logits_BxV, slots.rows, slots.count_B, allowed_BxW
+    logits_BxV, slots.rows, slots.count_B, allowed_BxW
   )
   # Free slots write behind the last column, which is nowhere.
   at = (jnp.arange(b), jnp.where(busy_B, slots.count_B, t))
@@ -132,69 +137,55 @@ def _write_token(config, params, slots: Slots, done: Done, allowed_BxW, stop_S):
   )
   return slots.replace(
     cache=cache, held_B=slots.held_B + busy_B,
-    logits_BxV=decoder.unembed(config, params, hidden[:, 0]),
+    hidden_BxD=hidden[:, 0],
     request_B=jnp.where(ended_B, -1, slots.request_B),
     count_B=count_B, token_BxT=token_BxT, log_prob_BxT=log_prob_BxT,
   ), done  # fmt: skip
 
 
 def _enter(config, params, slots: Slots, queue: Queue, entered, chunk):
-  """Free slots take prompts from the queue while there are any."""
+  """Free slots take prompts that are read, while there are any."""
 
   def possible(carry):
     slots, entered = carry
-    return jnp.any(slots.request_B < 0) & (entered < queue.size)
+    return jnp.any(slots.request_B < 0) & _waits(slots, queue, entered)
 
-  def take_one(carry):
+  def fill(carry):
     slots, entered = carry
-    slot = jnp.argmax(slots.request_B < 0)
-    prompt_cache, hidden_D = _read_prompt(
-      config, params, slots, queue, entered, chunk
+    lanes, entered = reading.take(slots.lanes, queue, entered, chunk)
+    lanes = jax.lax.while_loop(
+      lambda lanes: ~jnp.any(lanes.done_R),
+      lambda lanes: reading.read(config, params, lanes, chunk),
+      lanes,
     )
-    # Axes from the right: caches are stacked, or one for each layer.
-    copy = lambda old, new: jax.lax.dynamic_update_slice_in_dim(
-      old, new, slot, axis=old.ndim - 4
+    slots = jax.lax.while_loop(
+      lambda s: jnp.any(s.request_B < 0) & jnp.any(s.lanes.done_R),
+      _move,
+      slots.replace(lanes=lanes),
     )
-    put = lambda old_B, new_Q: old_B.at[slot].set(new_Q[entered])
-    return slots.replace(
-      cache=jax.tree.map(copy, slots.cache, prompt_cache),
-      held_B=put(slots.held_B, queue.length_Q),
-      logits_BxV=slots.logits_BxV.at[slot].set(
-        decoder.unembed(config, params, hidden_D[None])[0]
-      ),
-      request_B=put(slots.request_B, queue.request_Q),
-      rows=jax.tree.map(put, slots.rows, queue.rows),
-      count_B=slots.count_B.at[slot].set(0),
-      prompt_cache=prompt_cache, prompt_hidden_D=hidden_D,
-    ), entered + 1  # fmt: skip
+    return slots, entered
 
-  return jax.lax.while_loop(possible, take_one, (slots, entered))
+  return jax.lax.while_loop(possible, fill, (slots, entered))
 
 
-def _read_prompt(config, params, slots: Slots, queue: Queue, entry, chunk):
-  """Reads what is new of a prompt; its cache row and last hidden state (D,).
+def _waits(slots: Slots, queue: Queue, entered):
+  """Whether any request is in a lane or before it."""
+  return jnp.any(slots.lanes.request_R >= 0) | (entered < queue.size)
 
-  Chunks begin at multiples of C whatever was reused, so a prompt's numbers do
-  not depend, in any bit, on what was read before it.
-  """
-  length = queue.length_Q[entry]
 
-  def read(i, carry):
-    cache, _ = carry
-    start = i * chunk
-    token_1xC = jax.lax.dynamic_slice(
-      queue.prompt_QxP, (entry, start), (1, chunk)
-    )
-    hidden, cache = decoder.forward_cached(
-      config, params, token_1xC, start[None], cache
-    )
-    return cache, hidden[0, jnp.minimum(length - 1 - start, chunk - 1)]
-
-  same = queue.reused_Q[entry] == length
-  chunks = -(-length // chunk)
-  first = jnp.where(same, chunks, queue.reused_Q[entry] // chunk)
-  return jax.lax.fori_loop(
-    first, chunks, read, (slots.prompt_cache, slots.prompt_hidden_D)
+def _move(slots: Slots) -> Slots:
+  """The first prompt that is read enters the first free slot."""
+  lanes = slots.lanes
+  slot, lane = jnp.argmax(slots.request_B < 0), jnp.argmax(lanes.done_R)
+  put = lambda old_B, new_R: old_B.at[slot].set(new_R[lane])
+  return slots.replace(
+    cache=reading.copy_row(lanes.cache, lane, slots.cache, slot),
+    held_B=put(slots.held_B, lanes.length_R),
+    hidden_BxD=put(slots.hidden_BxD, lanes.hidden_RxD),
+    request_B=put(slots.request_B, lanes.request_R),
+    rows=jax.tree.map(put, slots.rows, lanes.rows),
+    count_B=slots.count_B.at[slot].set(0),
+    lanes=lanes.replace(request_R=lanes.request_R.at[lane].set(-1)),
   )
 
 
@@ -220,7 +211,7 @@ def complete_greedily(
   greedy = Sampling(max_tokens=max_new_tokens)
   queue = Queue(
     prompt_QxP=prompt_BxP, length_Q=length_B,
-    reused_Q=jnp.zeros(b, jnp.int32), request_Q=jnp.arange(b),
+    request_Q=jnp.arange(b),
     rows=jax.tree.map(jnp.asarray, Rows.of([greedy] * b, [0] * b, b)),
     size=jnp.sum(length_B > 0),
   )  # fmt: skip
@@ -230,10 +221,14 @@ def complete_greedily(
     keep_B=jnp.ones(b, bool), allowed_BxW=watch.allowed(nobody_B),
     limit=watch.steps(nobody_B, []), more=jnp.bool_(False),
   )  # fmt: skip
-  slots = slots_lib.empty_slots(config, slots=b, prompt=p, new=max_new_tokens)
+  slots = slots_lib.empty_slots(
+    config, slots=b, lanes=b, prompt=p, new=max_new_tokens
+  )
   _, done, *_ = run(config, params, slots, queue, control, stop_S, chunk=p)
   # Back from the order of their ends to that of the rows.
-  row_D = jnp.where(jnp.arange(2 * b) < done.size, done.request_D, b)
+  row_D = jnp.where(
+    jnp.arange(len(done.count_D)) < done.size, done.request_D, b
+  )
   by_row = lambda x: (
     jnp.zeros((b, *x.shape[1:]), x.dtype).at[row_D].set(x, mode='drop')
   )
@@ -268,9 +263,10 @@ class Sampler:
     self._batch_size = batch_size
     self._max_new_tokens = max_new_tokens
     self._chunk = prompt_bucket
+    self._lanes = min(batch_size, max(1, _READ_TOKENS // prompt_bucket))
     self._empty: Callable = jax.jit(
       functools.partial(slots_lib.empty_slots, config),
-      static_argnames=('slots', 'prompt', 'new'),
+      static_argnames=('slots', 'lanes', 'prompt', 'new'),
     )
     # Once a call and not once a run: guides have runs of a single step.
     self._split: Callable = jax.jit(
@@ -342,10 +338,12 @@ class Sampler:
       width *= 2
     entries = _QUEUED_PER_SLOT * self._batch_size
     slots = self._empty(
-      slots=self._batch_size, prompt=width, new=self._max_new_tokens
-    )
+      slots=self._batch_size, lanes=self._lanes, prompt=width,
+      new=self._max_new_tokens,
+    )  # fmt: skip
     params = self._split(params)
     request_B = np.full(self._batch_size, -1)
+    in_lanes: list[int] = []
     keep_B = np.ones(self._batch_size, bool)
     entered, queued_from, queue, left = 0, None, None, len(prompts)
     while left:
@@ -353,14 +351,13 @@ class Sampler:
         queued_from = entered
         queue = slots_lib.queue(
           prompts, sampling, seeds, order[entered:],
-          prompts[order[entered - 1]] if entered else (),
-          entries=entries, width=width, chunk=self._chunk,
+          entries=entries, width=width,
         )  # fmt: skip
       control = Control(
         keep_B=keep_B,
         allowed_BxW=watch.allowed(request_B),
         limit=np.int32(
-          watch.steps(request_B, order[entered : entered + entries])
+          watch.steps(request_B, in_lanes + order[entered : entered + entries])
         ),
         more=np.bool_(entered + entries < len(order)),
       )
@@ -370,6 +367,7 @@ class Sampler:
       done, (new, steps, busy) = jax.device_get((done, numbers))
       # Copies, as the next run writes over what they are taken from.
       request_B = np.array(slots.request_B)
+      in_lanes = [i for i in np.array(slots.lanes.request_R) if i >= 0]
       entered += int(new)
       self._busy += int(busy)
       self._offered += int(steps) * self._batch_size

@@ -1,0 +1,161 @@
+"""Prompts are read in lanes, several at a time, before they enter a slot.
+
+One prompt's chunk alone is a product of few rows, for which a device reads all
+weights. So R lanes read a chunk each, every lane at its own place in its own
+prompt; what is read waits in its lane until a slot is free. Lanes read only
+when a slot would stay empty, so nearly all of them have something to read.
+
+What a prompt has in common with what any lane holds is copied and not read
+again: several samples of one prompt cost one reading, and so does a beginning
+that prompts share.
+
+Shapes: R lanes, C tokens of a chunk, P prompt tokens, a multiple of C, D width.
+"""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from ioa_jax.models import decoder
+from ioa_jax.sampling.choosing import Rows
+
+
+@flax.struct.dataclass
+class Lanes:
+  """Prompts that are being read, or have been.
+
+  Attributes:
+    cache: a row of P columns for each lane.
+    prompt_RxP, length_R: what a lane reads; it stays after the prompt has left.
+    read_R: tokens read, whole chunks: a lane is done from `length_R` on.
+    hidden_RxD: of the last token of a prompt that is done.
+    request_R: -1 where the prompt has left.
+    rows: settings of the requests.
+  """
+
+  cache: decoder.Cache
+  prompt_RxP: jax.Array
+  length_R: jax.Array
+  read_R: jax.Array
+  hidden_RxD: jax.Array
+  request_R: jax.Array
+  rows: Rows
+
+  @property
+  def done_R(self) -> jax.Array:
+    """Lanes whose prompt can enter a slot."""
+    return (self.request_R >= 0) & (self.read_R >= self.length_R)
+
+
+def empty(config: decoder.DecoderConfig, *, lanes: int, prompt: int) -> Lanes:
+  """R lanes for prompts of P tokens, which hold nothing."""
+  zeros = lambda: jnp.zeros(lanes, jnp.int32)
+  return Lanes(
+    cache=decoder.empty_cache(config, lanes, prompt),
+    prompt_RxP=jnp.zeros((lanes, prompt), jnp.int32),
+    length_R=zeros(),
+    read_R=zeros(),
+    hidden_RxD=jnp.zeros((lanes, config.width), config.dtype),
+    request_R=zeros() - 1,
+    rows=jax.tree.map(jnp.asarray, Rows.of([], [], lanes)),
+  )
+
+
+def take(lanes: Lanes, queue, entered: jax.Array, chunk: int):
+  """Free lanes take prompts of `queue`, from entry `entered` on.
+
+  Returns:
+    lanes, and the first entry that is left.
+  """
+
+  def possible(carry):
+    lanes, entered = carry
+    return jnp.any(lanes.request_R < 0) & (entered < queue.size)
+
+  def one(carry):
+    lanes, entered = carry
+    lane = jnp.argmax(lanes.request_R < 0)
+    prompt_P, length = queue.prompt_QxP[entered], queue.length_Q[entered]
+    held_R = _reusable(lanes, prompt_P, length, chunk)
+    source = jnp.argmax(held_R)
+    held = held_R[source]
+    source = jnp.where(held > 0, source, lane)
+    put = lambda old_R, new: old_R.at[lane].set(new)
+    return lanes.replace(
+      cache=copy_row(lanes.cache, source, lanes.cache, lane),
+      prompt_RxP=put(lanes.prompt_RxP, prompt_P),
+      length_R=put(lanes.length_R, length),
+      read_R=put(lanes.read_R, held),
+      hidden_RxD=put(lanes.hidden_RxD, lanes.hidden_RxD[source]),
+      request_R=put(lanes.request_R, queue.request_Q[entered]),
+      rows=jax.tree.map(
+        lambda old_R, new_Q: put(old_R, new_Q[entered]), lanes.rows, queue.rows
+      ),
+    ), entered + 1  # fmt: skip
+
+  return jax.lax.while_loop(possible, one, (lanes, entered))
+
+
+def _reusable(lanes: Lanes, prompt_P, length, chunk: int) -> jax.Array:
+  """How many tokens of a prompt each lane holds: whole chunks, or all.
+
+  The last token is read in any other case: its hidden state is wanted.
+  """
+  same_RxP = jnp.cumprod(lanes.prompt_RxP == prompt_P, axis=1)
+  has_R = jnp.minimum(lanes.length_R, lanes.read_R)
+  common_R = jnp.minimum(same_RxP.sum(axis=1), jnp.minimum(has_R, length))
+  whole_R = (common_R == length) & (lanes.length_R == length)
+  return jnp.where(
+    whole_R,
+    _chunks(length, chunk) * chunk,
+    jnp.minimum(common_R, length - 1) // chunk * chunk,
+  )
+
+
+def read(
+  config: decoder.DecoderConfig,
+  params: decoder.Params,
+  lanes: Lanes,
+  chunk: int,
+) -> Lanes:
+  """Every lane reads one chunk.
+
+  Chunks begin at multiples of C whatever was copied, so a prompt's numbers do
+  not depend, in any bit, on what was read before it. A lane that has nothing to
+  read reads its last chunk again, which changes nothing.
+  """
+  reads_R = (lanes.request_R >= 0) & (lanes.read_R < lanes.length_R)
+  last_R = jnp.maximum(_chunks(lanes.length_R, chunk) - 1, 0) * chunk
+  start_R = jnp.where(reads_R, lanes.read_R, last_R)
+  column_RxC = start_R[:, None] + jnp.arange(chunk)
+  hidden_RxCxD, cache = decoder.forward_cached(
+    config, params,
+    jnp.take_along_axis(lanes.prompt_RxP, column_RxC, axis=1),
+    start_R, lanes.cache,
+  )  # fmt: skip
+  at_R = jnp.clip(lanes.length_R - 1 - start_R, 0, chunk - 1)
+  return lanes.replace(
+    cache=cache,
+    hidden_RxD=hidden_RxCxD[jnp.arange(len(at_R)), at_R],
+    read_R=jnp.where(reads_R, start_R + chunk, lanes.read_R),
+  )
+
+
+def copy_row(
+  source: decoder.Cache, row: jax.Array, to: decoder.Cache, at: jax.Array
+) -> decoder.Cache:
+  """`to` with a row of `source`, which has as many columns or fewer."""
+
+  def copy(old, new):
+    # Axes from the right: caches are stacked, or one for each layer.
+    axis = new.ndim - 4
+    one = jax.lax.dynamic_slice_in_dim(new, row, 1, axis)
+    return jax.lax.dynamic_update_slice_in_dim(old, one, at, axis)
+
+  return jax.tree.map(copy, to, source)
+
+
+def _chunks(length, chunk: int):
+  return -(-length // chunk)

@@ -1,0 +1,114 @@
+"""Reading lanes: what is read, how often, and that nothing else changes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ioa_jax.models import decoder
+from ioa_jax.sampling import choosing, reading
+from ioa_jax.sampling import slots as slots_lib
+
+CONFIG = decoder.DecoderConfig(
+  vocab_size=23, width=32, num_layers=2, num_heads=4, num_kv_heads=2,
+  head_width=8, mlp_width=48,
+)  # fmt: skip
+CHUNK, WIDTH = 16, 64
+take = jax.jit(functools.partial(reading.take, chunk=CHUNK))
+read = jax.jit(functools.partial(reading.read, CONFIG, chunk=CHUNK))
+
+
+@pytest.fixture(scope='module')
+def params():
+  return decoder.init(CONFIG, jax.random.key(0))
+
+
+def queue(prompts):
+  n = len(prompts)
+  return slots_lib.queue(
+    prompts, [choosing.Sampling()] * n, range(n), range(n), entries=n,
+    width=WIDTH,
+  )  # fmt: skip
+
+
+def shared_prompts():
+  """Two the same, one that shares 40 tokens with them, and a short one."""
+  start = list(np.random.default_rng(2).integers(2, 23, 40))
+  return [start + [5, 6], start + [5, 6], start + [7] * 9, [4] * 3]
+
+
+def test_what_a_lane_holds_is_not_read_again(params):
+  """One lane, so a prompt can have something in common only with the last."""
+  asked, lanes = shared_prompts(), reading.empty(CONFIG, lanes=1, prompt=WIDTH)
+  held, turns = [], []
+  for i in range(4):
+    lanes, entered = take(lanes, queue(asked), jnp.int32(i))
+    assert int(entered) == i + 1
+    held.append(int(lanes.read_R[0]))
+    turns.append(0)
+    while not bool(lanes.done_R[0]):
+      lanes = read(params, lanes)
+      turns[-1] += 1
+    # It enters a slot.
+    lanes = lanes.replace(request_R=jnp.full(1, -1))
+  # Of 42 tokens all, or the two whole chunks of 40; never a part of a chunk.
+  assert held == [0, 48, 32, 0]
+  assert turns == [3, 0, 2, 1]
+
+
+@pytest.mark.parametrize('num_lanes', [1, 3, 4])
+def test_hidden_states_are_those_of_the_full_forward_pass(params, num_lanes):
+  asked = shared_prompts()
+  lanes = reading.empty(CONFIG, lanes=num_lanes, prompt=WIDTH)
+  entered, found = jnp.int32(0), {}
+  while len(found) < len(asked):
+    lanes, entered = take(lanes, queue(asked), entered)
+    lanes = read(params, lanes)
+    for r in np.flatnonzero(lanes.done_R):
+      found[int(lanes.request_R[r])] = np.asarray(lanes.hidden_RxD[r])
+      lanes = lanes.replace(request_R=lanes.request_R.at[r].set(-1))
+  for i, prompt in enumerate(asked):
+    token = jnp.asarray([prompt], jnp.int32)
+    hidden = decoder.forward(
+      CONFIG, params, token, jnp.ones_like(token),
+      jnp.arange(len(prompt))[None],
+    )  # fmt: skip
+    np.testing.assert_allclose(found[i], hidden[0, -1], rtol=2e-5, atol=2e-5)
+  # Two samples of one prompt, to the bit.
+  np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_a_lane_that_is_done_stays_as_it_is_while_others_read(params):
+  short, long = [4] * 3, list(range(2, 22)) * 3
+  lanes, _ = take(
+    reading.empty(CONFIG, lanes=2, prompt=WIDTH), queue([short, long]),
+    jnp.int32(0),
+  )  # fmt: skip
+  first = read(params, lanes)
+  assert first.done_R.tolist() == [True, False]
+  after = read(params, read(params, first))
+  own = lambda lanes: jax.tree.map(
+    lambda x: np.asarray(x[:, 0, :, : len(short)]), lanes.cache
+  )
+  jax.tree.map(np.testing.assert_array_equal, own(first), own(after))
+  np.testing.assert_array_equal(first.hidden_RxD[0], after.hidden_RxD[0])
+  assert int(after.read_R[0]) == CHUNK
+
+
+def test_lanes_stay_full_while_prompts_wait(params):
+  """Turns are those of all tokens, not of the longest prompts."""
+  rng = np.random.default_rng(0)
+  asked = [list(rng.integers(2, 23, n)) for n in rng.integers(1, 65, 40)]
+  entered, turns, left = jnp.int32(0), 0, 40
+  lanes, entries = reading.empty(CONFIG, lanes=4, prompt=WIDTH), queue(asked)
+  while left:
+    lanes, entered = take(lanes, entries, entered)
+    lanes, turns = read(params, lanes), turns + 1
+    left -= int(lanes.done_R.sum())
+    lanes = lanes.replace(
+      request_R=jnp.where(lanes.done_R, -1, lanes.request_R)
+    )
+  chunks = sum(-(-len(p) // CHUNK) for p in asked)
+  assert chunks / 4 <= turns <= chunks / 4 + WIDTH // CHUNK
