@@ -26,6 +26,7 @@ from ioa_jax.training import (
   distillation,
   loop,
   optimizer,
+  packing,
   probing,
   setup,
 )
@@ -408,12 +409,18 @@ class Teaching:
       )
       self.save(state, inputs)
 
-    with loop.StopRequest() as stop:
-      self.state, self.inputs = loop.run(
-        self._window, self.state, self.inputs,
-        supply=self.supply, grade=self.grade, observe=self.observe,
-        save=save, stop=stop, renew=self.renew,
-      )  # fmt: skip
+    try:
+      with loop.StopRequest() as stop:
+        self.state, self.inputs = loop.run(
+          self._window, self.state, self.inputs,
+          supply=self.supply, grade=self.grade, observe=self.observe,
+          save=save, stop=stop, renew=self.renew,
+        )  # fmt: skip
+    except loop.NonFiniteLoss as e:
+      lines = ', '.join(map(str, self._lessons_in(e.rows))) or 'none'
+      raise ValueError(
+        f'{e} It learned from these lines of lessons.jsonl: {lines}.'
+      ) from None
     self.save(self.state, self.inputs, force=True)
     self._checkpoints.close()
     self._tensorboard()
@@ -428,6 +435,23 @@ class Teaching:
       step_lib.evaluated(self.state) if self._lora is not None else None,
       self._account, self._window.compilations,
     )  # fmt: skip
+
+  def _lessons_in(self, numbers: Sequence[int]) -> list[int]:
+    """Line numbers, from 1, of the lessons in these rows of the curriculum."""
+    room, line = self._room, {}
+    for number, lesson in enumerate(room.lessons, 1):
+      for e in room.method.examples(lesson, room.subject.codec):
+        line[tuple([*e.prompt, *e.completion])] = number
+    rows = sharding.fetch(self.inputs.curriculum.rows)
+    return sorted(
+      line[tokens]
+      for tokens in packing.unpack(
+        {
+          name: rows[name][np.asarray(numbers, int)]
+          for name in ('token', 'target', 'segment')
+        }
+      )
+    )
 
   def _tensorboard(self):
     """Events for TensorBoard, made from metrics.jsonl, so both always agree."""

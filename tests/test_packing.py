@@ -44,6 +44,7 @@ def test_every_example_is_there_once_and_whole(examples):
   rows = packing.pack(examples, L)
   want = [(tuple(e.prompt), tuple(e.completion)) for e in examples]
   assert sorted(unpack(rows)) == sorted(want)
+  assert sorted(packing.unpack(rows)) == sorted(a + b for a, b in want)
   assert (rows['weight'][rows['segment'] == 0] == 0).all()
 
 

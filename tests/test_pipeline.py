@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import runpy
 import shutil
 import signal
@@ -274,6 +275,18 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(
   assert f'Checkpoint {steps[-1]} is damaged' in text
   assert f'Continuing from step {steps[-2]}' in text
   assert_same_run(finished[0], workdir)
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_names_the_lessons(tmp_path):
+  with pytest.raises(ValueError, match='step .* is not finite') as raised:
+    run(tmp_path / 'run', **{'optimizer.learning_rate': 1e30})
+  lines = re.search(r'lessons.jsonl: ([\d, ]+)\.$', str(raised.value))[1]
+  lessons = (tmp_path / 'run/lessons.jsonl').read_text().splitlines()
+  named = [json.loads(lessons[int(n) - 1]) for n in lines.split(', ')]
+  assert 0 < len(named) < len(lessons)
+  first = load(tmp_path / 'run/curriculum.json')['stages'][0]['modules']
+  assert {x['module'] for x in named} >= set(first)
 
 
 def test_a_missing_teacher_file_leaves_nothing(tmp_path):

@@ -272,13 +272,17 @@ def test_a_non_finite_step_changes_nothing_and_stops():
   broken['embedding'] = broken['embedding'].at[2].set(jnp.nan)
   state = state.replace(params=broken)
   saved = []
-  with pytest.raises(loop.NonFiniteLoss, match='step 1: .*stage 0'):
+  with pytest.raises(loop.NonFiniteLoss, match='step 1: .*stage 0') as raised:
     run(
       (run_window, state, inputs, mesh, schedule),
       save=lambda state, inputs: saved.append(state),
     )
   # A restart would take it for the end of the run.
   assert not saved
+  # Rows of the first stage's module, which is the first slab.
+  curriculum = inputs.curriculum
+  assert len(raised.value.rows) == 8
+  assert set(raised.value.rows) <= set(range(int(curriculum.count_K[0])))
 
 
 def test_idle_steps_cost_no_token_and_keep_the_state():

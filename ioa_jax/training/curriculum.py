@@ -202,7 +202,8 @@ def draw(
     seed: uint32, decides every permutation of the run.
 
   Returns:
-    The batch, the advanced cursors, and rows drawn per module (K,).
+    The batch, with the number of each row (-1 for padding) as 'row'; the
+    advanced cursors; and rows drawn per module (K,).
   """
   k = weight_K.shape[0]
   edges_K = jnp.cumsum(weight_K)
@@ -223,5 +224,6 @@ def draw(
   batch = {name: value[row_B] for name, value in curriculum.rows.items()}
   empty_B = (curriculum.count_K[module_B] == 0) | (edges_K[-1] <= 0)
   batch['weight'] = jnp.where(empty_B[:, None], 0.0, batch['weight'])
+  batch['row'] = jnp.where(empty_B, -1, row_B)
   drawn_K = jnp.zeros(k, jnp.uint32).at[module_B].add(1)
   return batch, cursor_K + drawn_K, drawn_K

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import signal
 import threading
 from typing import Any
@@ -18,7 +18,15 @@ Counts = tuple[np.ndarray, np.ndarray]
 
 
 class NonFiniteLoss(ValueError):
-  """A loss or gradient was not finite; the step that met it changed nothing."""
+  """A loss or gradient was not finite; the step that met it changed nothing.
+
+  Attributes:
+    rows: of the curriculum, that were learned from.
+  """
+
+  def __init__(self, message: str, rows: Sequence[int]):
+    super().__init__(message)
+    self.rows = rows
 
 
 class StopRequest:
@@ -107,13 +115,15 @@ def run(
       return state, inputs
     inputs = renew(state, inputs)
     state, metrics = window(state, inputs)
-    observe(state, jax.device_get(metrics))
+    metrics = jax.device_get(metrics)
+    observe(state, metrics)
     if not bool(state.finite):
       # Not saved: a restart would take it for the end of the run.
       raise NonFiniteLoss(
         f'step {int(state.step)}: loss or gradient is not finite, in stage '
         f'{int(state.gate.stage)}. Earlier checkpoints are kept. Lower '
-        'optimizer.learning_rate or optimizer.clip_norm, in another --workdir.'
+        'optimizer.learning_rate or optimizer.clip_norm, in another --workdir.',
+        [r for r in metrics['row_B'][metrics['ran']][-1].tolist() if r >= 0],
       )
     save(state, inputs)
 

@@ -101,3 +101,16 @@ def pack(examples: Sequence[Example], length: int) -> dict[str, np.ndarray]:
       )
       start = at.stop
   return rows
+
+
+def unpack(rows: dict[str, np.ndarray]) -> list[tuple[int, ...]]:
+  """The sequences, prompt and completion, that rows were packed from."""
+  found = []
+  for token, target, segment in zip(
+    rows['token'], rows['target'], rows['segment'], strict=True
+  ):
+    for s in range(1, segment.max(initial=0) + 1):
+      here = segment == s
+      # A token is there as what is read, but for the last one.
+      found.append((*token[here].tolist(), int(target[here][-1])))
+  return found

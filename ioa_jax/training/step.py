@@ -155,6 +155,7 @@ def _draw(program, state, inputs):
 
   def from_own():
     batch, cursor_K, drawn_K = take(own, state.own_cursor_K)
+    batch['row'] = jnp.full_like(batch['row'], -1)  # Of no lesson.
     return batch, drawn_K, state.cursor_K, cursor_K
 
   def from_lessons():
@@ -338,13 +339,16 @@ def train_step(program: Program, state: TrainState, inputs: Inputs):
         lambda s: (s, no_probe),
         state,
       )
-    return state, metrics | probe_metrics | {'drawn_K': drawn_K}
+    return state, metrics | probe_metrics | {
+      'drawn_K': drawn_K, 'row_B': batch['row']
+    }  # fmt: skip
 
   def rest(state):
     zero = jnp.float32(0.0)
     return state, {
       'loss_sum': zero, 'loss_count': zero, 'grad_norm': zero,
       'tokens': jnp.int32(0), 'drawn_K': jnp.zeros(k, jnp.uint32),
+      'row_B': jnp.full(program.batch_rows, -1),
       **no_probe,
     }  # fmt: skip
 
