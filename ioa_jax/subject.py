@@ -15,7 +15,7 @@ from ioa_jax.baselines import methods
 from ioa_jax.domains import Domain, arithmetic, text
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import benchmarks, final_answers
-from ioa_jax.models import hub, loading, vocabulary
+from ioa_jax.models import decoder, hub, loading, vocabulary
 from ioa_jax.models.lora import LoraSpec
 from ioa_jax.models.vocabulary import Codec
 from ioa_jax.sampling import sampler as sampler_lib
@@ -269,7 +269,7 @@ def _load(config, role: str, mesh: jax.sharding.Mesh) -> loading.Model:
 
 def _local_teacher(config, model: loading.Model, codec: Codec):
   sampler = sampler_lib.Sampler(
-    model.config,
+    decoder.for_decoding(model.config),
     stop_tokens=codec.stop_tokens,
     batch_size=config.teacher.batch_size,
     max_new_tokens=config.teacher.max_tokens,

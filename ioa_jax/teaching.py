@@ -214,6 +214,14 @@ class Teaching:
     )
     if restored:
       self.state, self.inputs, account = restored
+      if unknown := set(account) - {
+        field.name for field in dataclasses.fields(Account)
+      }:
+        raise ValueError(
+          f'{room.directory.path} was begun by another version of ioa_jax (its '
+          f'checkpoints know {sorted(unknown)}); finish it with that one, or '
+          'start in another --workdir.'
+        )
       self._account = Account(**account)
       room.meter = Counter(self._account.meter)
       room.untaught = self._account.untaught
@@ -419,7 +427,7 @@ class Teaching:
     except loop.NonFiniteLoss as e:
       lines = ', '.join(map(str, self._lessons_in(e.rows))) or 'none'
       raise ValueError(
-        f'{e} It learned from these lines of lessons.jsonl: {lines}.'
+        f'{e} The step read these lines of lessons.jsonl: {lines}.'
       ) from None
     self.save(self.state, self.inputs, force=True)
     self._checkpoints.close()
@@ -441,17 +449,15 @@ class Teaching:
     room, line = self._room, {}
     for number, lesson in enumerate(room.lessons, 1):
       for e in room.method.examples(lesson, room.subject.codec):
-        line[tuple([*e.prompt, *e.completion])] = number
-    rows = sharding.fetch(self.inputs.curriculum.rows)
-    return sorted(
-      line[tokens]
-      for tokens in packing.unpack(
-        {
-          name: rows[name][np.asarray(numbers, int)]
-          for name in ('token', 'target', 'segment')
-        }
-      )
+        line.setdefault((*e.prompt, *e.completion), number)
+    rows = self.inputs.curriculum.rows
+    found = packing.unpack(
+      {
+        name: sharding.fetch(rows[name])[np.asarray(numbers, int)]
+        for name in ('token', 'target', 'segment')
+      }
     )
+    return sorted({line[tokens] for tokens in found})
 
   def _tensorboard(self):
     """Events for TensorBoard, made from metrics.jsonl, so both always agree."""

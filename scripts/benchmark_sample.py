@@ -12,7 +12,6 @@ orders. Lengths that nobody knows beforehand can be sorted by prompt only.
 """
 
 from collections.abc import Callable
-import dataclasses
 import functools
 import pathlib
 import statistics
@@ -45,9 +44,7 @@ def measure(
     if directory is None:
       _write_random(path)
     config = huggingface.read_config(path)
-    # Unrolled, as a CPU wants it; an accelerator takes the scan.
-    if jax.default_backend() == 'cpu':
-      config = dataclasses.replace(config, scan_unroll=config.num_layers)
+    config = decoder.for_decoding(config)
     rng = np.random.default_rng(0)
     prompts = [
       rng.integers(3, config.vocab_size, n).tolist()

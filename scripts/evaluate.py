@@ -157,11 +157,13 @@ class _Model:
 
   def answer(self, questions, max_tokens):
     """Yields batches of (text, finish reason)."""
+    from ioa_jax.models import decoder
     from ioa_jax.sampling import choosing
     from ioa_jax.sampling import sampler as sampler_lib
 
     sampler = sampler_lib.Sampler(
-      self._model.config, stop_tokens=self._stop_tokens,
+      decoder.for_decoding(self._model.config),
+      stop_tokens=self._stop_tokens,
       batch_size=_BATCH_SIZE.value, max_new_tokens=max_tokens,
       prompt_bucket=64,
     )  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 
 from ioa_jax.models import decoder
 from ioa_jax.sampling import choosing, reading
+from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.sampling import slots as slots_lib
 
 CONFIG = decoder.DecoderConfig(
@@ -97,18 +98,36 @@ def test_a_lane_that_is_done_stays_as_it_is_while_others_read(params):
   assert int(after.read_R[0]) == CHUNK
 
 
-def test_lanes_stay_full_while_prompts_wait(params):
-  """Turns are those of all tokens, not of the longest prompts."""
-  rng = np.random.default_rng(0)
-  asked = [list(rng.integers(2, 23, n)) for n in rng.integers(1, 65, 40)]
-  entered, turns, left = jnp.int32(0), 0, 40
-  lanes, entries = reading.empty(CONFIG, lanes=4, prompt=WIDTH), queue(asked)
+def turns_to_read(params, prompts, num_lanes):
+  """Reading turns until all have left; a prompt leaves when it is read."""
+  lanes = reading.empty(CONFIG, lanes=num_lanes, prompt=WIDTH)
+  entries, entered, turns, left = queue(prompts), jnp.int32(0), 0, len(prompts)
   while left:
     lanes, entered = take(lanes, entries, entered)
-    lanes, turns = read(params, lanes), turns + 1
+    if not bool(lanes.done_R.any()):
+      lanes, turns = read(params, lanes), turns + 1
     left -= int(lanes.done_R.sum())
     lanes = lanes.replace(
       request_R=jnp.where(lanes.done_R, -1, lanes.request_R)
     )
+  return turns
+
+
+def test_samples_of_a_prompt_are_read_once(params):
+  """Three of each of eight prompts, in the sampler's order."""
+  rng = np.random.default_rng(0)
+  asked = [list(rng.integers(2, 23, n)) for n in rng.integers(33, 65, 8)] * 3
+  order = sampler_lib.reading_order(asked, [choosing.Sampling()] * 24, 4)
+  assert sorted(order) == list(range(24))
+  chunks = sum(-(-len(p) // CHUNK) for p in asked[:8])
+  turns = turns_to_read(params, [asked[i] for i in order], 4)
+  assert turns <= chunks / 4 + WIDTH // CHUNK
+
+
+def test_lanes_stay_full_while_prompts_wait(params):
+  """Turns are those of all tokens, not of the longest prompts."""
+  rng = np.random.default_rng(0)
+  asked = [list(rng.integers(2, 23, n)) for n in rng.integers(1, 65, 40)]
   chunks = sum(-(-len(p) // CHUNK) for p in asked)
+  turns = turns_to_read(params, asked, 4)
   assert chunks / 4 <= turns <= chunks / 4 + WIDTH // CHUNK

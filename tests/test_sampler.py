@@ -137,8 +137,8 @@ def test_slots_are_refilled_and_stay_full(params):
   assert sampler.occupancy >= 0.9
 
 
-def test_what_prompts_share_is_read_once_and_changes_no_bit(params):
-  """Chunks of 16: two are shared, and a repeated prompt is not read at all."""
+def test_what_prompts_share_changes_no_bit(params):
+  """Chunks of 16: two are shared, and one prompt is there twice."""
   rng = np.random.default_rng(2)
   start = list(rng.integers(2, 23, 40))
   asked = [start + [5, 6], start + [5, 6], start + [7] * 9, [4] * 3]

@@ -17,7 +17,7 @@ def get_plan():
   return {
     'config': 'configs/smollm2_135m.py',
     'says': 'Does the order of lessons matter to real weights in a short time?',
-    'seeds': (0, 1, 2, 3),
+    'seeds': (0, 1, 2),
     'changes': {
       'student.model': 'data/smollm2-135m-instruct',
       # A decode step reads all weights, so all probes are asked at once.

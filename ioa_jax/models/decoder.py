@@ -80,6 +80,17 @@ class DecoderConfig:
       )
 
 
+def for_decoding(config: DecoderConfig) -> DecoderConfig:
+  """`config` with its layers as they decode fastest here.
+
+  Unrolled on CPU, where a scan copies weights and cache at every step; it takes
+  longer to compile, and a second copy of the layers. See `split_layers`.
+  """
+  if sharding.platform() != 'cpu':
+    return config
+  return dataclasses.replace(config, scan_unroll=config.num_layers)
+
+
 @flax.struct.dataclass
 class Cache:
   """Keys and values of what was read, for incremental decoding.

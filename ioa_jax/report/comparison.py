@@ -244,7 +244,7 @@ def markdown(found: Mapping[str, Any]) -> str:
   head += ['held-out loss']
   head += ['stages mastered / remediated / stalled']
   head += [f'{first} has its last gate score after', 'all mastered after']
-  head += ['forgotten', 'student tokens trained', 'and probed, panel']
+  head += ['forgotten', 'student tokens', 'beside (probes, panel)']
   head += ['teacher tokens', 's teaching']
   lines = ['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|']
   for name, e in summary.items():

@@ -5,9 +5,10 @@ weights. So R lanes read a chunk each, every lane at its own place in its own
 prompt; what is read waits in its lane until a slot is free. Lanes read only
 when a slot would stay empty, so nearly all of them have something to read.
 
-What a prompt has in common with what any lane holds is copied and not read
-again: several samples of one prompt cost one reading, and so does a beginning
-that prompts share.
+What a prompt has in common with what any lane has read is copied and not read
+again, so several samples of one prompt cost one reading. A beginning that
+prompts share is read side by side by lanes that start together, which takes as
+long as once.
 
 Shapes: R lanes, C tokens of a chunk, P prompt tokens, a multiple of C, D width.
 """
@@ -72,16 +73,21 @@ def take(lanes: Lanes, queue, entered: jax.Array, chunk: int):
 
   def possible(carry):
     lanes, entered = carry
-    return jnp.any(lanes.request_R < 0) & (entered < queue.size)
+    free = jnp.any(lanes.request_R < 0)
+    # A second sample waits until its prompt is read, and copies it.
+    same_R = jnp.all(lanes.prompt_RxP == queue.prompt_QxP[entered], axis=1)
+    same_R &= lanes.length_R == queue.length_Q[entered]
+    being_read = jnp.any(same_R & (lanes.request_R >= 0) & ~lanes.done_R)
+    return free & (entered < queue.size) & ~being_read
 
   def one(carry):
     lanes, entered = carry
-    lane = jnp.argmax(lanes.request_R < 0)
     prompt_P, length = queue.prompt_QxP[entered], queue.length_Q[entered]
     held_R = _reusable(lanes, prompt_P, length, chunk)
-    source = jnp.argmax(held_R)
-    held = held_R[source]
-    source = jnp.where(held > 0, source, lane)
+    # Of the free lanes the one with most of it, so that others keep theirs.
+    lane = jnp.argmax(jnp.where(lanes.request_R < 0, held_R, -1))
+    held = jnp.max(held_R)
+    source = jnp.where(held > held_R[lane], jnp.argmax(held_R), lane)
     put = lambda old_R, new: old_R.at[lane].set(new)
     return lanes.replace(
       cache=copy_row(lanes.cache, source, lanes.cache, lane),

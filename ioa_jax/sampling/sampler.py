@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -323,12 +324,7 @@ class Sampler:
       ValueError: for an empty prompt, or more tokens than there is room for.
     """
     self._check(prompts, sampling)
-    # Long ones first, so that none runs alone at the end; then by prompt, so
-    # that what two have in common is read once.
-    order = sorted(
-      range(len(prompts)),
-      key=lambda i: (-sampling[i].max_tokens, tuple(prompts[i]), i),
-    )
+    order = reading_order(prompts, sampling, self._lanes)
     watch = guides.Watch(
       request_guides or [None] * len(prompts), self._config.vocab_size
     )
@@ -401,6 +397,26 @@ class Sampler:
           f"max_tokens {s.max_tokens} is over the sampler's "
           f'max_new_tokens {self._max_new_tokens}; build it larger.'
         )
+
+
+def reading_order(
+  prompts: Sequence[Sequence[int]], sampling: Sequence[Sampling], lanes: int
+) -> list[int]:
+  """Long answers first, so that none runs alone at the end; then by prompt.
+
+  Neighbours have most in common, and lanes copy what they have. A second sample
+  of a prompt comes when as many others have been taken as there are lanes, so
+  that all of them read and none has been replaced.
+  """
+  key = lambda i: (-sampling[i].max_tokens, tuple(prompts[i]))
+  place, groups = {}, -1
+  for _, members in itertools.groupby(
+    sorted(range(len(prompts)), key=key), key
+  ):
+    groups += 1
+    for sample, i in enumerate(members):
+      place[i] = (-sampling[i].max_tokens, groups // lanes, sample, groups)
+  return sorted(place, key=place.get)
 
 
 def _generation(tokens, log_probs, kept: int | None, stopped: bool):

@@ -61,7 +61,8 @@ class Control:
   """What the host says about a run.
 
   `keep_B` is False where it ends a text itself. The run returns after `limit`
-  steps, or, if `more` requests wait than the queue holds, when it is empty.
+  steps, or, if `more` requests wait than the queue holds, when a slot is free
+  and no lane has anything for it.
   """
 
   keep_B: jax.Array
@@ -100,7 +101,14 @@ def place(slots: Slots) -> Slots:
   whole = jax.tree.map(lambda x: sharding.constrain(x, (None,) * x.ndim), slots)
   axes = ('layers', 'batch', 'heads', None, None)
   lies = lambda x: sharding.constrain(x, axes[-x.ndim :])
-  return whole.replace(cache=jax.tree.map(lies, slots.cache))
+  # Rows of lanes go to any slot, so each device has all of them.
+  by_heads = lambda x: sharding.constrain(
+    x, ('layers', None, 'heads', None, None)[-x.ndim :]
+  )
+  return whole.replace(
+    cache=jax.tree.map(lies, slots.cache),
+    lanes=whole.lanes.replace(cache=jax.tree.map(by_heads, slots.lanes.cache)),
+  )
 
 
 def nothing_done(queue: Queue, slots: Slots) -> Done:
