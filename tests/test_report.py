@@ -255,8 +255,9 @@ def test_lessons_decomposed_beside_direct(finished):
 def test_costs_and_configuration(finished):
   files, _, parsed = finished
   r, text = files['results.json'], parsed.text('costs')
-  for tokens in r['tokens'].values():
-    assert f'{tokens:,} tokens' in text
+  for name, count in r['tokens'].items():
+    unit = 'answers' if name == 'teacher_cached' else 'tokens'
+    assert f'{count:,} {unit}' in text
   supplies = [e for e in files['metrics.jsonl'] if e['event'] == 'supply']
   thrown = sum(e['rejected']['wrong answer'] for e in supplies)
   assert f'lessons rejected {thrown} ({thrown} wrong answer)' in text
