@@ -39,8 +39,8 @@ def get_plan():
     },
     'cores_per_run': 1,
     'untried': (
-      'A budget at which a stage passes; a student that solves 4 of 100 such '
-      'problems needs far more than 32 steps of 2 rows.',
+      'A budget at which a stage passes: a student that solves one in a hundred'
+      ' such problems needs far more than 32 steps of 2 rows.',
       'A model as the teacher, which would write lessons for the student.',
     ),
   }  # fmt: skip
