@@ -198,10 +198,15 @@ def _sampler(config, model, mesh):
     lambda x, to: shape(x.shape, x.dtype, sharding=to),
     weights, sharding.param_shardings(mesh, weights),
   )  # fmt: skip
-  new, width = config.student.max_tokens, config.train.row_length // 4
+  chunk, width = 64, config.train.row_length // 4
+  new = config.student.max_tokens
   slots = jax.eval_shape(
     lambda: slots_lib.empty_slots(
-      model, slots=b, lanes=2, prompt=width, new=new
+      model,
+      slots=b,
+      lanes=sampler_lib.num_lanes(b, chunk),
+      prompt=width,
+      new=new,
     )
   )
   abstract = lambda tree: jax.tree.map(lambda x: shape(x.shape, x.dtype), tree)
@@ -211,7 +216,7 @@ def _sampler(config, model, mesh):
     allowed_BxW=shape((b, choosing.num_words(model.vocab_size)), jnp.uint32),
     limit=shape((), jnp.int32), more=shape((), bool),
   )  # fmt: skip
-  loop = functools.partial(sampler_lib.run, model, chunk=64)
+  loop = functools.partial(sampler_lib.run, model, chunk=chunk)
   return jax.jit(loop, donate_argnums=1).lower(
     weights, slots, abstract(queue), control, shape((2,), jnp.int32)
   )

@@ -264,7 +264,7 @@ class Sampler:
     self._batch_size = batch_size
     self._max_new_tokens = max_new_tokens
     self._chunk = prompt_bucket
-    self._lanes = min(batch_size, max(1, _READ_TOKENS // prompt_bucket))
+    self._lanes = num_lanes(batch_size, prompt_bucket)
     self._empty: Callable = jax.jit(
       functools.partial(slots_lib.empty_slots, config),
       static_argnames=('slots', 'lanes', 'prompt', 'new'),
@@ -397,6 +397,11 @@ class Sampler:
           f"max_tokens {s.max_tokens} is over the sampler's "
           f'max_new_tokens {self._max_new_tokens}; build it larger.'
         )
+
+
+def num_lanes(slots: int, chunk: int) -> int:
+  """Prompts that are read at once, `chunk` tokens of each."""
+  return min(slots, max(1, _READ_TOKENS // chunk))
 
 
 def reading_order(
