@@ -118,6 +118,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.organizer = ml_collections.ConfigDict()
   config.organizer.tau_zpd = 0.15
   config.organizer.zpd = 'readiness'
+  # What a stage is ready by: 'exact' is the student's score, 'likelihood' that
+  # of the reference answers (per token), which differs where scores are all 0.
+  config.organizer.response = 'exact'
+  # Smaller stages are merged; above 1, prerequisites share a stage.
+  config.organizer.min_stage_modules = 1
   config.organizer.consolidation_share = 0.25
 
   config.adapter = ml_collections.ConfigDict()

@@ -72,6 +72,7 @@ _RANGES = {
   'steps_per_snapshot': _COUNT,
   'response': (lambda v: v in RESPONSES, f'one of {sorted(RESPONSES)}'),
   'tau_zpd': (lambda v: v >= 0, '>= 0'),
+  'min_stage_modules': _COUNT,
   'zpd': (lambda v: v in ('readiness', 'literal'), "'readiness' or 'literal'"),
   'consolidation_share': _BELOW_ONE,
   'scoring': (
@@ -131,7 +132,10 @@ _RANGES = {
 
 
 # A configuration from before them would stop after its answers were paid for.
-_NEW_FIELDS = ('teacher.max_unanswered_share', 'adapter.on_no_lessons')
+_NEW_FIELDS = (
+  'teacher.max_unanswered_share', 'adapter.on_no_lessons',
+  'organizer.response', 'organizer.min_stage_modules',
+)  # fmt: skip
 
 
 def validate(config: ml_collections.ConfigDict) -> None:

@@ -229,6 +229,7 @@ def diagnose(room: Classroom) -> Record:
   responses = measuring.respond(room) if c.panel.learners else None
   found = diagnosis_lib.diagnose(
     room.domain.MODULES, teacher, student, wrong,
+    room.student_loss(room.student.params, probes),
     domain=room.subject.name,
     dependency=graphs.record(
       measuring.known_graphs(room, teacher, responses), c.dependency

@@ -4,11 +4,12 @@ r"""Compiles a run's programs for devices that are not there: do they fit?
   python scripts/compile_check.py --config=configs/students.py:qwen2.5-3b \
     --topology=v5e:4x4
 
-One JSON object a line for each program: the train step with its gate, and the
-sampler. Sizes are of one device, as the compiler reports them; the weights are
-never made. `collective_gib_per_step` is what one device exchanges with others
-in an optimizer step (of the sampler: in its prefill and one token). A 3B
-student takes minutes on two cores.
+One JSON object a line for each program: the train step with its gate, the
+sampler, and the learner panel if the config has one. Sizes are of one device,
+as the compiler reports them; the weights are never made.
+`collective_gib_per_step` is what one device exchanges with others in an
+optimizer step (of the sampler: in its prefill and one token, of the panel: in
+all of it). A 3B student takes minutes on two cores.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ _TOPOLOGY = flags.DEFINE_string(
   'Generation and chips, as v5e:4x4, v4:2x2x1 or h100:8.',
 )
 _PROGRAMS = flags.DEFINE_list(
-  'programs', ['train', 'sampler'], 'Of train and sampler.'
+  'programs', ['train', 'sampler', 'panel'], 'Of train, sampler and panel.'
 )
 _ROWS = flags.DEFINE_integer(
   'rows', 4096, 'Lessons on the device, one a row.', lower_bound=1
@@ -50,7 +51,8 @@ _ADVICE = (
   'average), --config.student.lora.rank=16 (trains no weight), or take more '
   'devices on --config.mesh.fsdp.'
 )
-_MODULES, _STAGES = 30, 10  # METHOD §2 proposes 25 to 35 units.
+# METHOD §2 proposes 25 to 35 units; probes of a quarter row each.
+_MODULES, _STAGES, _PROBES = 30, 10, 24
 
 
 def _chips(topology: str) -> tuple[str, int]:
@@ -107,7 +109,7 @@ def _train(config, model, mesh):
   from ioa_jax.models import decoder, lora
   from ioa_jax.training import curriculum as curriculum_lib
   from ioa_jax.training import gate as gate_lib
-  from ioa_jax.training import optimizer, packing
+  from ioa_jax.training import optimizer
   from ioa_jax.training import step as step_lib
 
   spec = subject_lib.lora_spec(config)
@@ -117,7 +119,7 @@ def _train(config, model, mesh):
   base = decoder.abstract_params(model)
   k, s = _MODULES, _STAGES
   shape = jax.ShapeDtypeStruct
-  ints, floats = shape((k,), jnp.int32), shape((k,), jnp.float32)
+  floats = shape((k,), jnp.float32)
   scalar = lambda dtype: shape((), dtype)
 
   def init(params, plan):
@@ -140,13 +142,9 @@ def _train(config, model, mesh):
   )  # fmt: skip
   state = jax.eval_shape(init, base, plan)
   state_shardings = sharding.state_shardings(mesh, state)
-  rows = {
-    name: shape((_ROWS.value, config.train.row_length), value.dtype)
-    for name, value in packing.empty_rows(1, 1).items()
-  }
   inputs = step_lib.Inputs(
     base=None,
-    curriculum=curriculum_lib.Curriculum(rows, ints, ints, ints),
+    curriculum=_curriculum(config),
     mix=curriculum_lib.Mix(
       replay_share=scalar(jnp.float32), rehearse_K=shape((k,), bool),
       need_floor=scalar(jnp.float32), adaptive=scalar(bool),
@@ -156,15 +154,12 @@ def _train(config, model, mesh):
     bank=None, seed=scalar(jnp.uint32), total_steps=scalar(jnp.int32),
     probe_every_steps=scalar(jnp.int32), average_decay=scalar(jnp.float32),
   )  # fmt: skip
-  place = lambda tree, to: jax.tree.map(
-    lambda x, where: shape(x.shape, x.dtype, sharding=where), tree, to
-  )
-  inputs = place(inputs, sharding.input_shardings(mesh, inputs))
+  inputs = _placed(inputs, sharding.input_shardings(mesh, inputs))
   if spec is not None:
     # As `subject` keeps weights that do not train.
     frozen = jax.tree.map(lambda x: shape(x.shape, model.dtype), base)
     inputs = inputs.replace(
-      base=place(frozen, sharding.param_shardings(mesh, frozen))
+      base=_placed(frozen, sharding.param_shardings(mesh, frozen))
     )
   window = step_lib.Window(
     step_lib.Program(
@@ -175,7 +170,67 @@ def _train(config, model, mesh):
     state_shardings=state_shardings,
     metric_sharding=sharding.replicated(mesh),
   )  # fmt: skip
-  return window.lower(place(state, state_shardings), inputs)
+  return window.lower(_placed(state, state_shardings), inputs)
+
+
+def _placed(tree, shardings):
+  """Shapes with their places."""
+  import jax
+
+  return jax.tree.map(
+    lambda x, to: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=to),
+    tree, shardings,
+  )  # fmt: skip
+
+
+def _curriculum(config):
+  """Shapes of `--rows` lessons."""
+  import jax
+  import jax.numpy as jnp
+
+  from ioa_jax.training import curriculum as curriculum_lib
+  from ioa_jax.training import packing
+
+  ints = jax.ShapeDtypeStruct((_MODULES,), jnp.int32)
+  rows = {
+    name: jax.ShapeDtypeStruct(
+      (_ROWS.value, config.train.row_length), value.dtype
+    )
+    for name, value in packing.empty_rows(1, 1).items()
+  }
+  return curriculum_lib.Curriculum(rows, ints, ints, ints)
+
+
+def _panel(config, model, mesh):
+  """All learners, each taught half of the modules and probed on all."""
+  import jax
+  import jax.numpy as jnp
+
+  from ioa_jax import measuring, sharding
+  from ioa_jax import subject as subject_lib
+  from ioa_jax.models import decoder
+  from ioa_jax.training import packing, panel, probing
+
+  spec = subject_lib.lora_spec(config)
+  dtype = jnp.float32 if spec is None else model.dtype
+  shape = jax.ShapeDtypeStruct
+  abstract = lambda tree: jax.tree.map(lambda x: shape(x.shape, x.dtype), tree)
+  length = config.train.row_length
+  example = packing.Example([0] * (length // 8), [0] * (length // 8))
+  shards = sharding.num_row_shards(mesh)
+  learners = -(-config.identifier.panel.learners // shards) * shards
+  inputs = panel.Inputs(
+    jax.tree.map(
+      lambda x: shape(x.shape, dtype), decoder.abstract_params(model)
+    ),
+    _curriculum(config),
+    abstract(probing.build([[example] * _PROBES] * _MODULES, length)),
+    shape((learners, _MODULES), jnp.float32), shape((learners,), jnp.uint32),
+  )  # fmt: skip
+  program = measuring.make_program(config, model, spec)
+  return panel.compiled(program, mesh).lower(
+    _placed(inputs, panel.shardings(inputs, mesh))
+  )
 
 
 def _sampler(config, model, mesh):
@@ -224,7 +279,7 @@ def _sampler(config, model, mesh):
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  programs = {'train': _train, 'sampler': _sampler}
+  programs = {'train': _train, 'sampler': _sampler, 'panel': _panel}
   if unknown := set(_PROGRAMS.value) - set(programs):
     raise ValueError(f'--programs: {sorted(unknown)}; of {list(programs)}.')
   generation, chips = _chips(_TOPOLOGY.value)
@@ -255,6 +310,8 @@ def main(argv: Sequence[str]) -> None:
       'share evenly; lower it.'
     )
   for program in _PROGRAMS.value:
+    if program == 'panel' and not config.identifier.panel.learners:
+      continue
     found = _check(programs[program], config, model, mesh, generation)
     print(json.dumps({
       'config': name, 'program': program, 'topology': _TOPOLOGY.value,

@@ -10,6 +10,7 @@ changes, dotted field to value; the first is what the others are compared with.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import pathlib
 import runpy
 import shlex
@@ -25,6 +26,10 @@ flags.DEFINE_string(
 flags.DEFINE_string('workdir', None, 'Where the runs and the table go.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds, each for every setting.')
 flags.DEFINE_integer('jobs', 1, 'Runs at a time.', lower_bound=1)
+flags.DEFINE_integer(
+  'cores_per_run', 0, 'CPU cores that a run is held to; 0 holds none.',
+  lower_bound=0,
+)  # fmt: skip
 flags.DEFINE_bool('print', False, 'Print the commands and run nothing.')
 flags.mark_flags_as_required(['config', 'workdir'])
 
@@ -57,7 +62,9 @@ def _name(changes) -> str:
 def main(argv: Sequence[str]) -> None:
   del argv
   args = flags.FLAGS
-  plan = _plan(args.config)
+  plan = dataclasses.replace(
+    _plan(args.config), cores_per_run=args.cores_per_run
+  )
   workdir = pathlib.Path(args.workdir)
   todo = list(plans.jobs(plan, workdir, commandline.seeds(args.seeds)))
   if args.print:

@@ -127,6 +127,7 @@ def test_diagnosis_never_makes_up_a_strength():
   student = {'a': Score(9, 10), 'b': Score(1, 10), 'c': Score(0, 10)}
   found = diagnosis_lib.diagnose(
     CHAIN, scores | {'d': Score(0, 10)}, student | {'d': Score(3, 10)}, {},
+    {'a': 0.1},
     domain='test', dependency=GIVEN, tau_gap=0.3, alpha=0.7, target_share=0.5,
   )  # fmt: skip
   assert found['dependency']['source'] == 'given'
@@ -136,3 +137,5 @@ def test_diagnosis_never_makes_up_a_strength():
     'a': 'known', 'b': 'target', 'c': 'target', 'd': 'unteachable'
   }  # fmt: skip
   assert found['modules']['d']['gap'] is None
+  losses = [found['modules'][k]['student_loss'] for k in 'ab']
+  assert losses == [0.1, None]

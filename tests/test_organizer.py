@@ -1,5 +1,7 @@
 """Stages: prerequisites first, nothing lost, the zone kept or reported."""
 
+import math
+
 import hypothesis
 from hypothesis import strategies as st
 import pytest
@@ -11,8 +13,8 @@ from ioa_jax.records import KnowledgeModule
 
 TIMES = dict(
   order='prerequisites', identified=True, length={}, seed=0,
-  tau_zpd=0.15, zpd='readiness', total_steps=1000,
-  consolidation_share=0.3, probe_every_steps=25, max_rounds=2,
+  tau_zpd=0.15, zpd='readiness', response='exact', min_stage_modules=1,
+  total_steps=1000, consolidation_share=0.3, probe_every_steps=25, max_rounds=2,
   remedial_share=0.2,
 )  # fmt: skip
 
@@ -33,13 +35,13 @@ def graphs(draw):
 
 @hypothesis.given(
   graphs(), st.sampled_from([0.0, 0.15, 0.5]),
-  st.sampled_from(['readiness', 'literal']),
+  st.sampled_from(['readiness', 'literal']), st.sampled_from([1, 1, 2, 3]),
 )  # fmt: skip
-def test_stage_properties(case, tau_zpd, zpd):
+def test_stage_properties(case, tau_zpd, zpd, min_modules):
   modules, scores, targets = case
   graph = gaps.prerequisite_graph(modules)
   build = lambda: stages_lib.build_stages(
-    targets, graph, scores, tau_zpd=tau_zpd, zpd=zpd
+    targets, graph, scores, tau_zpd=tau_zpd, zpd=zpd, min_modules=min_modules
   )
   stages = build()
   assert stages == build()
@@ -48,14 +50,18 @@ def test_stage_properties(case, tau_zpd, zpd):
   stage_of = {k: i for i, stage in enumerate(stages) for k in stage}
   for a, b in graph.edges:
     if a in stage_of and b in stage_of:
-      assert stage_of[a] < stage_of[b]
+      # A merged stage is the only place for both.
+      assert stage_of[a] < stage_of[b] + (min_modules > 1)
+  assert len(stages) == 1 or min(map(len, stages)) >= min_modules
   # What cannot be kept is reported: a broken pair ends in a stage that cannot
   # be split (one module, or all of the same score).
   checks = stages_lib.check_stages(stages, scores, tau_zpd=tau_zpd, zpd=zpd)
   assert len(checks) == max(0, len(stages) - 1)
   for stage, check in zip(stages[1:], checks):
-    if not check.holds:
-      assert len({scores[k] for k in stage}) == 1
+    if not check.holds and len(stage) >= 2 * min_modules:
+      middle = sorted(stage, key=scores.get)
+      middle = middle[min_modules - 1 : len(stage) - min_modules + 1]
+      assert len({scores[k] for k in middle}) == 1
 
 
 def test_generations_by_hand():
@@ -99,6 +105,49 @@ def test_a_mixed_stage_is_split_at_its_largest_fall():
     list('abcd'), graph, scores, tau_zpd=0.15, zpd='readiness'
   )
   assert got == [['a'], ['c', 'd'], ['b']]
+
+
+def test_narrow_stages_are_merged_with_what_follows():
+  modules = [
+    KnowledgeModule('a', '', (), 0), KnowledgeModule('b', '', ('a',), 1),
+    KnowledgeModule('c', '', ('b',), 2), KnowledgeModule('d', '', ('b',), 2),
+    KnowledgeModule('e', '', ('c',), 3),
+  ]  # fmt: skip
+  graph = gaps.prerequisite_graph(modules)
+  build = lambda targets, least: stages_lib.build_stages(
+    list(targets), graph, dict.fromkeys('abcde', 0.0), tau_zpd=0.15,
+    zpd='readiness', min_modules=least,
+  )  # fmt: skip
+  assert build('abcde', 1) == [['a'], ['b'], ['c', 'd'], ['e']]
+  assert build('abcde', 2) == [['a', 'b'], ['c', 'd', 'e']]
+  assert build('abcde', 9) == [['a', 'b', 'c', 'd', 'e']]
+
+
+def test_likelihood_tells_modules_apart_that_nobody_can_answer():
+  modules = [
+    KnowledgeModule('a', '', (), 0), KnowledgeModule('b', '', ('a',), 1),
+    KnowledgeModule('c', '', ('a',), 1),
+  ]  # fmt: skip
+  found = diagnosis(dict.fromkeys('abc', 0.0), 'abc')
+  for name, nats in ('a', 0.5), ('b', 3.0), ('c', 0.6):
+    found['modules'][name]['student_loss'] = nats
+  stages = lambda **changes: [
+    s['modules']
+    for s in curriculum_lib.organise(found, modules, **(TIMES | changes))[
+      'stages'
+    ][:-1]
+  ]
+  assert stages() == [['a'], ['b', 'c']]
+  assert stages(response='likelihood') == [['a'], ['c'], ['b']]
+  likely = curriculum_lib.organise(
+    found, modules, **(TIMES | {'response': 'likelihood'})
+  )
+  assert likely['stages'][1]['readiness'] == pytest.approx(math.exp(-0.6))
+  # From c to b is a step that no split can make smaller.
+  assert [c['holds'] for c in likely['zpd']['checks']] == [True, False]
+  found['modules']['b']['student_loss'] = None
+  with pytest.raises(ValueError, match=r"\['b'\] have no gate probe with"):
+    stages(response='likelihood')
 
 
 def diagnosis(scores, target):

@@ -81,7 +81,7 @@ def test_a_sweep_prints_its_commands():
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   lines = done.stdout.splitlines()
-  assert len(lines) == len(set(lines)) == 16
+  assert len(lines) == len(set(lines)) == 20
   assert '--workdir=/mnt/sweep/as_is-0' in lines[0]
   assert any('--config.gate.tau_mastery=0.95' in line for line in lines)
 

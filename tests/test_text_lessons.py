@@ -95,6 +95,21 @@ def test_requests_climb_in_difficulty_and_never_repeat():
   assert not {i.request.key() for i in again} & {i.request.key() for i in later}
 
 
+@pytest.mark.parametrize(
+  'kind,score,first',
+  [
+    ('stage', 0.49, 0), ('stage', 0.5, 1), ('stage', 0.8, 2), ('stage', 1.0, 2),
+    ('bridging', 0.9, 0), ('rehearsal', 0.9, 0), ('remedial', 0.9, 0),
+  ],
+)  # fmt: skip
+def test_requests_begin_at_the_level_of_the_student(kind, score, first):
+  items = adapter().plan('a/b', kind, stage=0, round=0, level=Level(score))
+  assert f'Difficulty: {DIFFICULTIES[first]}' in items[0].request.prompt
+  last = 'introductory' if kind in ('remedial', 'rehearsal') else 'advanced'
+  assert f'Difficulty: {last}' in items[-1].request.prompt
+  assert len({i.request.key() for i in items}) == len(items)
+
+
 def write(answers, solutions, earlier=(), **changes):
   """Lessons from scripted answers; `solutions` are those of each draft."""
   a = adapter(**changes)

@@ -7,6 +7,7 @@ and is neither too long, nor a repetition, nor an item of the probes.
 
 from __future__ import annotations
 
+import bisect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -23,6 +24,8 @@ from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Lesson, Probe
 from ioa_jax.teachers import structured
 from ioa_jax.teachers.requests import Completion, Request, schema_text
 
+# Scores from which a student is beyond a level of DIFFICULTIES.
+_BEYOND = (0.5, 0.8)
 _Text = pydantic.constr(strip_whitespace=True, min_length=1)
 
 
@@ -154,16 +157,22 @@ class TextAdapter:
     round: int,
     level: Level,
   ) -> list[Item]:
-    """`per_seed[kind]` requests for each seed, the easiest first."""
+    """`per_seed[kind]` requests for each seed, the easiest first.
+
+    A stage's begin at the student's own level: what it can do already teaches
+    it nothing. Remedial ones are the smallest; bridging ones skip no level.
+    """
     unit = self._modules[module]
     seeds = self._domain.seeds(module, self._seeds_per_module)
     each = self._per_seed[kind]
+    levels = DIFFICULTIES
+    if kind == 'remedial':
+      levels = DIFFICULTIES[:1]
+    elif kind == 'stage' and level.score is not None:
+      levels = DIFFICULTIES[bisect.bisect_right(_BEYOND, level.score) :]
     items = []
     for index in range(each):
-      difficulty = (
-        DIFFICULTIES[0] if kind == 'remedial'
-        else DIFFICULTIES[index * len(DIFFICULTIES) // each]
-      )  # fmt: skip
+      difficulty = levels[index * len(levels) // each]
       for place, seed in enumerate(seeds):
         variant = index * len(seeds) + place
         system, user = prompts.lesson(

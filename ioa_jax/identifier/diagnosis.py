@@ -17,6 +17,7 @@ def diagnose(
   teacher: Mapping[str, Score],
   student: Mapping[str, Score],
   wrong_answers: Mapping[str, list[dict[str, str]]],
+  student_loss: Mapping[str, float],
   *,
   domain: str,
   dependency: Mapping[str, Any],
@@ -27,6 +28,8 @@ def diagnose(
   """Gaps, severity and targets from measured scores (METHOD §2).
 
   Args:
+    student_loss: nats per token of the reference answers, of modules whose
+      references are known.
     dependency: of `graphs.record`; its edges become the prerequisites.
   """
   strengths = {(e['from'], e['to']): e['strength'] for e in dependency['edges']}
@@ -56,6 +59,7 @@ def diagnose(
         'level': m.level,
         'teacher': teacher[m.name].to_dict(),
         'student': student[m.name].to_dict(),
+        'student_loss': student_loss.get(m.name),
         'teacher_ci95': _interval(teacher[m.name]),
         'student_ci95': _interval(student[m.name]),
         'gap': measured[m.name],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import math
 from typing import Any
 
 from ioa_jax.identifier import gaps
@@ -25,6 +26,8 @@ def organise(
   seed: int,
   tau_zpd: float,
   zpd: str,
+  response: str,
+  min_stage_modules: int,
   total_steps: int,
   consolidation_share: float,
   probe_every_steps: int,
@@ -44,6 +47,11 @@ def organise(
     identified: False makes known modules targets as well.
     length: of each module's answers, in any unit.
     seed: of a random order.
+    response: what a student's readiness for a module is: 'exact', its score on
+      the gate probes, or 'likelihood', which the reference answers have for it
+      (per token), and which still differs where every score is 0.
+    min_stage_modules: stages of fewer are merged, since little material is
+      learned by heart; 1 never puts a prerequisite beside what needs it.
     remedial_share: steps of a remedial round, as a share of the stage's own.
   """
   named = diagnosis['modules']
@@ -61,24 +69,28 @@ def organise(
       'what this domain teaches. Lower --config.identifier.tau_gap or choose '
       'another domain.'
     )
+  student = _readiness(named, targets + known, response)
+  zone = {'mode': zpd, 'tau': tau_zpd, 'response': response, 'checks': []}
   if order is None:
     everything = [
       m.name for m in modules if m.name in targets or m.name in known
     ]
-    only = _stage(everything, 'consolidate', named, total_steps, 0)
-    return _curriculum([only], [], [], tau_zpd, zpd, total_steps)
+    only = _stage(everything, 'consolidate', student, total_steps, 0)
+    return _curriculum([only], [], zone, total_steps)
   if not identified:
     targets, known = [m.name for m in modules if m.name in targets + known], []
-  student = {k: _mean(v['student']) for k, v in named.items()}
   ordered_stages = stages_lib.build_stages(
     targets, gaps.prerequisite_graph(modules), student,
-    tau_zpd=tau_zpd, zpd=zpd,
+    tau_zpd=tau_zpd, zpd=zpd, min_modules=min_stage_modules,
   )  # fmt: skip
   if order != 'prerequisites':
     ordered_stages = stages_lib.reorder(ordered_stages, order, length, seed)
-  checks = stages_lib.check_stages(
-    ordered_stages, student, tau_zpd=tau_zpd, zpd=zpd
-  )
+  zone['checks'] = [
+    dataclasses.asdict(check)
+    for check in stages_lib.check_stages(
+      ordered_stages, student, tau_zpd=tau_zpd, zpd=zpd
+    )
+  ]
   need = [
     sum(named[k]['gap'] for k in s) if identified else len(s)
     for s in ordered_stages
@@ -93,10 +105,10 @@ def organise(
     own = max(1, round(own / probe_every_steps)) * probe_every_steps
     extra = round(own * remedial_share / probe_every_steps) * probe_every_steps
     timed.append(
-      _stage(names, 'teach', named, own, max(extra, probe_every_steps))
+      _stage(names, 'teach', student, own, max(extra, probe_every_steps))
     )
-  timed.append(_stage(targets, 'consolidate', named, total_steps, 0))
-  return _curriculum(timed, known, checks, tau_zpd, zpd, total_steps)
+  timed.append(_stage(targets, 'consolidate', student, total_steps, 0))
+  return _curriculum(timed, known, zone, total_steps)
 
 
 def request_kind(curriculum: Mapping[str, Any], stage: int) -> str:
@@ -107,21 +119,33 @@ def request_kind(curriculum: Mapping[str, Any], stage: int) -> str:
   return 'stage'
 
 
-def _curriculum(stages, rehearsed, checks, tau_zpd, zpd, total_steps):
+def _readiness(named, names, response) -> dict[str, float]:
+  """How far the student is in each module, in [0, 1]."""
+  if response == 'exact':
+    return {
+      k: named[k]['student']['correct'] / named[k]['student']['n']
+      for k in names
+    }
+  if unknown := [k for k in names if named[k]['student_loss'] is None]:
+    raise ValueError(
+      "config.organizer.response is 'likelihood' and modules "
+      f'{unknown} have no gate probe with a reference answer that fits a row '
+      "(train.row_length); set it to 'exact'."
+    )
+  return {k: math.exp(-named[k]['student_loss']) for k in names}
+
+
+def _curriculum(stages, rehearsed, zone, total_steps):
   return {
     'stages': stages,
-    'zpd': {
-      'mode': zpd,
-      'tau': tau_zpd,
-      'checks': [dataclasses.asdict(c) for c in checks],
-    },
+    'zpd': zone,
     'rehearsed': rehearsed,
     'total_steps': total_steps,
   }
 
 
-def _stage(names, kind, named, max_steps, remedial_steps):
-  scores = [_mean(named[k]['student']) for k in names]
+def _stage(names, kind, student, max_steps, remedial_steps):
+  scores = [student[k] for k in names]
   return {
     'modules': list(names),
     'kind': kind,
@@ -129,7 +153,3 @@ def _stage(names, kind, named, max_steps, remedial_steps):
     'max_steps': max_steps,
     'remedial_steps': remedial_steps,
   }
-
-
-def _mean(score):
-  return score['correct'] / score['n']

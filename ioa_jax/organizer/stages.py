@@ -61,15 +61,21 @@ def build_stages(
   *,
   tau_zpd: float,
   zpd: str,
+  min_modules: int = 1,
 ) -> list[list[str]]:
   """Prerequisite stages, split by difficulty until Eq. 8 holds or cannot.
 
   A stage whose mean is too far below the stage before it is split at its
   largest fall of the student's score, easier half first; halves are checked
-  again. A single module that breaks the limit stays (its lessons begin with
-  bridging items), and `check_stages` reports the pair.
+  again. A stage that breaks the limit and cannot be split stays (its lessons
+  begin with bridging items), and `check_stages` reports the pair.
+
+  Args:
+    min_modules: smaller stages are merged with the next one, and no part of a
+      split is smaller. With more than 1, prerequisites can share the stage of
+      what stands on them; never a later one.
   """
-  stages = generations(targets, graph)
+  stages = _merged(generations(targets, graph), min_modules)
   index = 1
   while index < len(stages):
     check = zpd_check(
@@ -79,7 +85,7 @@ def build_stages(
       zpd=zpd,
     )
     if not check.holds and len(stages[index]) > 1:
-      halves = _split(stages[index], student_score)
+      halves = _split(stages[index], student_score, min_modules)
       if halves:
         stages[index : index + 1] = halves
         continue  # The easier half against the same stage before it.
@@ -125,11 +131,28 @@ def _mean(stage, score):
   return sum(score[k] for k in stage) / len(stage)
 
 
-def _split(stage, score):
-  """Two parts at the largest fall in score, or None if all score the same."""
+def _split(stage, score, min_modules):
+  """Two parts at the largest fall in score; None if there is none to cut."""
   ranked = sorted(stage, key=lambda k: (-score[k], stage.index(k)))
-  falls = [score[a] - score[b] for a, b in zip(ranked, ranked[1:])]
-  if max(falls) <= 0:
+  falls = {
+    cut: score[ranked[cut - 1]] - score[ranked[cut]]
+    for cut in range(min_modules, len(ranked) - min_modules + 1)
+  }
+  if not falls or max(falls.values()) <= 0:
     return None
-  cut = falls.index(max(falls)) + 1
+  cut = max(falls, key=falls.get)
   return [ranked[:cut], ranked[cut:]]
+
+
+def _merged(stages, min_modules):
+  """Too narrow stages joined to the next one, the last to the one before."""
+  merged: list[list[str]] = []
+  for stage in stages:
+    if merged and len(merged[-1]) < min_modules:
+      merged[-1] = merged[-1] + stage
+    else:
+      merged.append(stage)
+  if len(merged) > 1 and len(merged[-1]) < min_modules:
+    last = merged.pop()
+    merged[-1] = merged[-1] + last
+  return merged

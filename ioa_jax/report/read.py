@@ -48,6 +48,7 @@ _DIAGNOSIS = {
       'level': int,
       'teacher': Counts(),
       'student': Counts(),
+      'student_loss': Maybe(float, absent=True),
       'teacher_ci95': Maybe(Interval(), absent=True),
       'student_ci95': Maybe(Interval(), absent=True),
       'gap': Maybe(float),
@@ -86,6 +87,7 @@ _CURRICULUM = {
   'zpd': {
     'mode': str,
     'tau': float,
+    'response': Maybe(str, absent=True),
     'checks': [
       {'before': float, 'after': float, 'limit': float, 'holds': bool}
     ],

@@ -95,6 +95,11 @@ class Ledger:
     found = [self._rows(query, (r.key(),)) for r in requests]
     return [Completion(*rows[0]) if rows else None for rows in found]
 
+  def copy_to(self, path: pathlib.Path) -> None:
+    """A whole copy in a new file, also of what is still in the log."""
+    with self._lock, contextlib.closing(sqlite3.connect(path)) as target:
+      self._db.backup(target)
+
   def store(self, pairs: Iterable[tuple[Request, Completion]]) -> None:
     """Writes answers that no call was reserved for; durable on return."""
     with self._transaction() as db:

@@ -1,0 +1,83 @@
+"""Rounds of diagnose and teach, until nothing is deficient (METHOD §2.5).
+
+A round is a whole run in a directory of its own. The next one diagnoses the
+student that it left, so a module that was not mastered, or was forgotten, comes
+up again, and with `identifier.target_share` below 1 the next most severe ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from ioa_jax import config as config_lib
+from ioa_jax import pipeline, rundir
+from ioa_jax import progress as progress_lib
+from ioa_jax.organizer.curriculum import NothingToTeach
+from ioa_jax.teachers.ledger import Ledger
+
+
+def run(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  most: int,
+  display: progress_lib.Display,
+) -> list[dict[str, Any]] | None:
+  """Runs or continues up to `most` rounds; returns the results of each.
+
+  They are in `workdir/round-1` and so on. The ledger goes from round to round,
+  so budgets are of all together and no answer is paid for twice. None means
+  that a signal stopped it, and that the same call continues.
+
+  Args:
+    config: of the first round. `train.total_steps` is each round's; the others
+      draw other lessons (their seed is one higher) and begin with the student
+      of the round before.
+
+  Raises:
+    ValueError: as `pipeline.run`.
+  """
+  config_lib.validate(config)
+  if (workdir / 'config.json').exists():
+    raise ValueError(
+      f'--workdir={workdir} is a single run, and rounds have directories of '
+      'their own; choose another.'
+    )
+  found: list[dict[str, Any]] = []
+  for index in range(most):
+    here, before = (workdir / f'round-{i}' for i in (index + 1, index))
+    config = copy.deepcopy(config)
+    if index:
+      config.seed += 1
+      config.student.model = str(before / 'student')
+      _hand_on(before, rundir.RunDirectory(here, config).path)
+    display.say(f'Round {index + 1} of at most {most}.')
+    try:
+      results = pipeline.run(config, here, display)
+    except NothingToTeach as e:
+      if not index:
+        raise
+      display.say(f'The rounds end: {e}')
+      break
+    if results is None:
+      return None
+    found.append(results)
+  return found
+
+
+def _hand_on(before: pathlib.Path, here: pathlib.Path) -> None:
+  """Begins a round with the ledger of the one before; only once, and whole."""
+  ledger = here / 'ledger.sqlite'
+  if not ledger.exists():
+    temporary = here / '.ledger.tmp'
+    temporary.unlink(missing_ok=True)
+    with contextlib.closing(
+      Ledger(before / 'ledger.sqlite', read_only=True)
+    ) as source:
+      source.copy_to(temporary)
+    os.replace(temporary, ledger)
