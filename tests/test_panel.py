@@ -102,6 +102,21 @@ def test_items_are_scored_as_one_by_one():
       assert right[k, p] == (logits.argmax(-1) == want).all()
 
 
+def test_logits_in_pieces_score_the_same(monkeypatch):
+  """Of a real vocabulary only some positions of a row fit at once."""
+  params, _, bank = material()
+  whole = score_items(params, bank)
+  count = lambda: jax.jit(
+    lambda m, n: probing.right_answers(CONFIG, params, bank, m, n)
+  )
+  right = [count()(m, 0) for m in range(K)]
+  monkeypatch.setattr(losses, '_MAX_ROW_LOGITS', 4 * CONFIG.vocab_size)
+  pieces = jax.jit(lambda: probing.score_items(CONFIG, params, bank))()
+  for a, b in zip(whole, pieces):
+    np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+  assert [count()(m, 0) for m in range(K)] == right
+
+
 def test_items_are_as_likely_as_their_texts_are_alone():
   """What a run reports of held-out answers is the panel's measure too."""
   params, _, bank = material()

@@ -90,15 +90,17 @@ def map_pieces(
   config: decoder.DecoderConfig,
   params: decoder.Params,
   hidden_BxLxD: jax.Array,
-  f: Callable[[jax.Array], Any],
+  f: Callable[..., Any],
+  rows: tuple[jax.Array, ...] = (),
 ) -> Any:
-  """`f(logits)` of pieces of each row, each result joined to (B, L, ...)."""
+  """`f(logits, *rows)` of pieces of each row, joined to (B, L, ...) again."""
   b, length, _ = hidden_BxLxD.shape
   kernel = decoder.unembedding(config, params)
-  found = jax.lax.map(
-    lambda hidden: f(decoder.logits(config, kernel, hidden)),
-    _split(hidden_BxLxD, _piece(length, config.vocab_size)),
-  )
+  one = lambda hidden, *rows: f(decoder.logits(config, kernel, hidden), *rows)
+  piece = _piece(length, config.vocab_size)
+  if piece == length:
+    return one(hidden_BxLxD, *rows)
+  found = jax.lax.map(lambda x: one(*x), _split((hidden_BxLxD, *rows), piece))
   join = lambda x: jnp.moveaxis(x, 0, 1).reshape(b, length, *x.shape[3:])
   return jax.tree.map(join, found)
 

@@ -12,6 +12,7 @@ P probes per module.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import functools
 
 import flax.struct
 import jax
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ioa_jax.models import decoder
-from ioa_jax.training import decoded_probes, packing
+from ioa_jax.training import decoded_probes, losses, packing
 from ioa_jax.training import gate as gate_lib
 
 _CHUNKS = decoded_probes.CHUNKS
@@ -149,7 +150,9 @@ def right_answers(
   hidden = decoder.forward(
     config, params, rows['token'], rows['segment'], rows['position']
   )
-  token = jnp.argmax(decoder.unembed(config, params, hidden), axis=-1)
+  token = losses.map_pieces(
+    config, params, hidden, functools.partial(jnp.argmax, axis=-1)
+  )
   wrong_CxL = (token != rows['target']) & (rows['weight'] > 0)
   wrong_P = (
     jnp.zeros(bank.num_probes, jnp.int32)
@@ -161,6 +164,14 @@ def right_answers(
   here_P = (slot_P >= first) & (slot_P < bank.seen_KxN[m, n])
   right = jnp.sum((wrong_P == 0) & here_P).astype(jnp.float32)
   return right, jnp.sum(rows['segment'] > 0)
+
+
+def _token_outcome(logits_BxLxV, target_BxL):
+  """Nats of each target, and whether another token is likelier."""
+  nll = -jnp.take_along_axis(
+    jax.nn.log_softmax(logits_BxLxV), target_BxL[..., None], axis=-1
+  )[..., 0]
+  return nll, jnp.argmax(logits_BxLxV, axis=-1) != target_BxL
 
 
 def score_items(
@@ -179,11 +190,9 @@ def score_items(
     hidden = decoder.forward(
       config, params, rows['token'], rows['segment'], rows['position']
     )
-    logits = decoder.unembed(config, params, hidden)
-    nll_RxL = -jnp.take_along_axis(
-      jax.nn.log_softmax(logits), rows['target'][..., None], axis=-1
-    )[..., 0]
-    wrong_RxL = jnp.argmax(logits, axis=-1) != rows['target']
+    nll_RxL, wrong_RxL = losses.map_pieces(
+      config, params, hidden, _token_outcome, (rows['target'],)
+    )
 
     def total(x_RxL):
       weighted = x_RxL * rows['weight']
