@@ -13,7 +13,9 @@ import re
 _OPS = 'all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute'
 _BITS = {'pred': 8, 's4': 4, 'u4': 4}
 _COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) .*\{$')
-_INSTRUCTION = re.compile(r'^\s+(?:ROOT )?%?[\w.\-]+ = (.*?) ([a-z][\w\-]*)\(')
+_INSTRUCTION = re.compile(
+  r'^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\('
+)
 _ARRAY = re.compile(r'\b([a-z]+\d*\w*)\[([\d,]*)\]')
 _CALLEES = re.compile(
   r'(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)'
@@ -24,12 +26,13 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
 def total_bytes(hlo: str) -> int:
-  """Bytes of all collectives' largest operand or result, on one device.
+  """Bytes of all collectives' operands or results, on one device.
 
-  The largest one is what crosses the links but for a factor near 1: what an
+  The larger of both is what crosses the links but for a factor near 1: what an
   all-gather makes, a reduce-scatter takes, an all-reduce keeps (which sends it
-  about twice). Of branches the costliest counts. A loop whose trip count is not
-  in the program counts once: of a sampler, one token and a chunk of a prompt.
+  about twice). Several arrays that go together count together. Of branches the
+  costliest counts. A loop whose trip count is not in the program counts once:
+  of a sampler, one token and a chunk of a prompt.
 
   Args:
     hlo: the text of a compiled program.
@@ -42,9 +45,14 @@ def total_bytes(hlo: str) -> int:
   @functools.cache
   def moved(name: str) -> dict[str, int]:
     found: dict[str, int] = {}
-    for number, line in enumerate(bodies.get(name, ())):
-      for key, size in _moved(line, f'{name} {number}', moved, bodies).items():
-        found[key] = max(size, found.get(key, 0))
+    lines = bodies.get(name, ())
+    shapes = _shapes(lines)
+    for number, line in enumerate(lines):
+      place = f'{name} {number}'
+      for key, size in _moved(line, place, shapes, moved, bodies).items():
+        # The parts of a collective that go on beside a loop are in its body as
+        # well, and it is still one: its first and its last are outside.
+        found[key] = min(size, found.get(key, size))
     return found
 
   return sum(moved(entry).values())
@@ -64,7 +72,13 @@ def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
   return bodies, entry
 
 
-def _moved(line: str, place: str, moved, bodies) -> dict[str, int]:
+def _shapes(lines: list[str]) -> dict[str, str]:
+  """Instruction to the shape of its result."""
+  matches = filter(None, map(_INSTRUCTION.match, lines))
+  return {match[1]: match[2] for match in matches}
+
+
+def _moved(line: str, place: str, shapes, moved, bodies) -> dict[str, int]:
   """Bytes by channel: the parts of an asynchronous collective share one.
 
   TPUs fuse each part with other work, and the collective is in all of them.
@@ -72,13 +86,16 @@ def _moved(line: str, place: str, moved, bodies) -> dict[str, int]:
   match = _INSTRUCTION.match(line)
   if not match:
     return {}
-  shape, op = match.groups()
+  _, shape, op = match.groups()
   if re.fullmatch(f'({_OPS})(-start)?', op):
-    operands = line[match.end() :].partition('), ')[0]
-    arrays = _ARRAY.findall(shape) + _ARRAY.findall(operands)
     channel = re.search(r'channel_id=\d+', line)
-    size = max((_num_bytes(*a) for a in arrays), default=0)
-    return {channel[0] if channel else place: size}
+    text = line[match.end() :].partition('), ')[0]
+    names = re.findall(r'%([\w.\-]+)', text)
+    taken = _num_bytes(' '.join(shapes.get(name, '') for name in names) or text)
+    made = _num_bytes(shape)
+    if op.endswith('-start') and shape.startswith('('):
+      made -= taken  # It keeps its operands beside its results.
+    return {channel[0] if channel else place: max(taken, made)}
   branches = _BRANCHES.search(line)
   names = re.findall(r'[\w.\-]+', branches[1]) if branches else []
   names += _CALLEES.findall(line)
@@ -102,6 +119,10 @@ def _trips(line: str, bodies) -> int:
   return int(limits[0]) if counts and len(limits) == 1 else 1
 
 
-def _num_bytes(dtype: str, dims: str) -> int:
-  bits = _BITS.get(dtype) or int(re.search(r'\d+', dtype)[0])
-  return math.prod(int(d) for d in dims.split(',') if d) * bits // 8
+def _num_bytes(shape: str) -> int:
+  """Of all arrays of a shape, which can be a tuple."""
+  total = 0
+  for dtype, dims in _ARRAY.findall(shape):
+    bits = _BITS.get(dtype) or int(re.search(r'\d+', dtype)[0])
+    total += math.prod(int(d) for d in dims.split(',') if d) * bits // 8
+  return total

@@ -15,7 +15,8 @@ HAND = """
 %body (p: (f32[8])) -> (f32[8]) {
   %x = bf16[8,16]{1,0} parameter(0)
   %g = bf16[32,16]{1,0} all-gather(bf16[8,16]{1,0} %x), dimensions={0}
-  %s = (f32[4], f32[16]) all-gather-start(f32[4] %y), dimensions={0}
+  %y = f32[4] slice(%q)
+  %s = (f32[4], f32[16]) all-gather-start(%y), dimensions={0}
   %d = f32[16] all-gather-done((f32[4], f32[16]) %s)
 }
 
@@ -45,19 +46,31 @@ HAND = """
   %b = f32[64] fusion(%a), kind=kCustom, calls=%fused_end
 }
 
+%beside (p: f32[8]) -> f32[64] {
+  ROOT %g = f32[64] all-gather(%p), channel_id=9, dimensions={0}
+}
+
+%works (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %a = f32[64] fusion(%p), kind=kCustom, calls=%beside
+}
+
 ENTRY %main (p: f32[8]) -> f32[8] {
   %w = (f32[8]) while(%t), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"5"}}
   %v = (s32[], f32[8]) while(%t), condition=%below_three, body=%fuses
   %c = f32[8] conditional(%i, %p, %p), branch_computations={%costly, %cheap}
-  ROOT %rs = f32[2] reduce-scatter(f32[8] %c), dimensions={0}, to_apply=%add
+  %begin = f32[64] fusion(%c), kind=kCustom, calls=%beside
+  %u = (s32[], f32[8]) while(%t), condition=%below_three, body=%works
+  %two = (f32[3], bf16[4]) all-reduce(%k, %l), channel_id=5, to_apply=%add
+  ROOT %rs = f32[2] reduce-scatter(%c), dimensions={0}, to_apply=%add
 }
 """  # noqa: E501
 
 
 def test_a_hand_made_program():
   gathers = 32 * 16 * 2 + 16 * 4
-  fused = 64 * 4
-  want = 5 * gathers + 3 * fused + 8 * 4 + 8 * 4
+  fused = beside = 64 * 4
+  together = 3 * 4 + 4 * 2
+  want = 5 * gathers + 3 * fused + 8 * 4 + beside + together + 8 * 4
   assert collectives.total_bytes(HAND) == want
 
 
