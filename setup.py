@@ -55,6 +55,9 @@ HTTP = [
   'openai>=3.23,<4',
 ]
 
+# Brings the compiler for TPUs, which needs no TPU.
+TPU = ['jax[tpu]>=0.10.2,<0.13,!=0.11.*']
+
 SCHEMA = [
   # Token masks of a JSON schema, without torch. 1.9 is what was tried.
   'llguidance>=1.9,<2',
@@ -80,10 +83,11 @@ EXTRAS = {
     'transformers[serving]>=5.0,<6',
     *HTTP,
     *SCHEMA,
+    *TPU,
   ],
   # A teacher behind an OpenAI-compatible server.
   'http': HTTP,
-  'tpu': ['jax[tpu]>=0.10.2,<0.13,!=0.11.*'],
+  'tpu': TPU,
   'cuda12': ['jax[cuda12]>=0.10.2,<0.13,!=0.11.*'],
 }
 

@@ -28,7 +28,7 @@ def run(*arguments):
 @pytest.mark.slow
 @pytest.mark.parametrize('rank', [0, 16], ids=['all weights', 'LoRA'])
 def test_a_small_student_compiles_for_a_tpu(rank):
-  pytest.importorskip('libtpu', reason="pip install -e '.[tpu]'")
+  pytest.importorskip('libtpu', reason="pip install -e '.[test]'")
   done = run(
     *SMALL, '--topology=v5e:2x2', '--programs=train',
     f'--config.student.lora.rank={rank}',
