@@ -2,17 +2,22 @@ r"""Measures this project beside transformers and torch, on this machine.
 
   pip install -e '.[test]'
   python scripts/benchmark.py train --shape=27m --peer=torch
+  python scripts/benchmark.py train --lessons=train.jsonl --model=DIR
   python scripts/benchmark.py gate
   python scripts/benchmark.py sample --shape=27m --peer=torch
   python scripts/benchmark.py sample --model=DIR --peer=torch
 
 One JSON object a line. Each side has a process of its own, for its memory, and
 they take turns, so that a busy machine slows both. (`sample` has one process.)
+With --lessons, rows are not full of text but of lessons as long as those, which
+this project packs and transformers pads to the longest of a batch.
 """
 
 from collections.abc import Sequence
+import itertools
 import json
 import multiprocessing
+import pathlib
 import resource
 import statistics
 import time
@@ -30,8 +35,15 @@ _ROUNDS = flags.DEFINE_integer(
 )
 
 _MODEL = flags.DEFINE_string(
-  'model', None, 'A Hugging Face directory: real weights for `sample`.'
+  'model',
+  None,
+  'A Hugging Face directory: real weights for `sample`; the '
+  'tokenizer that counts --lessons.',
 )
+_LESSONS = flags.DEFINE_string(
+  'lessons', None, 'JSON lines of {question, answer}, as GSM8K has: `train` on '
+  'lessons of these lengths.'
+)  # fmt: skip
 _SLOTS = flags.DEFINE_integer(
   'slots', 16, 'Texts that `sample` writes at once.', lower_bound=1
 )
@@ -45,54 +57,80 @@ _SHAPES = {
 _STEPS_A_TURN = {'27m': 4, 'quickstart': 100}
 
 
-def train(shape: str, peer: str, rounds: int) -> dict:
-  """Tokens a second of one optimizer step: clip, AdamW, all weights."""
+def train(
+  shape: str, peer: str, rounds: int, lengths: Sequence[int] = ()
+) -> dict:
+  """Tokens a second of one optimizer step: clip, AdamW, all weights.
+
+  Args:
+    lengths: of lessons, in tokens; without them every row is full.
+  """
   sides = {'ioa_jax': _jax_trainer}
   if peer == 'torch':
     sides['torch'] = _torch_trainer
   steps = _STEPS_A_TURN[shape]
-  found = _in_turns(sides, shape, rounds)
+  found = _in_turns(sides, shape, rounds, lengths)
   layers, width, _, mlp, vocab, length, rows = _SHAPES[shape]
-  tokens = length * rows * steps
+  full = length * rows * steps
   # Each weight of a product is used in three products of two operations a
   # token; attention's two products count whole, as is usual, though causal.
   weights = layers * (4 * width**2 + 3 * width * mlp) + vocab * width
-  flops = tokens * (6 * weights + 12 * layers * width * length)
+  flops = full * (6 * weights + 12 * layers * width * length)
   peak = max(side['peak_flops'] for side in found.values())
   result = {'benchmark': 'train', 'shape': shape, 'peak_gflops': peak / 1e9}
   for name, side in found.items():
-    seconds = statistics.median(side['seconds'])
+    speed = [n / s for n, s in zip(side['tokens'], side['seconds'])]
     result[name] = {
-      'tokens_per_second': tokens / seconds,
-      'share_of_peak': flops / seconds / peak,
+      'tokens_per_second': statistics.median(speed),
       'peak_memory_gib': side['peak_memory_gib'],
     }
+    if not lengths:
+      share = flops / statistics.median(side['seconds']) / peak
+      result[name]['share_of_peak'] = share
   if peer == 'torch':
+    ours, theirs = found['ioa_jax'], found['torch']
     result['ratio'] = statistics.median(
-      theirs / ours
-      for ours, theirs in zip(
-        found['ioa_jax']['seconds'], found['torch']['seconds']
-      )
+      (ours['tokens'][i] / ours['seconds'][i])
+      / (theirs['tokens'][i] / theirs['seconds'][i])
+      for i in range(rounds)
     )
   return result
 
 
-def _in_turns(sides, shape, rounds) -> dict[str, dict]:
+def _lengths(path: str, model: str | None) -> list[int]:
+  """Tokens of question and answer together."""
+  import tokenizers
+
+  if model is None:
+    raise ValueError('--lessons is counted by a tokenizer: add --model=DIR.')
+  tokenizer = tokenizers.Tokenizer.from_file(
+    str(pathlib.Path(model) / 'tokenizer.json')
+  )
+  lines = map(json.loads, pathlib.Path(path).read_text().splitlines())
+  texts = [f'{x["question"]}\n{x["answer"]}' for x in lines]
+  return [len(e.ids) for e in tokenizer.encode_batch(texts)]
+
+
+def _in_turns(sides, shape, rounds, lengths) -> dict[str, dict]:
   """Has a process for each side run its steps when it is its turn."""
   context = multiprocessing.get_context('spawn')
   pipes, processes = {}, []
   try:
     for name, make in sides.items():
       pipes[name], theirs = context.Pipe()
-      process = context.Process(target=_serve, args=(make, shape, theirs))
+      process = context.Process(
+        target=_serve, args=(make, shape, lengths, theirs)
+      )
       process.start()
       theirs.close()
       processes.append(process)
-    found = {name: {'seconds': []} for name in sides}
+    found = {name: {'seconds': [], 'tokens': []} for name in sides}
     for _ in range(rounds):
       for name, pipe in pipes.items():
         pipe.send(True)
-        found[name]['seconds'].append(pipe.recv())
+        seconds, tokens = pipe.recv()
+        found[name]['seconds'].append(seconds)
+        found[name]['tokens'].append(tokens)
     for name, pipe in pipes.items():
       pipe.send(False)
       found[name] |= pipe.recv()
@@ -104,14 +142,16 @@ def _in_turns(sides, shape, rounds) -> dict[str, dict]:
   return found
 
 
-def _serve(make, shape, pipe):
-  """Answers True with the seconds of a turn, and False with the rest."""
-  run, product = make(*_SHAPES[shape], steps=_STEPS_A_TURN[shape])
+def _serve(make, shape, lengths, pipe):
+  """Answers True with a turn's seconds and tokens, and False with the rest."""
+  run, product = make(
+    *_SHAPES[shape], steps=_STEPS_A_TURN[shape], lengths=lengths
+  )
   run()  # Compiles, and touches what is allocated late.
   seconds = []
   try:
     while pipe.recv():
-      seconds.append(_timed(product))
+      seconds.append(_timed(product)[0])
       pipe.send(_timed(run))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     pipe.send({
@@ -124,14 +164,17 @@ def _serve(make, shape, pipe):
 _PRODUCT = 2048
 
 
-def _timed(run) -> float:
+def _timed(run):
+  """Seconds, and what it returned."""
   start = time.monotonic()
-  run()
-  return time.monotonic() - start
+  value = run()
+  return time.monotonic() - start, value
 
 
-def _jax_trainer(layers, width, heads, mlp, vocab, length, rows, *, steps):
-  """This project's window of steps, on lessons that fill every row."""
+def _jax_trainer(
+  layers, width, heads, mlp, vocab, length, rows, *, steps, lengths
+):
+  """This project's window of steps, on packed lessons."""
   import jax
   import jax.numpy as jnp
   import numpy as np
@@ -160,12 +203,14 @@ def _jax_trainer(layers, width, heads, mlp, vocab, length, rows, *, steps):
   )
   mesh = sharding.make_mesh(devices=jax.devices()[:1])
   inputs = setup.make_inputs(
-    curriculum_lib.allocate([64], length), mix, plan, None, mesh, seed=0,
-    total_steps=10_000, probe_every_steps=10_000, average_decay=0.0,
+    curriculum_lib.allocate([_NUM_LESSONS], length), mix, plan, None, mesh,
+    seed=0, total_steps=10_000, probe_every_steps=10_000, average_decay=0.0,
   )  # fmt: skip
   rng = np.random.default_rng(0)
-  draw = lambda: rng.integers(vocab, size=length).tolist()
-  lessons = [packing.Example([0], draw()) for _ in range(64)]
+  lessons = [
+    packing.Example([0], rng.integers(vocab, size=n).tolist())
+    for n in _drawn(lengths, length)
+  ]
   inputs = setup.add_lessons(inputs, {'all': lessons}, ['all'], length, mesh)
   state = setup.make_state(
     decoder.init(config, jax.random.key(0)), tx, diagnosis, ['all'], plan, mesh,
@@ -180,6 +225,7 @@ def _jax_trainer(layers, width, heads, mlp, vocab, length, rows, *, steps):
     with jax.set_mesh(mesh):
       state, metrics = window(state, inputs)
       assert bool(metrics['ran'].all())
+    return int(metrics['tokens'].sum())
 
   square = jnp.ones((_PRODUCT, _PRODUCT))
   product = jax.jit(jnp.matmul)
@@ -204,7 +250,22 @@ def _plan(names):
   )  # fmt: skip
 
 
-def _torch_trainer(layers, width, heads, mlp, vocab, length, rows, *, steps):
+_NUM_LESSONS = 64
+
+
+def _drawn(lengths, longest):
+  """Lengths of the benchmark's lessons, the same for both sides."""
+  import numpy as np
+
+  if not lengths:
+    return [longest] * _NUM_LESSONS
+  some = np.random.default_rng(1).choice(lengths, _NUM_LESSONS, replace=False)
+  return np.minimum(some, longest).tolist()
+
+
+def _torch_trainer(
+  layers, width, heads, mlp, vocab, length, rows, *, steps, lengths
+):
   """transformers' Llama under torch's AdamW, as its own trainer steps it."""
   import torch
   import transformers
@@ -221,15 +282,30 @@ def _torch_trainer(layers, width, heads, mlp, vocab, length, rows, *, steps):
   rule = torch.optim.AdamW(
     model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.01
   )
-  batches = torch.randint(vocab, (64 // rows, rows, length))
+  texts = [torch.randint(vocab, (n,)) for n in _drawn(lengths, length)]
+  turns = itertools.count()
+
+  def padded(texts):
+    """To the longest of the batch, as transformers' collators do."""
+    pad = lambda rows, value: torch.nn.utils.rnn.pad_sequence(
+      rows, batch_first=True, padding_value=value
+    )
+    batch = {'input_ids': pad(texts, 0), 'labels': pad(texts, -100)}
+    if lengths:  # Full rows need no mask.
+      batch['attention_mask'] = pad([torch.ones_like(t) for t in texts], 0)
+    return batch
 
   def run():
-    for step in range(steps):
-      batch = batches[step % len(batches)]
-      model(input_ids=batch, labels=batch).loss.backward()
+    tokens = 0
+    for _ in range(steps):
+      start = next(turns) * rows % len(texts)
+      mine = texts[start : start + rows]
+      tokens += sum(map(len, mine))
+      model(**padded(mine)).loss.backward()
       torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
       rule.step()
       rule.zero_grad()
+    return tokens
 
   square = torch.ones((_PRODUCT, _PRODUCT))
   return run, lambda: square @ square
@@ -292,7 +368,7 @@ def gate(rounds: int) -> dict:
   # Both once to compile, and to see that they say the same.
   if inside() != decode():
     raise ValueError('the step and the sampler disagree on the probes')
-  seconds = [(_timed(inside), _timed(decode)) for _ in range(rounds)]
+  seconds = [(_timed(inside)[0], _timed(decode)[0]) for _ in range(rounds)]
   return {
     'benchmark': 'gate', 'probes': len(probes),
     'in_step_seconds': statistics.median(a for a, _ in seconds),
@@ -313,9 +389,14 @@ def sample(peer: str, rounds: int) -> dict:
   )  # fmt: skip
 
 
+def _train_as_asked() -> dict:
+  lengths = _lengths(_LESSONS.value, _MODEL.value) if _LESSONS.value else ()
+  return train(_SHAPE.value, _PEER.value, _ROUNDS.value, lengths)
+
+
 def main(argv: Sequence[str]) -> None:
   commands = {
-    'train': lambda: train(_SHAPE.value, _PEER.value, _ROUNDS.value),
+    'train': _train_as_asked,
     'gate': lambda: gate(_ROUNDS.value),
     'sample': lambda: sample(_PEER.value, _ROUNDS.value),
   }
