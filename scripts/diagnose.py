@@ -34,16 +34,19 @@ def main(argv: Sequence[str]) -> None:
 
 
 def table(diagnosis) -> str:
-  """Modules, the least known first; those without a gap last."""
+  """Modules, the least known first; those without a gap last.
+
+  Nats are of the reference answers, for a token: how hard they still are.
+  """
   width = max(map(len, diagnosis['modules']))
-  lines = [f'{"module":{width}}  teacher  student    gap  status']
+  lines = [f'{"module":{width}}  teacher  student    gap   nats  status']
   gap = lambda item: -1.0 if item[1]['gap'] is None else item[1]['gap']
   for name, m in sorted(diagnosis['modules'].items(), key=gap, reverse=True):
     share = lambda s: f'{s["correct"] / s["n"]:7.2f}' if s['n'] else '      -'
-    missing = '     -' if m['gap'] is None else f'{m["gap"]:6.2f}'
+    number = lambda x: '     -' if x is None else f'{x:6.2f}'
     lines.append(
-      f'{name:{width}}  {share(m["teacher"])}  {share(m["student"])} {missing}'
-      f'  {m["status"]}'
+      f'{name:{width}}  {share(m["teacher"])}  {share(m["student"])} '
+      f'{number(m["gap"])} {number(m["student_loss"])}  {m["status"]}'
     )
   dependency = diagnosis['dependency']
   lines.append(
