@@ -18,7 +18,7 @@ LEVEL = {room: i for i, room in enumerate(ROOMS)} | {'sharding': 2}
 TOP = (
   'config', 'rundir', 'progress', 'seed_sources', 'subject', 'projection',
   'classroom', 'measuring', 'teaching', 'pipeline', 'commandline',
-  'collectives', 'plans',
+  'collectives', 'plans', 'rounds',
 )  # fmt: skip
 
 
