@@ -91,7 +91,8 @@ def _moved(line: str, place: str, shapes, moved, bodies) -> dict[str, int]:
     channel = re.search(r'channel_id=\d+', line)
     text = line[match.end() :].partition('), ')[0]
     names = re.findall(r'%([\w.\-]+)', text)
-    taken = _num_bytes(' '.join(shapes.get(name, '') for name in names) or text)
+    known = ' '.join(shapes.get(name, '') for name in names)
+    taken = _num_bytes(known) or _num_bytes(text)
     made = _num_bytes(shape)
     if op.endswith('-start') and shape.startswith('('):
       made -= taken  # It keeps its operands beside its results.

@@ -19,7 +19,7 @@ from ioa_jax import config as config_lib
 from ioa_jax import pipeline, rundir
 from ioa_jax import progress as progress_lib
 from ioa_jax.organizer.curriculum import NothingToTeach
-from ioa_jax.teachers.ledger import Ledger
+from ioa_jax.teachers.ledger import BudgetExceeded, Ledger
 
 
 def run(
@@ -31,8 +31,10 @@ def run(
   """Runs or continues up to `most` rounds; returns the results of each.
 
   They are in `workdir/round-1` and so on. The ledger goes from round to round,
-  so budgets are of all together and no answer is paid for twice. None means
-  that a signal stopped it, and that the same call continues.
+  so budgets, and what results say the teacher wrote, are of all rounds so far,
+  and no answer is paid for twice. Where the budget ends a later round, that one
+  waits for a higher budget, and the others are returned. None means that a
+  signal stopped it, and that the same call continues.
 
   Args:
     config: of the first round. `train.total_steps` is each round's; the others
@@ -48,6 +50,8 @@ def run(
       f'--workdir={workdir} is a single run, and rounds have directories of '
       'their own; choose another.'
     )
+  # Configurations name the student's directory; from wherever they are run.
+  workdir = workdir.resolve()
   found: list[dict[str, Any]] = []
   for index in range(most):
     here, before = (workdir / f'round-{i}' for i in (index + 1, index))
@@ -59,7 +63,7 @@ def run(
     display.say(f'Round {index + 1} of at most {most}.')
     try:
       results = pipeline.run(config, here, display)
-    except NothingToTeach as e:
+    except (NothingToTeach, BudgetExceeded) as e:
       if not index:
         raise
       display.say(f'The rounds end: {e}')

@@ -24,6 +24,8 @@ import time
 
 from absl import app, flags
 
+from ioa_jax import commandline
+
 _SHAPE = flags.DEFINE_enum(
   'shape', '27m', ['27m', 'quickstart'], 'Of the model and its batch.'
 )
@@ -98,16 +100,29 @@ def train(
 
 
 def _lengths(path: str, model: str | None) -> list[int]:
-  """Tokens of question and answer together."""
+  """Tokens of question and answer together.
+
+  Raises:
+    ValueError: naming what is missing.
+  """
   import tokenizers
 
-  if model is None:
-    raise ValueError('--lessons is counted by a tokenizer: add --model=DIR.')
-  tokenizer = tokenizers.Tokenizer.from_file(
-    str(pathlib.Path(model) / 'tokenizer.json')
-  )
-  lines = map(json.loads, pathlib.Path(path).read_text().splitlines())
-  texts = [f'{x["question"]}\n{x["answer"]}' for x in lines]
+  from ioa_jax.evaluation import benchmark_files
+
+  file = pathlib.Path(model or '') / 'tokenizer.json'
+  if model is None or not file.exists():
+    raise ValueError(
+      f'--lessons is counted by a tokenizer: {file} is not there; add '
+      '--model=DIR.'
+    )
+  rows = benchmark_files.read(pathlib.Path(path), ('question', 'answer'))
+  texts = [f'{x["question"]}\n{x["answer"]}' for _, x in rows]
+  if len(texts) < _NUM_LESSONS:
+    raise ValueError(
+      f'--lessons={path} has {len(texts)} lessons, wanted {_NUM_LESSONS} or '
+      'more.'
+    )
+  tokenizer = tokenizers.Tokenizer.from_file(str(file))
   return [len(e.ids) for e in tokenizer.encode_batch(texts)]
 
 
@@ -402,8 +417,10 @@ def main(argv: Sequence[str]) -> None:
   }
   if len(argv) != 2 or argv[1] not in commands:
     raise app.UsageError(f'wanted one of {sorted(commands)}, got {argv[1:]}.')
+  if _LESSONS.value and argv[1] != 'train':
+    raise app.UsageError('--lessons is for train.')
   print(json.dumps(commands[argv[1]]()))
 
 
 if __name__ == '__main__':
-  app.run(main)
+  commandline.run(main)

@@ -291,6 +291,14 @@ def main(argv: Sequence[str]) -> None:
   from ioa_jax.models import decoder, presets
 
   config_lib.validate(config)
+  asked = list(_PROGRAMS.value)
+  if 'panel' in asked and not config.identifier.panel.learners:
+    if not flags.FLAGS['programs'].using_default_value:
+      raise ValueError(
+        '--programs=panel: config.identifier.panel.learners is 0, so there is '
+        'no panel; add --config.identifier.panel.learners=16.'
+      )
+    asked.remove('panel')
   name = config.student.model
   if name not in presets.PRESETS:
     raise ValueError(
@@ -309,9 +317,7 @@ def main(argv: Sequence[str]) -> None:
       f'of {parts} rows, which {sharding.num_row_shards(mesh)} devices cannot '
       'share evenly; lower it.'
     )
-  for program in _PROGRAMS.value:
-    if program == 'panel' and not config.identifier.panel.learners:
-      continue
+  for program in asked:
     found = _check(programs[program], config, model, mesh, generation)
     print(json.dumps({
       'config': name, 'program': program, 'topology': _TOPOLOGY.value,

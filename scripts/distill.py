@@ -28,8 +28,8 @@ flags.DEFINE_boolean(
   'Only say what the teacher would be asked and what it could cost.',
 )  # fmt: skip
 flags.DEFINE_integer(
-  'rounds', 1, 'Diagnose and teach at most so often; the steps and the dry run '
-  'are of one round.', lower_bound=1,
+  'rounds', 1, 'At most this many rounds of diagnose and teach; '
+  'train.total_steps and --dry_run are of one.', lower_bound=1,
 )  # fmt: skip
 commandline.DEFINE_config()
 flags.mark_flags_as_required(['workdir'])

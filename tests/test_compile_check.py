@@ -50,6 +50,7 @@ def test_a_small_student_compiles_for_a_tpu(rank):
     (['--topology=v9:2x2'], 'wanted GENERATION:AxB'),
     (['--topology=v5e'], 'wanted GENERATION:AxB'),
     (['--programs=sing'], "--programs: ['sing']"),
+    (['--programs=panel'], 'config.identifier.panel.learners is 0'),
     (['--config.student.model=gpt-2'], "config.student.model is 'gpt-2'"),
   ],
 )

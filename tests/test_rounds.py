@@ -5,7 +5,7 @@ import pytest
 from ioa_jax import pipeline, progress, rounds
 from ioa_jax.organizer.curriculum import NothingToTeach
 from ioa_jax.subject import ASSETS
-from ioa_jax.teachers.ledger import Ledger
+from ioa_jax.teachers.ledger import BudgetExceeded, Ledger
 from tests.test_pipeline import SMALL, load_config
 
 CHANGES = SMALL | {
@@ -41,14 +41,15 @@ def test_a_round_begins_with_the_student_of_the_one_before(tmp_path):
   assert go(tmp_path) == [first, second]
 
 
-def test_rounds_end_when_nothing_is_deficient(tmp_path, monkeypatch):
+@pytest.mark.parametrize('end', [NothingToTeach, BudgetExceeded])
+def test_rounds_end_without_gaps_or_budget(tmp_path, monkeypatch, end):
   seen = []
 
   def run(config, workdir, display):
     del display
     seen.append((config.seed, config.student.model))
     if len(seen) == 3:
-      raise NothingToTeach('no module has a gap')
+      raise end('no more')
     workdir.mkdir(parents=True, exist_ok=True)
     Ledger(workdir / 'ledger.sqlite').close()
     return {'round': len(seen)}

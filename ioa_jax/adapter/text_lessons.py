@@ -159,8 +159,9 @@ class TextAdapter:
   ) -> list[Item]:
     """`per_seed[kind]` requests for each seed, the easiest first.
 
-    A stage's begin at the student's own level: what it can do already teaches
-    it nothing. Remedial ones are the smallest; bridging ones skip no level.
+    Those of a stage begin at the student's own level: what it can do already
+    teaches it nothing. Remedial ones are the smallest, and bridging ones skip
+    no level.
     """
     unit = self._modules[module]
     seeds = self._domain.seeds(module, self._seeds_per_module)

@@ -69,16 +69,17 @@ def organise(
       'what this domain teaches. Lower --config.identifier.tau_gap or choose '
       'another domain.'
     )
-  student = _readiness(named, targets + known, response)
   zone = {'mode': zpd, 'tau': tau_zpd, 'response': response, 'checks': []}
   if order is None:
     everything = [
       m.name for m in modules if m.name in targets or m.name in known
     ]
+    student = _readiness(named, everything, response)
     only = _stage(everything, 'consolidate', student, total_steps, 0)
     return _curriculum([only], [], zone, total_steps)
   if not identified:
     targets, known = [m.name for m in modules if m.name in targets + known], []
+  student = _readiness(named, targets, response)
   ordered_stages = stages_lib.build_stages(
     targets, gaps.prerequisite_graph(modules), student,
     tau_zpd=tau_zpd, zpd=zpd, min_modules=min_stage_modules,

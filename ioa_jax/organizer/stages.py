@@ -85,7 +85,7 @@ def build_stages(
       zpd=zpd,
     )
     if not check.holds and len(stages[index]) > 1:
-      halves = _split(stages[index], student_score, min_modules)
+      halves = _split(stages[index], graph, student_score, min_modules)
       if halves:
         stages[index : index + 1] = halves
         continue  # The easier half against the same stage before it.
@@ -131,13 +131,21 @@ def _mean(stage, score):
   return sum(score[k] for k in stage) / len(stage)
 
 
-def _split(stage, score, min_modules):
-  """Two parts at the largest fall in score; None if there is none to cut."""
+def _split(stage, graph, score, min_modules):
+  """Two parts at the largest fall in score; None if there is none to cut.
+
+  What stands on a module of the harder part (in a merged stage) is no place to
+  cut before.
+  """
   ranked = sorted(stage, key=lambda k: (-score[k], stage.index(k)))
   falls = {
     cut: score[ranked[cut - 1]] - score[ranked[cut]]
     for cut in range(min_modules, len(ranked) - min_modules + 1)
-  }
+    if not any(
+      graph.has_edge(harder, easier)
+      for harder in ranked[cut:] for easier in ranked[:cut]
+    )
+  }  # fmt: skip
   if not falls or max(falls.values()) <= 0:
     return None
   cut = max(falls, key=falls.get)

@@ -97,8 +97,11 @@ class Ledger:
 
   def copy_to(self, path: pathlib.Path) -> None:
     """A whole copy in a new file, also of what is still in the log."""
-    with self._lock, contextlib.closing(sqlite3.connect(path)) as target:
-      self._db.backup(target)
+    try:
+      with self._lock, contextlib.closing(sqlite3.connect(path)) as target:
+        self._db.backup(target)
+    except sqlite3.Error as e:
+      raise LedgerError(f'{path}: cannot be written ({e}).') from e
 
   def store(self, pairs: Iterable[tuple[Request, Completion]]) -> None:
     """Writes answers that no call was reserved for; durable on return."""
