@@ -347,7 +347,7 @@ def _check(program, config, model, mesh, generation):
       compiled = lowered.compile(options)
     except jax.errors.JaxRuntimeError as e:
       # TPU compilers refuse a program that does not fit.
-      needs = re.search(r'CompileTimeHbmOom.*? \((\d+[\d.]*)G\)', str(e))
+      needs = re.search(r'memory required .*?\((\d+[\d.]*)G\)', str(e))
       if not needs:
         raise
       return {
