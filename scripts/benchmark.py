@@ -57,6 +57,7 @@ _SHAPES = {
 }
 # A turn is one window, as a run has them.
 _STEPS_A_TURN = {'27m': 4, 'quickstart': 100}
+_NUM_LESSONS = 64
 
 
 def train(
@@ -70,31 +71,29 @@ def train(
   sides = {'ioa_jax': _jax_trainer}
   if peer == 'torch':
     sides['torch'] = _torch_trainer
-  steps = _STEPS_A_TURN[shape]
   found = _in_turns(sides, shape, rounds, lengths)
-  layers, width, _, mlp, vocab, length, rows = _SHAPES[shape]
-  full = length * rows * steps
+  layers, width, _, mlp, vocab, length, _ = _SHAPES[shape]
   # Each weight of a product is used in three products of two operations a
   # token; attention's two products count whole, as is usual, though causal.
   weights = layers * (4 * width**2 + 3 * width * mlp) + vocab * width
-  flops = full * (6 * weights + 12 * layers * width * length)
+  flops_per_token = 6 * weights + 12 * layers * width * length
   peak = max(side['peak_flops'] for side in found.values())
   result = {'benchmark': 'train', 'shape': shape, 'peak_gflops': peak / 1e9}
   for name, side in found.items():
-    speed = [n / s for n, s in zip(side['tokens'], side['seconds'])]
+    speed = statistics.median(side['tokens_per_second'])
     result[name] = {
-      'tokens_per_second': statistics.median(speed),
+      'tokens_per_second': speed,
       'peak_memory_gib': side['peak_memory_gib'],
     }
     if not lengths:
-      share = flops / statistics.median(side['seconds']) / peak
-      result[name]['share_of_peak'] = share
+      result[name]['share_of_peak'] = flops_per_token * speed / peak
   if peer == 'torch':
-    ours, theirs = found['ioa_jax'], found['torch']
     result['ratio'] = statistics.median(
-      (ours['tokens'][i] / ours['seconds'][i])
-      / (theirs['tokens'][i] / theirs['seconds'][i])
-      for i in range(rounds)
+      ours / theirs
+      for ours, theirs in zip(
+        found['ioa_jax']['tokens_per_second'],
+        found['torch']['tokens_per_second'],
+      )
     )
   return result
 
@@ -139,13 +138,11 @@ def _in_turns(sides, shape, rounds, lengths) -> dict[str, dict]:
       process.start()
       theirs.close()
       processes.append(process)
-    found = {name: {'seconds': [], 'tokens': []} for name in sides}
+    found = {name: {'tokens_per_second': []} for name in sides}
     for _ in range(rounds):
       for name, pipe in pipes.items():
         pipe.send(True)
-        seconds, tokens = pipe.recv()
-        found[name]['seconds'].append(seconds)
-        found[name]['tokens'].append(tokens)
+        found[name]['tokens_per_second'].append(pipe.recv())
     for name, pipe in pipes.items():
       pipe.send(False)
       found[name] |= pipe.recv()
@@ -158,7 +155,7 @@ def _in_turns(sides, shape, rounds, lengths) -> dict[str, dict]:
 
 
 def _serve(make, shape, lengths, pipe):
-  """Answers True with a turn's seconds and tokens, and False with the rest."""
+  """Answers True with a turn's tokens a second, and False with the rest."""
   run, product = make(
     *_SHAPES[shape], steps=_STEPS_A_TURN[shape], lengths=lengths
   )
@@ -166,8 +163,10 @@ def _serve(make, shape, lengths, pipe):
   seconds = []
   try:
     while pipe.recv():
-      seconds.append(_timed(product)[0])
-      pipe.send(_timed(run))
+      seconds.append(_timed(product))
+      start = time.monotonic()
+      tokens = run()
+      pipe.send(tokens / (time.monotonic() - start))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     pipe.send({
       'peak_flops': 2 * _PRODUCT**3 / min(seconds), 'peak_memory_gib': memory
@@ -179,11 +178,10 @@ def _serve(make, shape, lengths, pipe):
 _PRODUCT = 2048
 
 
-def _timed(run):
-  """Seconds, and what it returned."""
+def _timed(run) -> float:
   start = time.monotonic()
-  value = run()
-  return time.monotonic() - start, value
+  run()
+  return time.monotonic() - start
 
 
 def _jax_trainer(
@@ -263,9 +261,6 @@ def _plan(names):
     tau_mastery=0.9, confidence=0.5, sequential=False, reopen=False,
     min_probes=1, max_rounds=0, on_stall='advance',
   )  # fmt: skip
-
-
-_NUM_LESSONS = 64
 
 
 def _drawn(lengths, longest):
@@ -383,7 +378,7 @@ def gate(rounds: int) -> dict:
   # Both once to compile, and to see that they say the same.
   if inside() != decode():
     raise ValueError('the step and the sampler disagree on the probes')
-  seconds = [(_timed(inside)[0], _timed(decode)[0]) for _ in range(rounds)]
+  seconds = [(_timed(inside), _timed(decode)) for _ in range(rounds)]
   return {
     'benchmark': 'gate', 'probes': len(probes),
     'in_step_seconds': statistics.median(a for a, _ in seconds),

@@ -249,10 +249,7 @@ def _sampler(config, model, mesh):
   weights = jax.tree.map(
     lambda x: shape(x.shape, model.dtype), decoder.abstract_params(model)
   )
-  weights = jax.tree.map(
-    lambda x, to: shape(x.shape, x.dtype, sharding=to),
-    weights, sharding.param_shardings(mesh, weights),
-  )  # fmt: skip
+  weights = _placed(weights, sharding.param_shardings(mesh, weights))
   chunk, width = 64, config.train.row_length // 4
   new = config.student.max_tokens
   slots = jax.eval_shape(

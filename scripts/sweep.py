@@ -10,7 +10,6 @@ changes, dotted field to value; the first is what the others are compared with.
 """
 
 from collections.abc import Sequence
-import dataclasses
 import pathlib
 import runpy
 import shlex
@@ -34,7 +33,7 @@ flags.DEFINE_bool('print', False, 'Print the commands and run nothing.')
 flags.mark_flags_as_required(['config', 'workdir'])
 
 
-def _plan(path: str) -> plans.Plan:
+def _plan(path: str, cores_per_run: int) -> plans.Plan:
   file = path.partition(':')[0]
   if not pathlib.Path(file).exists():
     raise ValueError(f'--config={path}: no such file; see configs/.')
@@ -50,7 +49,7 @@ def _plan(path: str) -> plans.Plan:
     raise ValueError(f'--config={path}: get_sweep() names a setting twice.')
   for changes in settings:
     plans.configure(path, changes)
-  return plans.Plan(config=path, runs=runs)
+  return plans.Plan(config=path, runs=runs, cores_per_run=cores_per_run)
 
 
 def _name(changes) -> str:
@@ -62,9 +61,7 @@ def _name(changes) -> str:
 def main(argv: Sequence[str]) -> None:
   del argv
   args = flags.FLAGS
-  plan = dataclasses.replace(
-    _plan(args.config), cores_per_run=args.cores_per_run
-  )
+  plan = _plan(args.config, args.cores_per_run)
   workdir = pathlib.Path(args.workdir)
   todo = list(plans.jobs(plan, workdir, commandline.seeds(args.seeds)))
   if args.print:

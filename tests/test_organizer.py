@@ -54,14 +54,20 @@ def test_stage_properties(case, tau_zpd, zpd, min_modules):
       assert stage_of[a] < stage_of[b] + (min_modules > 1)
   assert len(stages) == 1 or min(map(len, stages)) >= min_modules
   # What cannot be kept is reported: a broken pair ends in a stage that cannot
-  # be split (one module, or all of the same score).
+  # be split (too small, all of the same score, or by prerequisites).
   checks = stages_lib.check_stages(stages, scores, tau_zpd=tau_zpd, zpd=zpd)
   assert len(checks) == max(0, len(stages) - 1)
   for stage, check in zip(stages[1:], checks):
-    if not check.holds and len(stage) >= 2 * min_modules:
-      middle = sorted(stage, key=scores.get)
-      middle = middle[min_modules - 1 : len(stage) - min_modules + 1]
-      assert min_modules > 1 or len({scores[k] for k in middle}) == 1
+    if check.holds:
+      continue
+    assert min_modules > 1 or len({scores[k] for k in stage}) == 1
+    for harder in range(min_modules, len(stage) - min_modules + 1):
+      ranked = sorted(stage, key=scores.get)
+      if scores[ranked[harder - 1]] < scores[ranked[harder]]:
+        assert any(
+          graph.has_edge(a, b)
+          for a in ranked[:harder] for b in ranked[harder:]
+        )  # fmt: skip
 
 
 def test_generations_by_hand():

@@ -69,14 +69,14 @@ def organise(
       'what this domain teaches. Lower --config.identifier.tau_gap or choose '
       'another domain.'
     )
-  zone = {'mode': zpd, 'tau': tau_zpd, 'response': response, 'checks': []}
+  zone = {'mode': zpd, 'tau': tau_zpd, 'response': response}
   if order is None:
     everything = [
       m.name for m in modules if m.name in targets or m.name in known
     ]
     student = _readiness(named, everything, response)
     only = _stage(everything, 'consolidate', student, total_steps, 0)
-    return _curriculum([only], [], zone, total_steps)
+    return _curriculum([only], [], [], zone, total_steps)
   if not identified:
     targets, known = [m.name for m in modules if m.name in targets + known], []
   student = _readiness(named, targets, response)
@@ -86,12 +86,9 @@ def organise(
   )  # fmt: skip
   if order != 'prerequisites':
     ordered_stages = stages_lib.reorder(ordered_stages, order, length, seed)
-  zone['checks'] = [
-    dataclasses.asdict(check)
-    for check in stages_lib.check_stages(
-      ordered_stages, student, tau_zpd=tau_zpd, zpd=zpd
-    )
-  ]
+  checks = stages_lib.check_stages(
+    ordered_stages, student, tau_zpd=tau_zpd, zpd=zpd
+  )
   need = [
     sum(named[k]['gap'] for k in s) if identified else len(s)
     for s in ordered_stages
@@ -109,7 +106,7 @@ def organise(
       _stage(names, 'teach', student, own, max(extra, probe_every_steps))
     )
   timed.append(_stage(targets, 'consolidate', student, total_steps, 0))
-  return _curriculum(timed, known, zone, total_steps)
+  return _curriculum(timed, known, checks, zone, total_steps)
 
 
 def request_kind(curriculum: Mapping[str, Any], stage: int) -> str:
@@ -136,10 +133,10 @@ def _readiness(named, names, response) -> dict[str, float]:
   return {k: math.exp(-named[k]['student_loss']) for k in names}
 
 
-def _curriculum(stages, rehearsed, zone, total_steps):
+def _curriculum(stages, rehearsed, checks, zone, total_steps):
   return {
     'stages': stages,
-    'zpd': zone,
+    'zpd': {**zone, 'checks': [dataclasses.asdict(c) for c in checks]},
     'rehearsed': rehearsed,
     'total_steps': total_steps,
   }

@@ -134,8 +134,7 @@ def _mean(stage, score):
 def _split(stage, graph, score, min_modules):
   """Two parts at the largest fall in score; None if there is none to cut.
 
-  What stands on a module of the harder part (in a merged stage) is no place to
-  cut before.
+  In a merged stage a cut must not put a prerequisite behind what needs it.
   """
   ranked = sorted(stage, key=lambda k: (-score[k], stage.index(k)))
   falls = {
