@@ -85,7 +85,7 @@ class Classroom:
         self.student.config, batch_size=config.student.batch_size
       )
     }
-    if self.method.select is not None:
+    if subject.teacher_model is not None:
       self._likelihood['teacher_scored'] = likelihood.Likelihood(
         subject.teacher_model.config, batch_size=config.teacher.batch_size
       )
@@ -144,34 +144,37 @@ class Classroom:
     written = len(generation.tokens) + generation.stopped
     self.meter['student_inferred'] += len(prompt) + written
 
-  def student_loss(
+  def student_losses(
     self, params: decoder.Params, probes: Sequence[Probe]
-  ) -> dict[str, float]:
-    """Nats per token of the reference answers, by module.
+  ) -> list[scoring.Loss | None]:
+    """Of each probe's reference answer; None where `_losses` has none."""
+    return self._losses('student_inferred', params, self.subject.codec, probes)
 
-    References that are unknown or longer than a row are left out, and so is a
-    module that has no others.
-    """
-    length = self.config.train.row_length
-    examples = [
-      (p.module, self.example(p.prompt, p.reference))
-      for p in probes if p.reference
-    ]  # fmt: skip
-    examples = [
-      (name, e) for name, e in examples
-      if len(e.prompt) + len(e.completion) - 1 <= length
-    ]  # fmt: skip
-    log_probs = self._log_probs(
-      'student_inferred', params, [e for _, e in examples]
-    )
-    grouped: dict[str, list[np.ndarray]] = {}
-    for (name, _), found in zip(examples, log_probs, strict=True):
-      grouped.setdefault(name, []).append(found)
-    # Over tokens and not over answers, which differ in length.
-    return {
-      name: -float(np.concatenate(found).mean())
-      for name, found in grouped.items()
+  def teacher_losses(
+    self, probes: Sequence[Probe]
+  ) -> list[scoring.Loss | None]:
+    """Likewise, in the teacher's tokens; None if its weights are not here."""
+    if self.subject.teacher_model is None:
+      return [None] * len(probes)
+    return self._losses(
+      'teacher_scored', self.subject.teacher_model.params,
+      self.subject.teacher_codec, probes,
+    )  # fmt: skip
+
+  def _losses(self, reader, params, codec, probes):
+    """None for references that are unknown or longer than a row."""
+    examples = {}
+    for i, p in enumerate(probes):
+      if p.reference:
+        prompt, answer = codec.prompt(p.prompt), codec.answer(p.reference)
+        if len(prompt) + len(answer) - 1 <= self.config.train.row_length:
+          examples[i] = packing.Example(prompt, answer)
+    found = self._log_probs(reader, params, list(examples.values()))
+    losses = {
+      i: scoring.Loss(-float(log_probs.sum()), len(log_probs))
+      for i, log_probs in zip(examples, found, strict=True)
     }
+    return [losses.get(i) for i in range(len(probes))]
 
   def student_texts(
     self,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ioa_jax.classroom import Classroom
+from ioa_jax.evaluation import scoring
 from ioa_jax.identifier import decomposition, dependency, difficulty, graphs
 from ioa_jax.identifier import responses as responses_lib
 from ioa_jax.identifier.responses import Responses
-from ioa_jax.records import Score
+from ioa_jax.records import Probe, Score
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import optimizer, packing, panel, probing
 
@@ -166,17 +168,30 @@ def estimate(
   return found
 
 
-def difficulties(responses: Responses) -> dict[str, dict[str, float] | None]:
-  """Mean difficulty of each module's items, on the panel's ability scale.
-
-  Every learner is another person at every snapshot. None where no item of a
-  module tells learners apart: all or nobody answered each of them.
-  """
+def _answers(responses: Responses) -> np.ndarray:
+  """Persons by items, module after module: every snapshot is a person."""
   n, t, k, p = responses.right_NxTxKxP.shape
   valid = responses.valid_KxP.reshape(-1)
-  right = responses.right_NxTxKxP.reshape(n * t, k * p)[:, valid]
-  module = np.repeat(np.arange(k), p)[valid]
-  fit = difficulty.fit(right)
+  return responses.right_NxTxKxP.reshape(n * t, k * p)[:, valid]
+
+
+def fit_items(responses: Responses) -> difficulty.ItemFit:
+  """Difficulties of the panel's items, module after module."""
+  return difficulty.fit(_answers(responses))
+
+
+def difficulties(
+  responses: Responses, fit: difficulty.ItemFit
+) -> dict[str, dict[str, float] | None]:
+  """Mean difficulty of each module's items, on the panel's ability scale.
+
+  None where no item of a module tells learners apart: all or nobody answered
+  each of them.
+  """
+  right = _answers(responses)
+  module = np.repeat(
+    np.arange(len(responses.names)), responses.valid_KxP.sum(axis=1)
+  )
   varied = right.any(axis=0) & ~right.all(axis=0)
   found = {}
   for index, name in enumerate(responses.names):
@@ -188,6 +203,52 @@ def difficulties(responses: Responses) -> dict[str, dict[str, float] | None]:
       'items': int(own.sum()),
     } if varied[own].any() else None  # fmt: skip
   return found
+
+
+def items(
+  room: Classroom,
+  probes: Sequence[Probe],
+  student: Sequence[scoring.Loss | None],
+  teacher: Sequence[scoring.Loss | None],
+  fit: difficulty.ItemFit | None,
+) -> Iterator[dict[str, Any]]:
+  """How hard every gate probe is for whom, the records of `items.jsonl`.
+
+  Args:
+    student, teacher: losses of the probes' reference answers.
+    fit: of the panel's answers to them.
+  """
+  place = _places(room) if fit is not None else {}
+  loss = lambda found: found and {
+    'nats_per_token': found.nats / found.tokens, 'tokens': found.tokens
+  }  # fmt: skip
+  for probe, of_student, of_teacher in zip(
+    probes, student, teacher, strict=True
+  ):
+    example = room.example(probe.prompt, probe.reference)
+    i = place.get((*example.prompt, *example.completion))
+    yield {
+      'module': probe.module,
+      'prompt': probe.prompt,
+      'reference': probe.reference,
+      'student': loss(of_student),
+      'teacher': loss(of_teacher),
+      'difficulty': None if i is None else {
+        'mean': float(fit.difficulty_I[i]), 'se': float(fit.difficulty_se_I[i])
+      },
+    }  # fmt: skip
+
+
+def _places(room: Classroom) -> dict[tuple[int, ...], int]:
+  """The panel's item of a token sequence: packing has its own order."""
+  packed = [
+    text
+    for examples in room.gate_examples()
+    for text in packing.unpack(
+      packing.pack(examples, room.config.train.row_length)
+    )
+  ]
+  return {text: i for i, text in enumerate(packed)}
 
 
 def _ask_teacher(room: Classroom) -> Sequence[dependency.Edge]:

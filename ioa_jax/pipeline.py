@@ -227,17 +227,26 @@ def diagnose(room: Classroom) -> Record:
     )
   c = room.config.identifier
   responses = measuring.respond(room) if c.panel.learners else None
+  room.display.update(phase='reading the reference answers')
+  student_losses = room.student_losses(room.student.params, probes)
+  teacher_losses = room.teacher_losses(probes)
+  fitted = measuring.fit_items(responses) if responses else None
   found = diagnosis_lib.diagnose(
     room.domain.MODULES, teacher, student, wrong,
-    room.student_loss(room.student.params, probes),
+    scoring.mean_loss(probes, student_losses),
+    scoring.mean_loss(probes, teacher_losses),
     domain=room.subject.name,
     dependency=graphs.record(
       measuring.known_graphs(room, teacher, responses), c.dependency
     ),
     tau_gap=c.tau_gap, alpha=c.alpha, target_share=c.target_share,
   )  # fmt: skip
-  if responses is not None:
-    found['difficulty'] = measuring.difficulties(responses)
+  if fitted is not None:
+    found['difficulty'] = measuring.difficulties(responses, fitted)
+  items = measuring.items(room, probes, student_losses, teacher_losses, fitted)
+  room.directory.write_text(
+    'items.jsonl', ''.join(json.dumps(item) + '\n' for item in items)
+  )
   return found | {
     'teacher_held_out': {k: v.to_dict() for k, v in held_out.items()},
     # What was cached depends on how often the diagnosis was begun.
@@ -290,8 +299,12 @@ def evaluate(
     room.student.params, probes, 'evaluating the base student'
   )
   after, _ = room.ask_student(taught.params, probes, 'evaluating the student')
-  loss_before = room.student_loss(room.student.params, probes)
-  loss_after = room.student_loss(taught.params, probes)
+  loss_before = scoring.mean_loss(
+    probes, room.student_losses(room.student.params, probes)
+  )
+  loss_after = scoring.mean_loss(
+    probes, room.student_losses(taught.params, probes)
+  )
   account = taught.account
   seconds = {
     'diagnose': diagnosis['seconds'],

@@ -36,6 +36,7 @@ class Subject:
     adapter: its requests and lessons.
     teacher: who answers requests.
     teacher_model: its weights, None if they are not on this machine.
+    teacher_codec: how it reads and writes text, with its weights.
     student: before it has learnt anything.
     codec: how the student reads and writes text.
     budget: hard limits of all that the teacher is asked.
@@ -48,6 +49,7 @@ class Subject:
   adapter: Adapter
   teacher: Teacher
   teacher_model: loading.Model | None
+  teacher_codec: Codec | None
   student: loading.Model
   codec: Codec
   budget: Budget
@@ -119,11 +121,9 @@ def _with_one_vocabulary(subject: Subject, top_k: int) -> Subject:
 def _arithmetic(config, mesh) -> Subject:
   teacher_model = _load(config.teacher, 'teacher', mesh)
   student = _load(config.student, 'student', mesh)
+  teacher_codec = tokenizer_lib.DigitCodec(teacher_model.tokenizer)
   teacher = _recorded_first(
-    config.teacher,
-    _local_teacher(
-      config, teacher_model, tokenizer_lib.DigitCodec(teacher_model.tokenizer)
-    ),
+    config.teacher, _local_teacher(config, teacher_model, teacher_codec)
   )
   method = methods.METHODS[config.method]
   adapter = arithmetic_lessons.ArithmeticAdapter(
@@ -137,7 +137,7 @@ def _arithmetic(config, mesh) -> Subject:
     per_seed=_per_seed(config.adapter),
   )
   return Subject(
-    'arithmetic', arithmetic, adapter, teacher, teacher_model,
+    'arithmetic', arithmetic, adapter, teacher, teacher_model, teacher_codec,
     student, tokenizer_lib.DigitCodec(student.tokenizer),
     Budget(config.teacher.max_completion_tokens), Price(), lora_spec(config),
   )  # fmt: skip
@@ -166,7 +166,9 @@ def _text(config, mesh) -> Subject:
     name: [i.task for i in benchmarks.get(name).load(benchmark_dir)[0]]
     for name in c.benchmarks
   }
-  teacher, teacher_model, budget, price = open_teacher(config, mesh)
+  teacher, teacher_model, teacher_codec, budget, price = open_teacher(
+    config, mesh
+  )
   adapter = text_lessons.TextAdapter(
     domain, grader, codec,
     description=c.description,
@@ -183,15 +185,15 @@ def _text(config, mesh) -> Subject:
     benchmarks=tasks,
   )  # fmt: skip
   return Subject(
-    c.name, domain, adapter, teacher, teacher_model, student, codec, budget,
-    price, lora_spec(config),
+    c.name, domain, adapter, teacher, teacher_model, teacher_codec, student,
+    codec, budget, price, lora_spec(config),
   )  # fmt: skip
 
 
 def open_teacher(
   config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
-) -> tuple[Teacher, loading.Model | None, Budget, Price]:
-  """The teacher of free text, its weights if they are here, limits, prices.
+) -> tuple[Teacher, loading.Model | None, Codec | None, Budget, Price]:
+  """The teacher of free text, weights and codec if here, limits, prices.
 
   Raises:
     ValueError: naming the field, file or variable that is missing.
@@ -203,7 +205,7 @@ def open_teacher(
   )
   if c.kind == 'replay':
     teacher = replay.ReplayTeacher(pathlib.Path(c.recording), c.model)
-    return teacher, None, budget, price
+    return teacher, None, None, budget, price
   if c.kind == 'openai':
     try:
       from ioa_jax.teachers import openai_http
@@ -222,11 +224,11 @@ def open_teacher(
         'config.teacher.max_usd is set and config.teacher.price is not, so it '
         'could not be kept; set the prices (US dollars per million tokens).'
       )
-    return _recorded_first(c, teacher), None, budget, price
+    return _recorded_first(c, teacher), None, None, budget, price
   model = _load(c, 'teacher', mesh)
   codec = vocabulary.ChatCodec(model.directory)
   teacher = _recorded_first(c, _local_teacher(config, model, codec))
-  return teacher, model, budget, price
+  return teacher, model, codec, budget, price
 
 
 def _recorded_first(config, teacher: Teacher) -> Teacher:

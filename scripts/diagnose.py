@@ -2,10 +2,11 @@ r"""Says what a student does not know and its teacher does; trains nothing.
 
   python scripts/diagnose.py --config=configs/quickstart.py --workdir=RUN
 
-RUN receives config.json, diagnosis.json, ledger.sqlite and report.html, and
-distill.py continues from there with the same --config and --workdir.
+RUN receives config.json, diagnosis.json, ledger.sqlite, report.html and
+items.jsonl (how hard each probe is for student and teacher), and distill.py
+continues from there with the same --config and --workdir.
 --config.identifier.panel.learners=16 also measures, on learners that are taught
-for a short time, what stands on what and how hard each module is; their answers
+for a short time, what stands on what and how hard each item is; their answers
 are in RUN/panel.npz.
 """
 
@@ -39,14 +40,18 @@ def table(diagnosis) -> str:
   Nats are of the reference answers, for a token: how hard they still are.
   """
   width = max(map(len, diagnosis['modules']))
-  lines = [f'{"module":{width}}  teacher  student    gap   nats  status']
+  lines = [
+    f'{"":{width}}       score                 nats a token',
+    f'{"module":{width}}  teacher  student    gap  teacher  student  status',
+  ]
   gap = lambda item: -1.0 if item[1]['gap'] is None else item[1]['gap']
+  number = lambda x, width: f'{"-" if x is None else f"{x:.2f}":>{width}}'
   for name, m in sorted(diagnosis['modules'].items(), key=gap, reverse=True):
     share = lambda s: f'{s["correct"] / s["n"]:7.2f}' if s['n'] else '      -'
-    number = lambda x: '     -' if x is None else f'{x:6.2f}'
     lines.append(
       f'{name:{width}}  {share(m["teacher"])}  {share(m["student"])} '
-      f'{number(m["gap"])} {number(m["student_loss"])}  {m["status"]}'
+      f'{number(m["gap"], 6)} {number(m.get("teacher_loss"), 8)} '
+      f'{number(m["student_loss"], 8)}  {m["status"]}'
     )
   dependency = diagnosis['dependency']
   lines.append(

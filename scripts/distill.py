@@ -2,10 +2,11 @@ r"""Teaches a student what its teacher knows: the whole method, resumable.
 
   python scripts/distill.py --config=configs/quickstart.py --workdir=RUN
 
-RUN receives config.json, diagnosis.json, curriculum.json, ledger.sqlite,
-lessons.jsonl, metrics.jsonl, tensorboard/, checkpoints/, student/ (a Hugging
-Face directory), results.json and report.html. The same command continues a run
-that was stopped (SIGTERM saves first) and says so if it is finished.
+RUN receives config.json, diagnosis.json, items.jsonl, curriculum.json,
+ledger.sqlite, lessons.jsonl, metrics.jsonl, tensorboard/, checkpoints/,
+student/ (a Hugging Face directory), results.json and report.html. The same
+command continues a run that was stopped (SIGTERM saves first) and says so if it
+is finished.
 
 --rounds=N repeats it in RUN/round-1, RUN/round-2, ..., each with the student of
 the one before, until nothing is deficient: with identifier.target_share=0.25

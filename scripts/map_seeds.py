@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     [name for name in columns.values() if name],
   )  # fmt: skip
   problems = [str(row[columns['problem']]) for _, row in rows]
-  teacher, _, budget, _ = subject_lib.open_teacher(
+  teacher, _, _, budget, _ = subject_lib.open_teacher(
     config, sharding.make_mesh(**config.mesh)
   )
   output = pathlib.Path(_OUTPUT_DIR.value)

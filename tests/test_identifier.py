@@ -127,7 +127,7 @@ def test_diagnosis_never_makes_up_a_strength():
   student = {'a': Score(9, 10), 'b': Score(1, 10), 'c': Score(0, 10)}
   found = diagnosis_lib.diagnose(
     CHAIN, scores | {'d': Score(0, 10)}, student | {'d': Score(3, 10)}, {},
-    {'a': 0.1},
+    {'a': 0.1}, {},
     domain='test', dependency=GIVEN, tau_gap=0.3, alpha=0.7, target_share=0.5,
   )  # fmt: skip
   assert found['dependency']['source'] == 'given'

@@ -50,7 +50,8 @@ def responses(right):
 def test_difficulty_follows_who_is_right():
   rng = np.random.default_rng(0)
   chance = np.array([0.8, 0.3, 0.0])[:, None]
-  found = measuring.difficulties(responses(rng.random((8, 2, 3, 9)) < chance))
+  answers = responses(rng.random((8, 2, 3, 9)) < chance)
+  found = measuring.difficulties(answers, measuring.fit_items(answers))
   assert found['a']['mean'] + 2 * found['a']['se'] < found['b']['mean']
   assert found['c'] is None  # Nobody: it has no place, not the last one.
 
@@ -87,6 +88,13 @@ def test_a_diagnosis_with_its_panel(tmp_path):
     (asked,) = db.execute('SELECT COUNT(*) FROM completions').fetchone()
   # 12 modules: 32 gate and 48 held-out probes, and at most 4 x 2 lessons.
   assert 12 * 80 < asked <= 12 * 88
+  lines = (tmp_path / 'items.jsonl').read_text().splitlines()
+  items = [json.loads(line) for line in lines]
+  for name, difficulty in found['difficulty'].items():
+    own = [i['difficulty']['mean'] for i in items if i['module'] == name]
+    assert len(own) == 32
+    if difficulty is not None:
+      assert np.mean(own) == pytest.approx(difficulty['mean'], abs=1e-5)
   page = (tmp_path / 'report.html').read_text()
   assert 'Ways to find out, side by side' in page
   # The panel is kept: without it a second look would differ in its seed.

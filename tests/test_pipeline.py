@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import rich.console
 import safetensors.numpy
@@ -100,9 +101,9 @@ def test_every_artefact_is_there_and_true(finished):
     '.lock', 'ledger.sqlite-wal', 'ledger.sqlite-shm'
   }  # fmt: skip
   assert names == {
-    'config.json', 'diagnosis.json', 'curriculum.json', 'ledger.sqlite',
-    'lessons.jsonl', 'metrics.jsonl', 'tensorboard', 'checkpoints', 'student',
-    'results.json', 'report.html',
+    'config.json', 'diagnosis.json', 'items.jsonl', 'curriculum.json',
+    'ledger.sqlite', 'lessons.jsonl', 'metrics.jsonl', 'tensorboard',
+    'checkpoints', 'student', 'results.json', 'report.html',
   }  # fmt: skip
   assert results == load(workdir / 'results.json')
   assert results['compilations'] == 1
@@ -124,6 +125,28 @@ def test_every_artefact_is_there_and_true(finished):
   lessons = (workdir / 'lessons.jsonl').read_text().splitlines()
   assert len(lessons) == results['lessons'] > 100
   assert 'teaching' in text and 'left' in text
+
+
+def test_every_probe_has_its_losses(finished):
+  workdir, _, _ = finished
+  lines = (workdir / 'items.jsonl').read_text().splitlines()
+  items = [json.loads(line) for line in lines]
+  probes = arithmetic.probes('gate', 'steps')
+  assert [(i['prompt'], i['reference']) for i in items] == [
+    (p.prompt, p.reference) for p in probes
+  ]
+  for name, module in load(workdir / 'diagnosis.json')['modules'].items():
+    for who in ('student', 'teacher'):
+      own = [i[who] for i in items if i['module'] == name]
+      tokens = [x['tokens'] for x in own]
+      # Tokens weigh the same, so long answers weigh more.
+      assert module[f'{who}_loss'] == pytest.approx(
+        np.average([x['nats_per_token'] for x in own], weights=tokens)
+      )
+    # Nothing that the teacher knows and the student does not is easier to it.
+    if module['status'] == 'target':
+      assert module['teacher_loss'] < module['student_loss']
+  assert all(i['difficulty'] is None for i in items)  # There is no panel.
 
 
 def test_the_teacher_ledger_agrees_with_the_account(finished):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 import math
+from typing import NamedTuple
 
 from ioa_jax.records import Probe, Score
 
@@ -44,6 +45,28 @@ def score(
 def mean_score(scores: Mapping[str, Score]) -> float:
   """Mean over modules, each weighing the same whatever its probes."""
   return sum(s.mean for s in scores.values()) / len(scores)
+
+
+class Loss(NamedTuple):
+  """Of one reference answer: nats, summed over its tokens."""
+
+  nats: float
+  tokens: int
+
+
+def mean_loss(
+  probes: Sequence[Probe], losses: Sequence[Loss | None]
+) -> dict[str, float]:
+  """Nats per token, of modules that have a loss.
+
+  Over tokens and not over answers, which differ in length.
+  """
+  total: dict[str, Loss] = {}
+  for probe, loss in zip(probes, losses, strict=True):
+    if loss is not None:
+      nats, tokens = total.get(probe.module, Loss(0.0, 0))
+      total[probe.module] = Loss(nats + loss.nats, tokens + loss.tokens)
+  return {name: nats / tokens for name, (nats, tokens) in total.items()}
 
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:

@@ -18,6 +18,7 @@ def diagnose(
   student: Mapping[str, Score],
   wrong_answers: Mapping[str, list[dict[str, str]]],
   student_loss: Mapping[str, float],
+  teacher_loss: Mapping[str, float],
   *,
   domain: str,
   dependency: Mapping[str, Any],
@@ -28,8 +29,8 @@ def diagnose(
   """Gaps, severity and targets from measured scores (METHOD §2).
 
   Args:
-    student_loss: nats per token of the reference answers, of modules whose
-      references are known.
+    student_loss, teacher_loss: nats per token of the reference answers, of
+      modules where they are known.
     dependency: of `graphs.record`; its edges become the prerequisites.
   """
   strengths = {(e['from'], e['to']): e['strength'] for e in dependency['edges']}
@@ -60,6 +61,7 @@ def diagnose(
         'teacher': teacher[m.name].to_dict(),
         'student': student[m.name].to_dict(),
         'student_loss': student_loss.get(m.name),
+        'teacher_loss': teacher_loss.get(m.name),
         'teacher_ci95': _interval(teacher[m.name]),
         'student_ci95': _interval(student[m.name]),
         'gap': measured[m.name],

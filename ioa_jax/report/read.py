@@ -49,6 +49,7 @@ _DIAGNOSIS = {
       'teacher': Counts(),
       'student': Counts(),
       'student_loss': Maybe(float, absent=True),
+      'teacher_loss': Maybe(float, absent=True),
       'teacher_ci95': Maybe(Interval(), absent=True),
       'student_ci95': Maybe(Interval(), absent=True),
       'gap': Maybe(float),
