@@ -58,7 +58,9 @@ def _educate(room: Classroom) -> Responses:
     ),
     packed,
   )  # fmt: skip
-  bank = probing.build(room.gate_examples(), length)
+  bank = probing.build(
+    room.gate_examples(), length, c.identifier.panel.batch_rows
+  )
   exposure = np.zeros((c.identifier.panel.learners, len(room.names)), bool)
   exposure[:, taught] = responses_lib.design(
     len(exposure), len(taught), seed=c.seed
@@ -72,12 +74,14 @@ def _educate(room: Classroom) -> Responses:
     + np.uint32((c.seed * 10_007 + 1) % 2**32),
   )  # fmt: skip
   outcome = panel.run(program, inputs, room.mesh)
-  tokens = np.zeros(bank.valid_KxP.shape, np.int32)
-  for k, probe in enumerate(bank.probe_KxNxCxL):
-    np.add.at(tokens[k], probe, bank.rows['weight'][k] > 0)
+  valid_KxP = np.asarray(bank.valid_KxP)
+  tokens = np.zeros(valid_KxP.shape, np.int32)
+  np.add.at(
+    tokens, (bank.module_Q[:, None], bank.probe_QxL), bank.rows['weight'] > 0
+  )
   return Responses(
     tuple(room.names), exposure, outcome.right, outcome.nll, tokens,
-    bank.valid_KxP,
+    valid_KxP,
     (1 + np.arange(program.num_snapshots)) * program.steps_per_snapshot,
     outcome.tokens_NxT.sum()
     + outcome.tokens_NxT.size * (bank.rows['segment'] > 0).sum(),

@@ -175,8 +175,12 @@ class Teaching:
         ],
         marker=codec.answer_marker, stop_tokens=codec.stop_tokens,
         max_new_tokens=room.config.student.max_tokens,
+        multiple_of=sharding.num_row_shards(self._mesh),
       )  # fmt: skip
-    return probing.build(room.gate_examples(), room.config.train.row_length)
+    c = room.config.train
+    return probing.build(
+      room.gate_examples(), c.row_length, c.batch_rows // c.microbatches
+    )
 
   def _distillation(self):
     """The teacher as a scorer and what is learned from it, or neither."""

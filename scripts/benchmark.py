@@ -58,6 +58,7 @@ _SHAPES = {
 # A turn is one window, as a run has them.
 _STEPS_A_TURN = {'27m': 4, 'quickstart': 100}
 _NUM_LESSONS = 64
+_GATE_ROWS = 32  # Read together.
 
 
 def train(
@@ -347,7 +348,7 @@ def gate(rounds: int) -> dict:
        for p in probes if p.module == m.name]
       for m in arithmetic.MODULES
     ],
-    64,
+    64, _GATE_ROWS,
   )  # fmt: skip
   ask_K = jnp.ones(len(arithmetic.MODULES), bool)
   plan = _plan([m.name for m in arithmetic.MODULES])

@@ -113,9 +113,8 @@ def _train(config, model, mesh):
   from ioa_jax.training import step as step_lib
 
   spec = subject_lib.lora_spec(config)
-  tx, _ = optimizer.make(
-    total_steps=config.train.total_steps, **config.optimizer
-  )
+  t = config.train
+  tx, _ = optimizer.make(total_steps=t.total_steps, **config.optimizer)
   base = decoder.abstract_params(model)
   k, s = _MODULES, _STAGES
   shape = jax.ShapeDtypeStruct
@@ -127,9 +126,7 @@ def _train(config, model, mesh):
     if spec is not None:
       trained = lora.init(spec, params, jax.random.key(0))
     gate = gate_lib.init(plan, jnp.zeros(k), jnp.zeros(k))
-    return step_lib.init(
-      trained, tx, gate, averages=config.train.average_decay > 0
-    )
+    return step_lib.init(trained, tx, gate, averages=t.average_decay > 0)
 
   plan = gate_lib.GatePlan(
     stage_modules_SxK=shape((s, k), bool),
@@ -151,7 +148,10 @@ def _train(config, model, mesh):
       contrast=scalar(bool), fixed_need_K=floats,
     ),
     plan=plan,
-    bank=None, seed=scalar(jnp.uint32), total_steps=scalar(jnp.int32),
+    # Probes that are graded or decoded are the sampler's work.
+    bank=_bank(config.train.row_length, t.batch_rows // t.microbatches)
+    if config.gate.scoring == 'in_step' else None,
+    seed=scalar(jnp.uint32), total_steps=scalar(jnp.int32),
     probe_every_steps=scalar(jnp.int32), average_decay=scalar(jnp.float32),
   )  # fmt: skip
   inputs = _placed(inputs, sharding.input_shardings(mesh, inputs))
@@ -163,10 +163,10 @@ def _train(config, model, mesh):
     )
   window = step_lib.Window(
     step_lib.Program(
-      model, tx, batch_rows=config.train.batch_rows,
-      microbatches=config.train.microbatches, lora=spec,
+      model, tx, batch_rows=t.batch_rows, microbatches=t.microbatches,
+      lora=spec,
     ),
-    num_steps=config.train.steps_per_window,
+    num_steps=t.steps_per_window,
     state_shardings=state_shardings,
     metric_sharding=sharding.replicated(mesh),
   )  # fmt: skip
@@ -201,6 +201,17 @@ def _curriculum(config):
   return curriculum_lib.Curriculum(rows, ints, ints, ints)
 
 
+def _bank(length, chunk):
+  """Shapes of packed probes, each a quarter of a row."""
+  import jax
+
+  from ioa_jax.training import packing, probing
+
+  example = packing.Example([0] * (length // 8), [0] * (length // 8))
+  bank = probing.build([[example] * _PROBES] * _MODULES, length, chunk)
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), bank)
+
+
 def _panel(config, model, mesh):
   """All learners, each taught half of the modules and probed on all."""
   import jax
@@ -209,14 +220,12 @@ def _panel(config, model, mesh):
   from ioa_jax import measuring, sharding
   from ioa_jax import subject as subject_lib
   from ioa_jax.models import decoder
-  from ioa_jax.training import packing, panel, probing
+  from ioa_jax.training import panel
 
   spec = subject_lib.lora_spec(config)
   dtype = jnp.float32 if spec is None else model.dtype
   shape = jax.ShapeDtypeStruct
-  abstract = lambda tree: jax.tree.map(lambda x: shape(x.shape, x.dtype), tree)
   length = config.train.row_length
-  example = packing.Example([0] * (length // 8), [0] * (length // 8))
   shards = sharding.num_row_shards(mesh)
   learners = -(-config.identifier.panel.learners // shards) * shards
   inputs = panel.Inputs(
@@ -224,7 +233,7 @@ def _panel(config, model, mesh):
       lambda x: shape(x.shape, dtype), decoder.abstract_params(model)
     ),
     _curriculum(config),
-    abstract(probing.build([[example] * _PROBES] * _MODULES, length)),
+    _bank(length, config.identifier.panel.batch_rows),
     shape((learners, _MODULES), jnp.float32), shape((learners,), jnp.uint32),
   )  # fmt: skip
   program = measuring.make_program(config, model, spec)

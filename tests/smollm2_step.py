@@ -59,7 +59,7 @@ def main(directory, data, num_steps):
   )
   inputs = setup.make_inputs(
     curriculum_lib.allocate([NUM_LESSONS], LENGTH), mix, plan,
-    probing.build([lessons[:2]], LENGTH), mesh,
+    probing.build([lessons[:2]], LENGTH, 2), mesh,
     seed=0, total_steps=100, probe_every_steps=50, average_decay=0.9,
   )  # fmt: skip
   inputs = setup.add_lessons(inputs, {'gsm8k': lessons}, NAMES, LENGTH, mesh)

@@ -98,8 +98,10 @@ def test_modules_may_have_unequal_numbers_of_probes():
   few = [(p.prompt, p.completion[:-1]) for p in test_step.examples('copy')]
   bank = decoded_probes.build(
     [few[:1], few[:9], []], marker=0, stop_tokens=[test_step.EOS],
-    max_new_tokens=4,
+    max_new_tokens=4, multiple_of=4,
   )  # fmt: skip
+  # A quarter of the nine, but as many as devices that share them.
+  assert bank.chunk == 4 and len(bank.length_Q) == 12
   plan = make_plan([{0}], [1]).replace(teacher_score_K=jnp.ones(3))
   _, probed_K, _ = probing.probe_modules(
     test_step.CONFIG, params, jax.device_put(bank), jnp.ones(3, bool), plan

@@ -39,7 +39,7 @@ def material():
     curriculum_lib.allocate([len(p['token']) for p in packed.values()], L),
     packed,
   )
-  bank = probing.build([examples(k) for k in range(K)], L)
+  bank = probing.build([examples(k) for k in range(K)], L, 4)
   bank = jax.tree.map(jnp.asarray, bank)
   return decoder.init(CONFIG, jax.random.key(0)), curriculum, bank
 
@@ -106,15 +106,16 @@ def test_logits_in_pieces_score_the_same(monkeypatch):
   """Of a real vocabulary only some positions of a row fit at once."""
   params, _, bank = material()
   whole = score_items(params, bank)
+  row_Q = np.arange(len(bank.module_Q))
   count = lambda: jax.jit(
-    lambda m, n: probing.right_answers(CONFIG, params, bank, m, n)
-  )
-  right = [count()(m, 0) for m in range(K)]
+    lambda at: probing.right_answers(CONFIG, params, bank, at)[0]
+  )(row_Q)
+  right = count()
   monkeypatch.setattr(losses, '_MAX_ROW_LOGITS', 4 * CONFIG.vocab_size)
   pieces = jax.jit(lambda: probing.score_items(CONFIG, params, bank))()
   for a, b in zip(whole, pieces):
     np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
-  assert [count()(m, 0) for m in range(K)] == right
+  np.testing.assert_array_equal(count(), right)
 
 
 def test_items_are_as_likely_as_their_texts_are_alone():
@@ -140,11 +141,12 @@ def test_items_are_as_likely_as_their_texts_are_alone():
 def test_item_counts_are_those_of_the_gate():
   params, _, bank = material()
   right, _, _ = score_items(params, bank)
-  count = jax.jit(functools.partial(probing.right_answers, CONFIG))
-  chunks = bank.seen_KxN.shape[1]
+  row_Q = np.arange(len(bank.module_Q))
+  correct_Q, _ = jax.jit(functools.partial(probing.right_answers, CONFIG))(
+    params, bank, row_Q
+  )
   for k in range(K):
-    correct = sum(count(params, bank, k, n)[0] for n in range(chunks))
-    assert right[k].sum() == correct
+    assert right[k].sum() == correct_Q[bank.module_Q == k].sum()
 
 
 @pytest.mark.slow

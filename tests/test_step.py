@@ -102,7 +102,7 @@ def make(
   mix = setup.make_mix(
     DIAGNOSIS, [], NAMES, weighting='need', replay_share=0.3, need_floor=0.2
   )
-  bank = probing.build([examples(n)[:6] for n in NAMES], L)
+  bank = probing.build([examples(n)[:6] for n in NAMES], L, 4)
   inputs = setup.make_inputs(
     curriculum_lib.allocate([20] * 3, L), mix, plan, bank, mesh,
     seed=7, total_steps=total_steps, probe_every_steps=5, average_decay=0.5,
@@ -333,6 +333,26 @@ def test_only_asked_modules_are_probed():
     len(e.prompt) + len(e.completion) - 1 for e in examples(NAMES[1])[:6]
   )
   assert int(correct_K[0]) == int(correct_K[2]) == 0
+
+
+@pytest.mark.parametrize('chunk', [1, 3, 8])
+def test_how_many_rows_are_read_together_changes_no_count(chunk):
+  state, inputs, _ = run(make(total_steps=10))
+  # Of unequal sizes, and a module without any.
+  probes = [examples(NAMES[0])[:5], [], examples(NAMES[2])[:9]]
+  bank = probing.build(probes, L, chunk)
+  assert len(bank.module_Q) % chunk == 0
+  score = jax.jit(functools.partial(probing.score_items, CONFIG))
+  right_KxP, _, _ = score(state.average, bank)
+  correct_K, probed_K, tokens = jax.jit(
+    functools.partial(probing.probe_modules, CONFIG)
+  )(state.average, jax.device_put(bank), jnp.ones(3, bool), inputs.plan)
+  np.testing.assert_array_equal(probed_K, [5, 0, 9])
+  np.testing.assert_array_equal(correct_K, right_KxP.sum(axis=1))
+  np.testing.assert_array_equal(bank.valid_KxP.sum(axis=1), [5, 0, 9])
+  assert int(tokens) == sum(
+    len(e.prompt) + len(e.completion) - 1 for k in probes for e in k
+  )
 
 
 def test_a_settled_module_is_probed_no_further():

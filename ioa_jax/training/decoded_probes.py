@@ -5,8 +5,8 @@ marker, the tokens after it are compared with the reference's. This counts what
 a grader of exact answers would count, for the price of a decode loop;
 `probing.ProbeBank` needs one forward pass and counts one form of the answer.
 
-Shapes: K knowledge modules, N chunks of C probes per module, L prompt slots,
-A answer slots, T new tokens at most.
+Shapes: K knowledge modules, Q prompts of all modules, R of them decoded
+together, L prompt slots, A answer slots, T new tokens at most.
 """
 
 from __future__ import annotations
@@ -21,31 +21,48 @@ import numpy as np
 from ioa_jax.models import decoder
 from ioa_jax.sampling import sampler
 
-# A module's probing can stop after each of so many chunks.
-CHUNKS = 4
+# Of a module that has most probes, this share is decoded together: its probing
+# can stop after each.
+_SHARE = 4
 
 
 @flax.struct.dataclass
 class DecodedBank:
-  """Prompts and answers of every module's probes.
+  """Prompts and answers of all modules' probes; modules alternate.
 
   Attributes:
-    prompt_KxNxCxL: prompts, padded on the right.
-    length_KxNxC: their lengths; 0 is no probe, and stands behind all that are.
-    answer_KxNxCxA: tokens of the answer, padded with -1.
-    seen_KxN: probes of the module up to and with this chunk.
+    prompt_QxL: prompts, padded on the right.
+    length_Q: their lengths; 0 is padding.
+    answer_QxA: tokens of the answer, padded with -1.
+    module_Q: whose probe it is.
     marker: the token after whose last occurrence the answer begins.
     stop_S: tokens that end a completion.
     max_new_tokens: T.
+    chunk: R, which divides Q.
   """
 
-  prompt_KxNxCxL: jax.Array
-  length_KxNxC: jax.Array
-  answer_KxNxCxA: jax.Array
-  seen_KxN: jax.Array
+  prompt_QxL: jax.Array
+  length_Q: jax.Array
+  answer_QxA: jax.Array
+  module_Q: jax.Array
   marker: jax.Array
   stop_S: jax.Array
   max_new_tokens: int = flax.struct.field(pytree_node=False)
+  chunk: int = flax.struct.field(pytree_node=False)
+
+  @property
+  def probes_Q(self) -> jax.Array:
+    """One each, but for padding."""
+    return (self.length_Q > 0).astype(np.int32)
+
+
+def alternate(sizes: Sequence[int]) -> list[tuple[int, int]]:
+  """(module, index) of everything, so that each chunk has some of each."""
+  return [
+    (m, i)
+    for i in range(max(sizes, default=0))
+    for m, size in enumerate(sizes) if i < size
+  ]  # fmt: skip
 
 
 def build(
@@ -54,73 +71,76 @@ def build(
   marker: int,
   stop_tokens: Sequence[int],
   max_new_tokens: int,
+  multiple_of: int = 1,
 ) -> DecodedBank:
-  """A bank of `probes[k]`, (prompt, answer) tokens of module k's probes."""
+  """A bank of `probes[k]`, (prompt, answer) tokens of module k's probes.
+
+  Args:
+    multiple_of: prompts that are decoded together divide by it: the devices
+      that share them.
+  """
   every = [probe for module in probes for probe in module]
-  k, l = len(probes), max(len(prompt) for prompt, _ in every)
+  l = max(len(prompt) for prompt, _ in every)
   a = max(len(answer) for _, answer in every)
-  c = -(-max(map(len, probes)) // CHUNKS)
-  p = c * CHUNKS
-  prompt_KxPxL = np.zeros((k, p, l), np.int32)
-  length_KxP = np.zeros((k, p), np.int32)
-  answer_KxPxA = np.full((k, p, a), -1, np.int32)
-  for m, module in enumerate(probes):
-    for i, (prompt, answer) in enumerate(module):
-      prompt_KxPxL[m, i, : len(prompt)] = prompt
-      length_KxP[m, i] = len(prompt)
-      answer_KxPxA[m, i, : len(answer)] = answer
-  chunked = lambda x: x.reshape(k, CHUNKS, c, *x.shape[2:])
-  length_KxNxC = chunked(length_KxP)
+  chunk = _round_up(-(-max(map(len, probes)) // _SHARE), multiple_of)
+  q = _round_up(len(every), chunk)
+  prompt_QxL = np.zeros((q, l), np.int32)
+  length_Q = np.zeros(q, np.int32)
+  answer_QxA = np.full((q, a), -1, np.int32)
+  module_Q = np.zeros(q, np.int32)
+  for at, (m, i) in enumerate(alternate(list(map(len, probes)))):
+    prompt, answer = probes[m][i]
+    prompt_QxL[at, : len(prompt)] = prompt
+    length_Q[at] = len(prompt)
+    answer_QxA[at, : len(answer)] = answer
+    module_Q[at] = m
   return DecodedBank(
-    chunked(prompt_KxPxL),
-    length_KxNxC,
-    chunked(answer_KxPxA),
-    np.cumsum((length_KxNxC > 0).sum(axis=2), axis=1).astype(np.int32),
-    np.int32(marker),
-    np.asarray(stop_tokens, np.int32),
-    max_new_tokens,
-  )
+    prompt_QxL, length_Q, answer_QxA, module_Q, np.int32(marker),
+    np.asarray(stop_tokens, np.int32), max_new_tokens, chunk,
+  )  # fmt: skip
+
+
+def _round_up(n: int, multiple: int) -> int:
+  return -(-n // multiple) * multiple
 
 
 def right_answers(
   config: decoder.DecoderConfig,
   params: decoder.Params,
   bank: DecodedBank,
-  m: jax.Array,
-  n: jax.Array,
+  at_R: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """How many probes of chunk `n` of module `m` end in their answer.
+  """Whether probes `at_R` of the bank end in their answer, as counts (R,).
 
-  And how many tokens were read and written.
+  And how many tokens were read and written for each.
   """
-  length_C = bank.length_KxNxC[m, n]
-  token_CxT, count_C, stopped_C = sampler.complete_greedily(
-    config, params, bank.prompt_KxNxCxL[m, n], length_C, bank.stop_S,
+  length_R = bank.length_Q[at_R]
+  token_RxT, count_R, stopped_R = sampler.complete_greedily(
+    config, params, bank.prompt_QxL[at_R], length_R, bank.stop_S,
     max_new_tokens=bank.max_new_tokens,
   )  # fmt: skip
-  end_C = count_C - stopped_C
-  right_C = ends_in(token_CxT, end_C, bank.answer_KxNxCxA[m, n], bank.marker)
-  right = jnp.sum(right_C & (length_C > 0)).astype(jnp.float32)
-  return right, jnp.sum(length_C) + jnp.sum(count_C)
+  end_R = count_R - stopped_R
+  right_R = ends_in(token_RxT, end_R, bank.answer_QxA[at_R], bank.marker)
+  return (right_R & (length_R > 0)).astype(jnp.float32), length_R + count_R
 
 
 def ends_in(
-  token_CxT: jax.Array, end_C: jax.Array, answer_CxA: jax.Array, marker
+  token_RxT: jax.Array, end_R: jax.Array, answer_RxA: jax.Array, marker
 ) -> jax.Array:
-  """Whether the span after the last marker is exactly the answer, (C,).
+  """Whether the span after the last marker is exactly the answer, (R,).
 
   A completion without a marker is all answer.
 
   Args:
-    end_C: written tokens, without the stop token.
-    answer_CxA: padded with -1.
+    end_R: written tokens, without the stop token.
+    answer_RxA: padded with -1.
   """
-  t, a = token_CxT.shape[1], answer_CxA.shape[1]
+  t, a = token_RxT.shape[1], answer_RxA.shape[1]
   slot_T = jnp.arange(t)
-  is_marker_CxT = (token_CxT == marker) & (slot_T < end_C[:, None])
-  start_C = jnp.max(jnp.where(is_marker_CxT, slot_T + 1, 0), axis=1)
-  at_CxA = start_C[:, None] + jnp.arange(a)
-  span_CxA = jnp.take_along_axis(token_CxT, jnp.minimum(at_CxA, t - 1), axis=1)
-  span_CxA = jnp.where(at_CxA < end_C[:, None], span_CxA, -1)
-  as_long_C = end_C - start_C == jnp.sum(answer_CxA >= 0, axis=1)
-  return as_long_C & jnp.all(span_CxA == answer_CxA, axis=1)
+  is_marker_RxT = (token_RxT == marker) & (slot_T < end_R[:, None])
+  start_R = jnp.max(jnp.where(is_marker_RxT, slot_T + 1, 0), axis=1)
+  at_RxA = start_R[:, None] + jnp.arange(a)
+  span_RxA = jnp.take_along_axis(token_RxT, jnp.minimum(at_RxA, t - 1), axis=1)
+  span_RxA = jnp.where(at_RxA < end_R[:, None], span_RxA, -1)
+  as_long_R = end_R - start_R == jnp.sum(answer_RxA >= 0, axis=1)
+  return as_long_R & jnp.all(span_RxA == answer_RxA, axis=1)

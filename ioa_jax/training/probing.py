@@ -5,8 +5,8 @@ the likeliest next token is the reference's at every position. So one forward
 pass answers a probe. A right answer in another form counts as wrong: the
 estimate is a lower bound of what a grader would give.
 
-Shapes: K knowledge modules, N chunks of C packed rows per module, L row length,
-P probes per module.
+Shapes: K knowledge modules, Q packed rows of all modules, R of them read
+together, L row length, P probes per module.
 """
 
 from __future__ import annotations
@@ -23,67 +23,71 @@ from ioa_jax.models import decoder
 from ioa_jax.training import decoded_probes, losses, packing
 from ioa_jax.training import gate as gate_lib
 
-_CHUNKS = decoded_probes.CHUNKS
-
 
 @flax.struct.dataclass
 class ProbeBank:
-  """Packed probes of every module.
+  """Packed probes; a row holds those of one module, and modules alternate.
 
   Attributes:
-    rows: `packing.FIELDS`, each (K, N, C, L).
-    probe_KxNxCxL: which probe of its module a token belongs to, from 0.
-    seen_KxN: probes of the module up to and with this chunk.
-    num_probes: P, of the module that has most.
+    rows: `packing.FIELDS`, each (Q, L).
+    module_Q: whose probes a row holds.
+    probes_Q: how many; 0 is padding.
+    first_Q: the number of the row's first probe in its module.
+    num_modules: K.
+    chunk: R, which divides Q.
   """
 
   rows: dict[str, jax.Array]
-  probe_KxNxCxL: jax.Array
-  seen_KxN: jax.Array
+  module_Q: jax.Array
+  probes_Q: jax.Array
+  first_Q: jax.Array
+  num_modules: int = flax.struct.field(pytree_node=False)
   num_probes: int = flax.struct.field(pytree_node=False)
+  chunk: int = flax.struct.field(pytree_node=False)
+
+  @property
+  def probe_QxL(self) -> jax.Array:
+    """Which probe of its module a token belongs to; 0 in padding."""
+    segment = self.rows['segment']
+    return (self.first_Q[:, None] + segment - 1) * (segment > 0)
 
   @property
   def valid_KxP(self) -> jax.Array:
     """Which probe slots are real."""
-    return np.arange(self.num_probes) < self.seen_KxN[:, -1:]
+    total_K = _count(self, self.num_modules)
+    return jnp.arange(self.num_probes) < total_K[:, None]
 
 
 def build(
-  examples: Sequence[Sequence[packing.Example]], length: int
+  examples: Sequence[Sequence[packing.Example]], length: int, chunk: int
 ) -> ProbeBank:
-  """Packs `examples[k]`, the probes of module k, one slot each."""
+  """Packs `examples[k]`, the probes of module k.
+
+  Args:
+    chunk: rows that are read together; best as many as a part of a batch has,
+      which fit the memory and divide over the devices.
+  """
   packed = [packing.pack(e, length) for e in examples]
-  c = -(-max(len(r['token']) for r in packed) // _CHUNKS)
-  q, k = c * _CHUNKS, len(examples)
-  bank = {
-    name: np.zeros((k, q, length), value.dtype)
-    for name, value in packed[0].items()
-  }
-  probe = np.zeros((k, q, length), np.int32)
-  for m, rows in enumerate(packed):
-    for name, value in rows.items():
-      bank[name][m, : len(value)] = value
-    probe[m, : len(rows['token'])] = _probe_index(rows, len(examples[m]))
-  in_row_KxQ = bank['segment'].max(axis=2)
-  chunked = lambda x: x.reshape(k, _CHUNKS, c, length)
+  order = decoded_probes.alternate([len(rows['token']) for rows in packed])
+  q = -(-len(order) // chunk) * chunk
+  rows = packing.empty_rows(q, length)
+  module_Q, probes_Q, first_Q = np.zeros((3, q), np.int32)
+  in_row = [rows['segment'].max(axis=1) for rows in packed]
+  for at, (m, i) in enumerate(order):
+    for name, value in packed[m].items():
+      rows[name][at] = value[i]
+    module_Q[at], probes_Q[at] = m, in_row[m][i]
+    first_Q[at] = in_row[m][:i].sum()
   return ProbeBank(
-    {name: chunked(value) for name, value in bank.items()},
-    chunked(probe),
-    np.cumsum(in_row_KxQ.reshape(k, _CHUNKS, c).sum(axis=2), axis=1).astype(
-      np.int32
-    ),
-    max(map(len, examples)),
-  )
+    rows, module_Q, probes_Q, first_Q,
+    len(examples), max(map(len, examples)), chunk,
+  )  # fmt: skip
 
 
-def _probe_index(rows, count):
-  """Numbers the segments of packed rows; order within a module is free."""
-  first = rows['segment'].max(axis=1)
-  start = np.concatenate([[0], np.cumsum(first)[:-1]])
-  assert start[-1] + first[-1] == count
-  return np.where(
-    rows['segment'] > 0, start[:, None] + rows['segment'] - 1, 0
-  ).astype(np.int32)
+def _count(bank, num_modules: int) -> jax.Array:
+  """Probes of each module, (K,)."""
+  none_K = jnp.zeros(num_modules, jnp.int32)
+  return none_K.at[bank.module_Q].add(bank.probes_Q)
 
 
 def probe_modules(
@@ -95,42 +99,48 @@ def probe_modules(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Counts right answers of the modules in `ask_K`.
 
-  The loop runs once per asked module, and with `plan.sequential` only until
-  the module's verdict is settled: probing costs what the stage is large, in one
-  compiled program.
+  The loop reads R rows at a time of the modules that were asked, and with
+  `plan.sequential` only until a module's verdict is settled: probing costs what
+  the stage is large, in one compiled program.
 
   Returns:
     correct_K (float32, as `gate.decide` takes it) and probed_K (int32), both 0
     for modules that were not asked; tokens that were read and written for it.
   """
   decodes = isinstance(bank, decoded_probes.DecodedBank)
-  count = decoded_probes.right_answers if decodes else right_answers
-  k = bank.seen_KxN.shape[0]
-  total_K = bank.seen_KxN[:, -1]
-  # Asked modules first, in order.
-  order_K = jnp.argsort(~ask_K, stable=True)
+  answer = decoded_probes.right_answers if decodes else right_answers
+  k = ask_K.shape[0]
+  total_K = _count(bank, k)
 
-  def one(carry):
-    i, n, correct_K, probed_K, tokens = carry
-    m = order_K[i]
-    right, read = count(config, params, bank, m, n)
-    correct_K = correct_K.at[m].add(right)
-    probed_K = probed_K.at[m].set(bank.seen_KxN[m, n])
-    more = jnp.where(
+  def wanted(carry):
+    correct_K, probed_K, done_Q, _ = carry
+    more_K = ask_K & jnp.where(
       plan.sequential,
       gate_lib.undecided(correct_K, probed_K, total_K, plan),
       probed_K < total_K,
-    )[m]
-    # The module's next chunk, or the first of the next module.
-    i, n = jnp.where(more, i, i + 1), jnp.where(more, n + 1, 0)
-    return i, n, correct_K, probed_K, tokens + read
+    )
+    return more_K[bank.module_Q] & (bank.probes_Q > 0) & ~done_Q
 
-  zero = jnp.int32(0)
+  def one(carry):
+    correct_K, probed_K, done_Q, tokens = carry
+    wanted_Q = wanted(carry)
+    # Those that are wanted come first, in order; others fill up the last chunk.
+    at_R = jnp.argsort(~wanted_Q, stable=True)[: bank.chunk]
+    live_R, module_R = wanted_Q[at_R], bank.module_Q[at_R]
+    right_R, read_R = answer(config, params, bank, at_R)
+    return (
+      correct_K.at[module_R].add(right_R * live_R),
+      probed_K.at[module_R].add(bank.probes_Q[at_R] * live_R),
+      done_Q.at[at_R].max(live_R),
+      tokens + jnp.sum(read_R * live_R),
+    )
+
   start = (
-    zero, zero, jnp.zeros(k, jnp.float32), jnp.zeros(k, jnp.int32), zero
+    jnp.zeros(k, jnp.float32), jnp.zeros(k, jnp.int32),
+    jnp.zeros(bank.module_Q.shape, bool), jnp.int32(0),
   )  # fmt: skip
-  _, _, correct_K, probed_K, tokens = jax.lax.while_loop(
-    lambda carry: carry[0] < jnp.sum(ask_K), one, start
+  correct_K, probed_K, _, tokens = jax.lax.while_loop(
+    lambda carry: jnp.any(wanted(carry)), one, start
   )
   return correct_K, probed_K, tokens
 
@@ -139,31 +149,27 @@ def right_answers(
   config: decoder.DecoderConfig,
   params: decoder.Params,
   bank: ProbeBank,
-  m: jax.Array,
-  n: jax.Array,
+  at_R: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """How many probes of chunk `n` of module `m` are the likeliest tokens.
+  """How many probes of rows `at_R` are the likeliest tokens, (R,).
 
-  And how many tokens were read.
+  And how many tokens were read in each.
   """
-  rows = {name: value[m, n] for name, value in bank.rows.items()}
+  rows = {name: value[at_R] for name, value in bank.rows.items()}
   hidden = decoder.forward(
     config, params, rows['token'], rows['segment'], rows['position']
   )
   token = losses.map_pieces(
     config, params, hidden, functools.partial(jnp.argmax, axis=-1)
   )
-  wrong_CxL = (token != rows['target']) & (rows['weight'] > 0)
-  wrong_P = (
-    jnp.zeros(bank.num_probes, jnp.int32)
-    .at[bank.probe_KxNxCxL[m, n]]
-    .add(wrong_CxL.astype(jnp.int32))
+  wrong_RxL = (token != rows['target']) & (rows['weight'] > 0)
+  r, length = wrong_RxL.shape
+  wrong_RxS = jnp.zeros((r, length + 1), bool)  # By number of the segment.
+  wrong_RxS = wrong_RxS.at[jnp.arange(r)[:, None], rows['segment']].max(
+    wrong_RxL
   )
-  slot_P = jnp.arange(bank.num_probes)
-  first = jnp.where(n > 0, bank.seen_KxN[m, n - 1], 0)
-  here_P = (slot_P >= first) & (slot_P < bank.seen_KxN[m, n])
-  right = jnp.sum((wrong_P == 0) & here_P).astype(jnp.float32)
-  return right, jnp.sum(rows['segment'] > 0)
+  right_R = bank.probes_Q[at_R] - jnp.sum(wrong_RxS, axis=1)
+  return right_R.astype(jnp.float32), jnp.sum(rows['segment'] > 0, axis=1)
 
 
 def _token_outcome(logits_BxLxV, target_BxL):
@@ -177,7 +183,7 @@ def _token_outcome(logits_BxLxV, target_BxL):
 def score_items(
   config: decoder.DecoderConfig, params: decoder.Params, bank: ProbeBank
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Every probe's own outcome, module after module.
+  """Every probe's own outcome, whatever the module.
 
   Returns:
     right_KxP, whether all answer tokens are the likeliest; nll_KxP, the
@@ -185,30 +191,24 @@ def score_items(
     Empty slots hold False, 0 and 0.
   """
 
-  def one(module):
-    rows, probe_RxL, valid_P = module
+  def one(rows):
     hidden = decoder.forward(
       config, params, rows['token'], rows['segment'], rows['position']
     )
-    nll_RxL, wrong_RxL = losses.map_pieces(
+    return losses.map_pieces(
       config, params, hidden, _token_outcome, (rows['target'],)
     )
 
-    def total(x_RxL):
-      weighted = x_RxL * rows['weight']
-      empty_P = jnp.zeros(bank.num_probes, jnp.float32)
-      return empty_P.at[probe_RxL].add(weighted)
+  chunked = lambda x: x.reshape(-1, bank.chunk, *x.shape[1:])
+  outcome = jax.lax.map(one, jax.tree.map(chunked, bank.rows))
+  weight_QxL = bank.rows['weight']
+  nll_QxL, wrong_QxL = (x.reshape(weight_QxL.shape) for x in outcome)
 
-    wrong_P, nll_P = total(wrong_RxL), total(nll_RxL)
-    tokens_P = total(jnp.ones_like(nll_RxL))
-    return (wrong_P == 0) & valid_P, nll_P, tokens_P
+  def total(x_QxL):
+    empty_KxP = jnp.zeros((bank.num_modules, bank.num_probes), jnp.float32)
+    at = jnp.asarray(bank.module_Q)[:, None], jnp.asarray(bank.probe_QxL)
+    return empty_KxP.at[at].add(x_QxL * weight_QxL)
 
-  # Chunks are for verdicts that come early; here every probe is asked.
-  whole = lambda x: x.reshape(x.shape[0], -1, x.shape[-1])
-  return jax.lax.map(
-    one,
-    (
-      jax.tree.map(whole, bank.rows), whole(bank.probe_KxNxCxL),
-      bank.valid_KxP,
-    ),
-  )  # fmt: skip
+  wrong_KxP, nll_KxP = total(wrong_QxL), total(nll_QxL)
+  tokens_KxP = total(jnp.ones_like(nll_QxL))
+  return (wrong_KxP == 0) & bank.valid_KxP, nll_KxP, tokens_KxP
