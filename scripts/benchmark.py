@@ -58,7 +58,6 @@ _SHAPES = {
 # A turn is one window, as a run has them.
 _STEPS_A_TURN = {'27m': 4, 'quickstart': 100}
 _NUM_LESSONS = 64
-_GATE_ROWS = 32  # Read together.
 
 
 def train(
@@ -323,69 +322,10 @@ def _torch_trainer(
 
 
 def gate(rounds: int) -> dict:
-  """Probes answered inside the step against decoding and comparing text."""
-  import jax
-  import jax.numpy as jnp
+  """What probing costs; see `benchmark_gate`."""
+  import benchmark_gate
 
-  from ioa_jax.domains import arithmetic
-  from ioa_jax.domains import tokenizer as tokenizer_lib
-  from ioa_jax.models import loading
-  from ioa_jax.sampling import choosing
-  from ioa_jax.sampling import sampler as sampler_lib
-  from ioa_jax.subject import ASSETS
-  from ioa_jax.training import packing, probing
-
-  student = loading.load(ASSETS / 'student', 'student', scan_unroll=3)
-  codec = tokenizer_lib.DigitCodec(student.tokenizer)
-  probes = [
-    p
-    for split in ('gate', 'held_out')
-    for p in arithmetic.probes(split, 'steps')
-  ][:1000]
-  bank = probing.build(
-    [
-      [packing.Example(codec.prompt(p.prompt), codec.answer(p.reference))
-       for p in probes if p.module == m.name]
-      for m in arithmetic.MODULES
-    ],
-    64, _GATE_ROWS,
-  )  # fmt: skip
-  ask_K = jnp.ones(len(arithmetic.MODULES), bool)
-  plan = _plan([m.name for m in arithmetic.MODULES])
-  in_step = jax.jit(
-    lambda params, bank, plan: probing.probe_modules(
-      student.config, params, bank, ask_K, plan
-    )
-  )
-  sampler = sampler_lib.Sampler(
-    student.config, stop_tokens=codec.stop_tokens, batch_size=128,
-    max_new_tokens=48, prompt_bucket=codec.prompt_bucket,
-  )  # fmt: skip
-  greedy = choosing.Sampling(max_tokens=48)
-  prompts = [codec.prompt(p.prompt) for p in probes]
-
-  def decode():
-    texts = [
-      codec.decode(g.tokens)
-      for g in sampler(
-        student.params, prompts, [greedy] * len(probes), [0] * len(probes)
-      )
-    ]
-    return sum(t == p.reference for t, p in zip(texts, probes))
-
-  inside = lambda: int(
-    jax.device_get(in_step(student.params, bank, plan)[0]).sum()
-  )
-  # Both once to compile, and to see that they say the same.
-  if inside() != decode():
-    raise ValueError('the step and the sampler disagree on the probes')
-  seconds = [(_timed(inside), _timed(decode)) for _ in range(rounds)]
-  return {
-    'benchmark': 'gate', 'probes': len(probes),
-    'in_step_seconds': statistics.median(a for a, _ in seconds),
-    'decode_seconds': statistics.median(b for _, b in seconds),
-    'ratio': statistics.median(b / a for a, b in seconds),
-  }  # fmt: skip
+  return benchmark_gate.measure(rounds)
 
 
 def sample(peer: str, rounds: int) -> dict:
