@@ -108,7 +108,7 @@ def test_logits_in_pieces_score_the_same(monkeypatch):
   whole = score_items(params, bank)
   row_Q = np.arange(len(bank.module_Q))
   count = lambda: jax.jit(
-    lambda at: probing.right_answers(CONFIG, params, bank, at)[0]
+    lambda at: probing.right_answers(CONFIG, params, bank, at, at >= 0)[0]
   )(row_Q)
   right = count()
   monkeypatch.setattr(losses, '_MAX_ROW_LOGITS', 4 * CONFIG.vocab_size)
@@ -143,7 +143,7 @@ def test_item_counts_are_those_of_the_gate():
   right, _, _ = score_items(params, bank)
   row_Q = np.arange(len(bank.module_Q))
   correct_Q, _ = jax.jit(functools.partial(probing.right_answers, CONFIG))(
-    params, bank, row_Q
+    params, bank, row_Q, np.ones_like(row_Q)
   )
   for k in range(K):
     assert right[k].sum() == correct_Q[bank.module_Q == k].sum()

@@ -109,12 +109,14 @@ def right_answers(
   params: decoder.Params,
   bank: DecodedBank,
   at_R: jax.Array,
+  live_R: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
   """Whether probes `at_R` of the bank end in their answer, as counts (R,).
 
-  And how many tokens were read and written for each.
+  And how many tokens were read and written for each; both 0 where not `live_R`,
+  which come last and are not decoded.
   """
-  length_R = bank.length_Q[at_R]
+  length_R = bank.length_Q[at_R] * live_R
   token_RxT, count_R, stopped_R = sampler.complete_greedily(
     config, params, bank.prompt_QxL[at_R], length_R, bank.stop_S,
     max_new_tokens=bank.max_new_tokens,

@@ -127,12 +127,12 @@ def probe_modules(
     # Those that are wanted come first, in order; others fill up the last chunk.
     at_R = jnp.argsort(~wanted_Q, stable=True)[: bank.chunk]
     live_R, module_R = wanted_Q[at_R], bank.module_Q[at_R]
-    right_R, read_R = answer(config, params, bank, at_R)
+    right_R, read_R = answer(config, params, bank, at_R, live_R)
     return (
-      correct_K.at[module_R].add(right_R * live_R),
+      correct_K.at[module_R].add(right_R),
       probed_K.at[module_R].add(bank.probes_Q[at_R] * live_R),
       done_Q.at[at_R].max(live_R),
-      tokens + jnp.sum(read_R * live_R),
+      tokens + jnp.sum(read_R),
     )
 
   start = (
@@ -150,10 +150,11 @@ def right_answers(
   params: decoder.Params,
   bank: ProbeBank,
   at_R: jax.Array,
+  live_R: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
   """How many probes of rows `at_R` are the likeliest tokens, (R,).
 
-  And how many tokens were read in each.
+  And how many tokens were read in each; both 0 where not `live_R`.
   """
   rows = {name: value[at_R] for name, value in bank.rows.items()}
   hidden = decoder.forward(
@@ -169,7 +170,8 @@ def right_answers(
     wrong_RxL
   )
   right_R = bank.probes_Q[at_R] - jnp.sum(wrong_RxS, axis=1)
-  return right_R.astype(jnp.float32), jnp.sum(rows['segment'] > 0, axis=1)
+  read_R = jnp.sum(rows['segment'] > 0, axis=1)
+  return (right_R * live_R).astype(jnp.float32), read_R * live_R
 
 
 def _token_outcome(logits_BxLxV, target_BxL):
