@@ -14,13 +14,14 @@ import ml_collections
 import numpy as np
 import pydantic
 
-from ioa_jax.adapter import Level, measures
+from ioa_jax import processes
+from ioa_jax.adapter import Item, Level, measures
 from ioa_jax.baselines import methods
 from ioa_jax.evaluation import scoring
 from ioa_jax.models import decoder
 from ioa_jax.progress import Display
 from ioa_jax.records import Lesson, Probe, Score
-from ioa_jax.rundir import RunDirectory
+from ioa_jax.rundir import LEDGER, RunDirectory
 from ioa_jax.sampling import choosing, likelihood
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.subject import Subject
@@ -59,7 +60,7 @@ class Classroom:
     self.student = subject.student
     self.mesh = mesh
     self.display = display
-    self.ledger = Ledger(directory.path / 'ledger.sqlite')
+    self.ledger = Ledger(directory.path / LEDGER)
     self._common_words = measures.common_words(
       seed
       for name in self.names
@@ -118,7 +119,7 @@ class Classroom:
           'teacher.max_tokens, use another teacher, or bear more of it: '
           f'teacher.max_unanswered_share is {most}.'
         )
-    return scoring.score(*zip(*answered), self.domain.score)
+    return self._graded(*zip(*answered))
 
   def ask_student(
     self, params: decoder.Params, probes: Sequence[Probe], phase: str
@@ -138,7 +139,17 @@ class Classroom:
         texts[i] = codec.decode(generation.tokens)
       done += len(ended)
       self.display.update(done=done)
-    return scoring.score(probes, texts, self.domain.score)
+    return self._graded(probes, texts)
+
+  def _graded(self, probes, texts) -> Scores:
+    """Graded once: what a sandbox says may hang on a clock."""
+
+    def grade():
+      scores, wrong = scoring.score(probes, texts, self.domain.score)
+      return {k: v.to_dict() for k, v in scores.items()}, wrong
+
+    scores, wrong = processes.on_first(grade)
+    return {k: Score.from_dict(v) for k, v in scores.items()}, wrong
 
   def _count_writing(self, prompt, generation: sampler_lib.Generation):
     written = len(generation.tokens) + generation.stopped
@@ -213,6 +224,7 @@ class Classroom:
   ) -> list[Completion]:
     """The teacher's completions, through the ledger and within the budget."""
     self.display.update(done=0, total=len(requests))
+    processes.check_same('requests', [r.key() for r in requests])
 
     def on_progress(done, total):
       spent = self.ledger.totals()
@@ -257,7 +269,7 @@ class Classroom:
     ]
     before = self.ledger.totals()['completion_tokens']
     self.display.update(phase='writing lessons')
-    lessons, rejected = adapter.write(items, self.ask, self.lessons)
+    lessons, rejected = self._write(items, self.lessons)
     if self.method.select is not None and lessons:
       written = len(lessons)
       lessons = self.method.select(
@@ -300,6 +312,16 @@ class Classroom:
       self.display.say(f'{why} It is passed over.')
     self.untaught += untaught
     return lessons
+
+  def _write(
+    self, items: Sequence[Item], before: Sequence[Lesson]
+  ) -> tuple[list[Lesson], Counter[str]]:
+    """What the first process kept; others may judge otherwise, as above."""
+    lessons, rejected = self.subject.adapter.write(items, self.ask, before)
+    lines, rejected = processes.tell(
+      [[lesson.to_json() for lesson in lessons], rejected]
+    )
+    return [Lesson.from_json(line) for line in lines], Counter(rejected)
 
   def _no_lessons(self, module, items, rejected) -> str:
     """What came instead of lessons of `module`, with a sample of it."""
@@ -345,7 +367,7 @@ class Classroom:
       )
     ]
     self.display.update(phase='lessons for the learner panel')
-    return self.subject.adapter.write(items, self.ask, [])[0]
+    return self._write(items, [])[0]
 
   def gate_examples(self) -> list[list[packing.Example]]:
     """The gate probes of every module with their reference answers."""

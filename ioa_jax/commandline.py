@@ -21,6 +21,36 @@ def DEFINE_config() -> None:  # Named like absl's own DEFINE functions.
   flags.mark_flag_as_required('config')
 
 
+def DEFINE_processes() -> None:
+  flags.DEFINE_boolean(
+    'distributed', False, 'This is one of several processes, which find each '
+    'other as JAX does on TPU pods, SLURM and Open MPI.',
+  )  # fmt: skip
+  flags.DEFINE_string(
+    'coordinator', None, 'host:port of process 0, where nothing tells; with '
+    '--num_processes and --process. --workdir is one that all of them see.',
+  )  # fmt: skip
+  flags.DEFINE_integer('num_processes', None, 'How many, with --coordinator.')
+  flags.DEFINE_integer('process', None, 'Which one, from 0.')
+
+
+def join_processes() -> None:
+  """As the flags say; before anything asks for a device.
+
+  Raises:
+    ValueError: if the others cannot be found.
+  """
+  args = flags.FLAGS
+  if args.distributed or args.coordinator:
+    from ioa_jax import sharding
+
+    sharding.join(args.coordinator, args.num_processes, args.process)
+  elif args.num_processes is not None or args.process is not None:
+    raise ValueError(
+      '--num_processes and --process are for --coordinator=HOST:PORT.'
+    )
+
+
 def seeds(texts: Sequence[str]) -> list[int]:
   """The numbers of a --seeds list."""
   try:

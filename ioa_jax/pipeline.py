@@ -6,6 +6,9 @@ written when it is known, so the same command continues where a run was killed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
+import dataclasses
 import json
 import pathlib
 import statistics
@@ -16,7 +19,14 @@ import jax
 import ml_collections
 
 from ioa_jax import config as config_lib
-from ioa_jax import measuring, projection, rundir, sharding, teaching
+from ioa_jax import (
+  measuring,
+  processes,
+  projection,
+  rundir,
+  sharding,
+  teaching,
+)
 from ioa_jax import progress as progress_lib
 from ioa_jax import subject as subject_lib
 from ioa_jax.adapter import Level, dataset
@@ -28,6 +38,7 @@ from ioa_jax.models import huggingface, lora, model_card, peft
 from ioa_jax.organizer import curriculum as organizer
 from ioa_jax.records import Lesson, Score
 from ioa_jax.report import page
+from ioa_jax.teachers import told
 from ioa_jax.training import gate as gate_lib
 
 Record = dict[str, Any]
@@ -49,20 +60,32 @@ def run(
       line; a bad configuration or model leaves the directory untouched.
   """
   config_lib.validate(config)
-  if (workdir / 'results.json').exists():
-    # Needs no model, no key and no server.
-    directory = rundir.RunDirectory(workdir, config)
-    results = directory.read_json('results.json')
+  if processes.tell((workdir / 'results.json').exists()):
     display.say(f'{workdir}: finished before; see its report.html.')
-    if not (workdir / 'report.html').exists():
-      page.write(workdir)
-    return results
+    return processes.on_first(lambda: _finished(config, workdir))
+  with _opened(config, workdir, display) as room:
+    return _run(room)
+
+
+def _finished(config, workdir) -> Record:
+  """Needs no model, no key and no server."""
+  results = rundir.RunDirectory(workdir, config).read_json('results.json')
+  if not (workdir / 'report.html').exists():
+    page.write(workdir)
+  return results
+
+
+@contextlib.contextmanager
+def _opened(config, workdir, display) -> Iterator[Classroom]:
+  """All that a run holds open; nothing is written before all of it loads."""
   mesh = sharding.make_mesh(**config.mesh)
   subject = subject_lib.open_subject(config, mesh)
-  directory = rundir.RunDirectory(workdir, config)
-  with directory.locked(), jax.set_mesh(mesh):
-    room = Classroom(config, directory, subject, mesh, display)
-    return _run(room)
+  if subject.teacher_model is None and jax.process_count() > 1:
+    subject = dataclasses.replace(
+      subject, teacher=told.ToldTeacher(subject.teacher)
+    )
+  with rundir.claim(workdir, config) as directory, jax.set_mesh(mesh):
+    yield Classroom(config, directory, subject, mesh, display)
 
 
 def identify(
@@ -76,13 +99,9 @@ def identify(
     ValueError: as `run`.
   """
   config_lib.validate(config)
-  mesh = sharding.make_mesh(**config.mesh)
-  subject = subject_lib.open_subject(config, mesh)
-  directory = rundir.RunDirectory(workdir, config)
-  with directory.locked(), jax.set_mesh(mesh):
-    room = Classroom(config, directory, subject, mesh, display)
-    diagnosis = directory.once('diagnosis.json', lambda: diagnose(room))
-    page.write(directory.path)
+  with _opened(config, workdir, display) as room:
+    diagnosis = room.directory.once('diagnosis.json', lambda: diagnose(room))
+    page.write(room.directory.path)
   return diagnosis
 
 
@@ -120,16 +139,13 @@ def synthesize(
     ValueError: as `run`; also if the directory has been trained in.
   """
   config_lib.validate(config)
-  mesh = sharding.make_mesh(**config.mesh)
-  subject = subject_lib.open_subject(config, mesh)
-  directory = rundir.RunDirectory(workdir, config)
-  with directory.locked(), jax.set_mesh(mesh):
+  with _opened(config, workdir, display) as room:
+    directory, subject = room.directory, room.subject
     if (workdir / 'checkpoints').exists():
       raise ValueError(
         f'--workdir={workdir} has been trained in, and its lessons belong to '
         'that training; use another, or read its lessons.jsonl.'
       )
-    room = Classroom(config, directory, subject, mesh, display)
     diagnosis = directory.once('diagnosis.json', lambda: diagnose(room))
     curriculum = directory.once(
       'curriculum.json', lambda: organise(room, diagnosis)
@@ -152,7 +168,7 @@ def synthesize(
         f'was said is in {workdir / "ledger.sqlite"}.'
       )
     dataset.write(
-      workdir / 'data', room.lessons,
+      directory.path / 'data', room.lessons,
       lineage={
         'domain': subject.name,
         'teacher': subject.teacher.name,
@@ -165,7 +181,7 @@ def synthesize(
       },
       rejected=room.rejected,
     )  # fmt: skip
-    page.write(workdir)
+    page.write(directory.path)
     return room.lessons
 
 

@@ -38,8 +38,10 @@ class Status:
 class Display:
   """Shows a `Status`; a context, so the terminal is left clean on any exit."""
 
-  def __init__(self, console: rich.console.Console | None = None):
-    self.console = console or rich.console.Console()
+  def __init__(
+    self, console: rich.console.Console | None = None, quiet: bool = False
+  ):
+    self.console = console or rich.console.Console(quiet=quiet)
     self.status = Status()
     self._live = None
     self._phase_start = time.monotonic()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import os
 import pathlib
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import ml_collections
 
 from ioa_jax import config as config_lib
-from ioa_jax import pipeline, rundir
+from ioa_jax import pipeline, processes, rundir
 from ioa_jax import progress as progress_lib
 from ioa_jax.organizer.curriculum import NothingToTeach
 from ioa_jax.teachers.ledger import BudgetExceeded, Ledger
@@ -59,7 +60,7 @@ def run(
     if index:
       config.seed += 1
       config.student.model = str(before / 'student')
-      _hand_on(before, rundir.RunDirectory(here, config).path)
+      processes.on_first(functools.partial(_hand_on, before, here, config))
     display.say(f'Round {index + 1} of at most {most}.')
     try:
       results = pipeline.run(config, here, display)
@@ -74,14 +75,16 @@ def run(
   return found
 
 
-def _hand_on(before: pathlib.Path, here: pathlib.Path) -> None:
+def _hand_on(
+  before: pathlib.Path, here: pathlib.Path, config: ml_collections.ConfigDict
+) -> None:
   """Begins a round with the ledger of the one before; only once, and whole."""
-  ledger = here / 'ledger.sqlite'
+  ledger = rundir.RunDirectory(here, config).path / rundir.LEDGER
   if not ledger.exists():
     temporary = here / '.ledger.tmp'
     temporary.unlink(missing_ok=True)
     with contextlib.closing(
-      Ledger(before / 'ledger.sqlite', read_only=True)
+      Ledger(before / rundir.LEDGER, read_only=True)
     ) as source:
       source.copy_to(temporary)
     os.replace(temporary, ledger)

@@ -6,24 +6,36 @@ append-only ones back to what the checkpoint it resumes from has seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import fcntl
 import json
 import os
 import pathlib
+import shutil
+import tempfile
 from typing import Any
 
+import jax
 import ml_collections
 
 from ioa_jax import config as config_lib
+from ioa_jax import processes
+from ioa_jax.teachers.ledger import Ledger
 
 # Of the first writes, before there is a config.json.
 _LEFT_BY_A_KILL = {'.writable', '.config.json.tmp'}
+LEDGER = 'ledger.sqlite'
+_COPY = '.ledger.copy'
 
 
 class RunDirectory:
   """A claimed work directory.
+
+  Attributes:
+    path: where this process writes.
+    shared: where all processes of a run write together, their checkpoints;
+      `path` itself but for processes that only follow, see `claim`.
 
   Raises:
     ConfigError: if it cannot be written or belongs to another configuration;
@@ -31,7 +43,7 @@ class RunDirectory:
   """
 
   def __init__(self, path: pathlib.Path, config: ml_collections.ConfigDict):
-    self.path = path
+    self.path = self.shared = path
     try:
       path.mkdir(parents=True, exist_ok=True)
       probe = path / '.writable'
@@ -141,3 +153,57 @@ class RunDirectory:
       return []
     # Not `splitlines`: JSON strings may hold U+2028 and its like.
     return path.read_text(encoding='utf-8').split('\n')[:-1]
+
+
+@contextlib.contextmanager
+def claim(
+  path: pathlib.Path, config: ml_collections.ConfigDict
+) -> Iterator[RunDirectory]:
+  """The run directory, locked, for as long as this lasts.
+
+  Of several processes the first one has it. The others have directories of
+  their own, which begin as copies and are thrown away: so all read the same,
+  and one writes. All need to see `path`, as each writes its part of a
+  checkpoint there.
+
+  Raises:
+    ConfigError: as `RunDirectory` and its `locked`; in all processes.
+  """
+  with contextlib.ExitStack() as stack:
+    opened: list[RunDirectory] = []
+
+    def open_first():
+      directory = RunDirectory(path, config)
+      stack.enter_context(directory.locked())
+      opened.append(directory)
+      alone = jax.process_count() == 1
+      if not alone and (path / LEDGER).exists():
+        # The file alone may lack what is in its log.
+        (path / _COPY).unlink(missing_ok=True)
+        with contextlib.closing(Ledger(path / LEDGER)) as ledger:
+          ledger.copy_to(path / _COPY)
+
+    processes.on_first(open_first, errors=[config_lib.ConfigError])
+    if not opened:
+      own = stack.enter_context(tempfile.TemporaryDirectory())
+      opened.append(_copy(path, pathlib.Path(own), config))
+    processes.tell()  # All have copied.
+    if processes.is_first():
+      (path / _COPY).unlink(missing_ok=True)
+    yield opened[0]
+
+
+def _copy(path, own, config) -> RunDirectory:
+  if not (path / 'config.json').exists():
+    raise config_lib.ConfigError(
+      f'--workdir={path} is not seen by process {jax.process_index()}; it must '
+      'be on a file system that all processes share.'
+    )
+  for file in path.iterdir():
+    if file.is_file() and not file.name.startswith(('.', LEDGER)):
+      shutil.copyfile(file, own / file.name)
+  if (path / _COPY).exists():
+    shutil.copyfile(path / _COPY, own / LEDGER)
+  directory = RunDirectory(own, config)
+  directory.shared = path
+  return directory

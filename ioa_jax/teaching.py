@@ -154,7 +154,7 @@ class Teaching:
       metric_sharding=sharding.replicated(self._mesh),
     )  # fmt: skip
     self._checkpoints = checkpoint.Checkpoints(
-      room.directory.path / 'checkpoints', keep=c.run.keep_checkpoints
+      room.directory.shared / 'checkpoints', keep=c.run.keep_checkpoints
     )
 
   def _gate_probes(self):
@@ -436,9 +436,9 @@ class Teaching:
     self.save(self.state, self.inputs, force=True)
     self._checkpoints.close()
     self._tensorboard()
-    if stop.signal_name:
+    if stop.agreed:
       self._room.display.say(
-        f'Stopped by {stop.signal_name} at step {int(self.state.step)}; saved. '
+        f'Stopped by {stop.agreed} at step {int(self.state.step)}; saved. '
         'The same command continues.'
       )
       return None

@@ -12,6 +12,10 @@ is finished.
 the one before, until nothing is deficient: with identifier.target_share=0.25
 that is the paper's way, the most severe gaps first.
 
+On several hosts the same command runs on each, with --distributed (TPU pods,
+SLURM) or --coordinator=HOST:PORT --num_processes=N --process=I. Process 0 asks
+the teacher and writes; all must see --workdir.
+
 --dry_run projects what the teacher is asked and costs, and sends nothing.
 Any field can be set: --config.gate.tau_mastery=0.95 --config.seed=1
 """
@@ -33,25 +37,29 @@ flags.DEFINE_integer(
   'train.total_steps and --dry_run are of one.', lower_bound=1,
 )  # fmt: skip
 commandline.DEFINE_config()
+commandline.DEFINE_processes()
 flags.mark_flags_as_required(['workdir'])
 
 
 def main(argv: Sequence[str]) -> None:
   del argv
   # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax import pipeline, progress, rounds
+  from ioa_jax import pipeline, processes, progress, rounds
 
+  commandline.join_processes()
   args = flags.FLAGS
   if args.dry_run:
     print(pipeline.dry_run(args.config))
     return
   workdir = pathlib.Path(args.workdir)
-  with progress.Display() as display:
+  with progress.Display(quiet=not processes.is_first()) as display:
     if args.rounds > 1:
       found = rounds.run(args.config, workdir, args.rounds, display)
     else:
       results = pipeline.run(args.config, workdir, display)
       found = results and [results]
+  if not processes.is_first():
+    return
   for index, results in enumerate(found or [], 1):
     where = workdir / f'round-{index}' if args.rounds > 1 else workdir
     _show(results, where)

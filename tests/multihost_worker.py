@@ -1,16 +1,25 @@
-"""One process of several trains as tests/test_step.py does; prints losses.
+r"""One process of several, on two devices in all.
 
-python -m tests.multihost_worker PORT NUM_PROCESSES PROCESS
+python -m tests.multihost_worker PORT NUM_PROCESSES PROCESS \
+  WORKDIR CONFIG [STOP]
+
+Runs a whole distillation and prints its results; the last process sends itself
+SIGTERM when step STOP is done.
 """
 
 import json
 import os
+import pathlib
+import signal
 import sys
 
+DEVICES = 2
 
-def main(port, num_processes, process):
+
+def main(port, num_processes, process, *rest):
+  num_processes, process = int(num_processes), int(process)
   os.environ['XLA_FLAGS'] = (
-    f'--xla_force_host_platform_device_count={4 // num_processes}'
+    f'--xla_force_host_platform_device_count={DEVICES // num_processes}'
   )
   import jax
 
@@ -18,22 +27,36 @@ def main(port, num_processes, process):
 
   if num_processes > 1:
     sharding.join(f'127.0.0.1:{port}', num_processes, process)
-  from tests import test_step
-
-  window, state, inputs, mesh, _ = test_step.make(
-    devices=4, axes={'data': 2, 'fsdp': 2}
-  )
   assert jax.process_count() == num_processes
-  token_losses, stages = [], []
-  with jax.set_mesh(mesh):
-    for _ in range(3):
-      state, metrics = window(state, inputs)
-      metrics = jax.device_get(metrics)
-      loss_sum, count = metrics['loss_sum'], metrics['loss_count']
-      token_losses += (loss_sum / count).tolist()
-      stages += metrics['stage'].tolist()
-  print(json.dumps({'token_losses': token_losses, 'stages': stages}))
+  print(json.dumps(run(*rest)))
+
+
+def run(workdir, config_file, stop=None):
+  import jax
+  import ml_collections
+
+  from ioa_jax import pipeline, processes, progress, teaching
+
+  config = ml_collections.ConfigDict(
+    json.loads(pathlib.Path(config_file).read_text())
+  )
+  observe = teaching.Teaching.observe
+
+  def observe_and_stop(self, state, metrics):
+    nonlocal stop
+    observe(self, state, metrics)
+    last = jax.process_index() == jax.process_count() - 1
+    if stop and last and int(state.step) >= int(stop):
+      stop = None
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  teaching.Teaching.observe = observe_and_stop
+  with progress.Display(quiet=not processes.is_first()) as display:
+    try:
+      return pipeline.run(config, pathlib.Path(workdir), display)
+    except ValueError as e:
+      return {'error': str(e)}
 
 
 if __name__ == '__main__':
-  main(*map(int, sys.argv[1:]))
+  main(*sys.argv[1:])

@@ -13,8 +13,10 @@ ROOMS = (
   'evaluation', 'identifier', 'organizer', 'adapter', 'training', 'baselines',
   'report',
 )  # fmt: skip
-# Sharding is a table that the decoder reads, so it stands beside models.
-LEVEL = {room: i for i, room in enumerate(ROOMS)} | {'sharding': 2}
+# Sharding is a table that the decoder reads, so it stands beside models; who
+# of several processes does what, all rooms may ask.
+LEVEL = {room: i for i, room in enumerate(ROOMS)}
+LEVEL |= {'sharding': 2, 'processes': 0}
 TOP = (
   'config', 'rundir', 'progress', 'seed_sources', 'subject', 'projection',
   'classroom', 'measuring', 'teaching', 'pipeline', 'commandline',

@@ -70,6 +70,12 @@ def test_a_directory_of_another_configuration(tmp_path):
   assert os.listdir(tmp_path) == ['config.json']
 
 
+def test_processes_need_someone_to_meet_at(tmp_path):
+  done = run(CONFIG, f'--workdir={tmp_path}', '--num_processes=2')
+  assert done.returncode == 2
+  assert 'are for --coordinator=HOST:PORT' in done.stderr
+
+
 def test_help_says_what_and_how():
   done = run('--helpfull')
   text = done.stdout + done.stderr

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ioa_jax import sharding as sharding_lib
 from ioa_jax.models import decoder, rope, weights
 
 ModelError = weights.ModelError
@@ -308,7 +309,7 @@ def _tensors(config, params, dtype) -> Iterator:
   def entry(name, value, layer, transposed):
     def fetch():
       part = value if layer is None else value[layer]
-      part = np.asarray(jax.device_get(part.astype(dtype)))
+      part = np.asarray(sharding_lib.fetch(part.astype(dtype)))
       return part.T if transposed else part
 
     size = value.size if layer is None else value.size // value.shape[0]

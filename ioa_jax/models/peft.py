@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pathlib
 
-import jax
 import numpy as np
 import safetensors.numpy
 
+from ioa_jax import sharding
 from ioa_jax.models import huggingface, lora, weights
 
 CONFIG, WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
@@ -31,7 +31,7 @@ def save(
   tensors = {}
   for target, adapter in adapters.items():
     for part in ('a', 'b'):
-      value = np.asarray(jax.device_get(adapter[part]), np.float32)
+      value = np.asarray(sharding.fetch(adapter[part]), np.float32)
       names = _names(target, part, value.shape[0])
       for name, layer in zip(names, value, strict=True):
         # torch's Linear keeps (out, in).

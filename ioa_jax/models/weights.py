@@ -20,6 +20,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from ioa_jax import processes
+
 INDEX = 'model.safetensors.index.json'
 SINGLE = 'model.safetensors'
 
@@ -257,7 +259,10 @@ def write(
   for old in directory.glob('model*.safetensors'):
     old.unlink()
   for file, shard in zip(files, shards, strict=True):
+    # All processes fetch, and the first one writes.
     fetched = {name: np.ascontiguousarray(fetch()) for name, _, fetch in shard}
+    if not processes.is_first():
+      continue
     unfinished = directory / f'{file}.tmp'
     save_file(unfinished, fetched)
     os.replace(unfinished, directory / file)

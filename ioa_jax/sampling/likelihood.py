@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ioa_jax import sharding
 from ioa_jax.models import decoder
 
 # Logits that are held at once; 64 MiB in float32.
@@ -62,7 +63,9 @@ def token_log_probs(
   )
   log_prob_BxL = jnp.moveaxis(log_prob_PxBxN, 0, 1).reshape(b, l)
   counts_BxL = real_BxL & (slot_L > 0)
-  return jnp.where(counts_BxL, jnp.roll(log_prob_BxL, 1, axis=1), 0.0)
+  found_BxL = jnp.where(counts_BxL, jnp.roll(log_prob_BxL, 1, axis=1), 0.0)
+  # Whole on each device, for the host of each process.
+  return sharding.constrain(found_BxL, (None, None))
 
 
 class Likelihood:

@@ -100,7 +100,9 @@ def run(
   slots, *rest = jax.lax.while_loop(
     unfinished, turn, (slots, done, zero, zero, zero)
   )
-  return (slots_lib.place(slots), *rest)
+  done, *numbers = rest
+  # Whole on each device, for the host of each process.
+  return slots_lib.place(slots), slots_lib.whole(done), *numbers
 
 
 def _write_token(config, params, slots: Slots, done: Done, allowed_BxW, stop_S):

@@ -98,17 +98,22 @@ def empty_slots(
 
 def place(slots: Slots) -> Slots:
   """Fixes what lies where, so that a run takes what another one left."""
-  whole = jax.tree.map(lambda x: sharding.constrain(x, (None,) * x.ndim), slots)
+  placed = whole(slots)
   axes = ('layers', 'batch', 'heads', None, None)
   lies = lambda x: sharding.constrain(x, axes[-x.ndim :])
   # Rows of lanes go to any slot, so each device has all of them.
   by_heads = lambda x: sharding.constrain(
     x, ('layers', None, 'heads', None, None)[-x.ndim :]
   )
-  return whole.replace(
+  return placed.replace(
     cache=jax.tree.map(lies, slots.cache),
-    lanes=whole.lanes.replace(cache=jax.tree.map(by_heads, slots.lanes.cache)),
+    lanes=placed.lanes.replace(cache=jax.tree.map(by_heads, slots.lanes.cache)),
   )
+
+
+def whole(tree):
+  """On each device all of it."""
+  return jax.tree.map(lambda x: sharding.constrain(x, (None,) * x.ndim), tree)
 
 
 def nothing_done(queue: Queue, slots: Slots) -> Done:

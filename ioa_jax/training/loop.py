@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ioa_jax import processes
 from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import step as step_lib
 
@@ -37,6 +38,8 @@ class StopRequest:
 
   def __init__(self):
     self.signal_name: str | None = None
+    # What all processes know of, since they last agreed.
+    self.agreed: str | None = None
     self._previous: dict[int, Any] = {}
 
   def __enter__(self):
@@ -49,6 +52,12 @@ class StopRequest:
     self.signal_name = signal.Signals(number).name
     # A second signal of the same kind acts as it would without us.
     signal.signal(number, self._previous[number])
+
+  def agree(self) -> bool:
+    """Whether any process of the run was asked to stop; all must call it."""
+    if processes.any_of(self.signal_name is not None):
+      self.agreed = self.signal_name or 'a signal to another process'
+    return self.agreed is not None
 
   def __exit__(self, *_):
     for number, handler in self._previous.items():
@@ -95,7 +104,8 @@ def run(
     NonFiniteLoss: with where it happened; what was saved before is kept.
   """
   while True:
-    if bool(state.gate.needs_data) and not stop.signal_name:
+    stops = stop.agree()
+    if bool(state.gate.needs_data) and not stops:
       # A stage whose modules have no rows has just begun.
       in_stage_K = np.asarray(gate_lib.in_stage(state.gate, inputs.plan))
       count_K = np.asarray(inputs.curriculum.count_K)
@@ -105,12 +115,12 @@ def run(
       state = skip_untaught(state.replace(gate=gate), inputs)
       save(state, inputs)
       continue
-    if bool(state.gate.needs_scores) and not stop.signal_name:
+    if bool(state.gate.needs_scores) and not stops:
       state, metrics = _graded(state, inputs, grade)
       observe(state, metrics)
       save(state, inputs)
       continue
-    if stop.signal_name or not bool(step_lib.is_active(state, inputs)):
+    if stops or not bool(step_lib.is_active(state, inputs)):
       save(state, inputs)
       return state, inputs
     inputs = renew(state, inputs)

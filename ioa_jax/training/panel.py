@@ -188,7 +188,7 @@ def run(program: Program, inputs: Inputs, mesh: jax.sharding.Mesh) -> Outcome:
     seed_N=pad(np.asarray(inputs.seed_N, np.uint32)),
   )
   placed = jax.device_put(inputs, shardings(inputs, mesh))
-  found = jax.device_get(compiled(program, mesh)(placed))
+  found = sharding.fetch(compiled(program, mesh)(placed))
   found = jax.tree.map(lambda x: np.asarray(x)[:num_learners], found)
   if not np.isfinite(found.loss_NxT).all():
     broken = np.flatnonzero(~np.isfinite(found.loss_NxT).all(axis=1))
