@@ -2,6 +2,7 @@ r"""Measures this project beside transformers and torch, on this machine.
 
   pip install -e '.[test]'
   python scripts/benchmark.py train --shape=27m --peer=torch
+  python scripts/benchmark.py train --shape=27m --peer=tunix
   python scripts/benchmark.py train --lessons=train.jsonl --model=DIR
   python scripts/benchmark.py gate
   python scripts/benchmark.py sample --shape=27m --peer=torch
@@ -30,7 +31,10 @@ _SHAPE = flags.DEFINE_enum(
   'shape', '27m', ['27m', 'quickstart'], 'Of the model and its batch.'
 )
 _PEER = flags.DEFINE_enum(
-  'peer', 'torch', ['torch', 'none'], 'What to measure beside this project.'
+  'peer',
+  'torch',
+  ['torch', 'tunix', 'none'],
+  'What to measure beside this project; tunix (google-tunix) has `train`.',
 )
 _ROUNDS = flags.DEFINE_integer(
   'rounds', 5, 'Turns of each side; the median counts.', lower_bound=1
@@ -69,8 +73,8 @@ def train(
     lengths: of lessons, in tokens; without them every row is full.
   """
   sides = {'ioa_jax': _jax_trainer}
-  if peer == 'torch':
-    sides['torch'] = _torch_trainer
+  if peer != 'none':
+    sides[peer] = {'torch': _torch_trainer, 'tunix': _tunix_trainer}[peer]
   found = _in_turns(sides, shape, rounds, lengths)
   layers, width, _, mlp, vocab, length, _ = _SHAPES[shape]
   # Each weight of a product is used in three products of two operations a
@@ -87,12 +91,12 @@ def train(
     }
     if not lengths:
       result[name]['share_of_peak'] = flops_per_token * speed / peak
-  if peer == 'torch':
+  if peer != 'none':
     result['ratio'] = statistics.median(
       ours / theirs
       for ours, theirs in zip(
         found['ioa_jax']['tokens_per_second'],
-        found['torch']['tokens_per_second'],
+        found[peer]['tokens_per_second'],
       )
     )
   return result
@@ -321,6 +325,68 @@ def _torch_trainer(
   return run, lambda: square @ square
 
 
+def _tunix_trainer(
+  layers, width, heads, mlp, vocab, length, rows, *, steps, lengths
+):
+  """The step that google-tunix's PeftTrainer compiles, for its own Llama."""
+  import jax
+  import jax.numpy as jnp
+  import numpy as np
+  import optax
+
+  try:
+    from flax import nnx
+    from tunix.models.llama3 import model as model_lib
+    from tunix.sft import peft_trainer
+    from tunix.sft import utils as tunix_utils
+  except ImportError as e:
+    raise ValueError(f'--peer=tunix: {e}; pip install google-tunix') from None
+  model = model_lib.Llama3(
+    model_lib.ModelConfig(
+      num_layers=layers, vocab_size=vocab, embed_dim=width, hidden_dim=mlp,
+      num_heads=heads, head_dim=width // heads, num_kv_heads=heads,
+      rope_theta=10_000, norm_eps=1e-5, weight_tying=True,
+    ),
+    rngs=nnx.Rngs(0),
+  )  # fmt: skip
+  trainer = peft_trainer.PeftTrainer(
+    model,
+    optax.chain(
+      optax.clip_by_global_norm(1.0),
+      optax.adamw(1e-4, b1=0.9, b2=0.95, weight_decay=0.01),
+    ),
+    peft_trainer.TrainingConfig(eval_every_n_steps=10**9),
+  ).with_gen_model_input_fn(
+    lambda x: {
+      'input_tokens': x.input_tokens,
+      'input_mask': x.input_mask,
+      'positions': tunix_utils.build_positions_from_mask(x.input_mask),
+      'attention_mask': tunix_utils.make_causal_attn_mask(x.input_mask),
+    }
+  )
+  step, _ = trainer.jit_train_and_eval_step()
+  rng = np.random.default_rng(0)
+  token = rng.integers(vocab, size=(_NUM_LESSONS, length)).astype(np.int32)
+  # One length for all, as its data pipelines pad: another compiles again.
+  mask = np.arange(length) < np.array(_drawn(lengths, length))[:, None]
+  turns = itertools.count()
+
+  def run():
+    tokens = 0
+    for _ in range(steps):
+      start = next(turns) * rows % len(token)
+      at = slice(start, start + rows)
+      tokens += int(mask[at].sum())
+      loss, *_ = step(peft_trainer.TrainingInput(token[at], mask[at]))
+    loss.block_until_ready()
+    return tokens
+
+  square = jnp.ones((_PRODUCT, _PRODUCT))
+  product = jax.jit(jnp.matmul)
+  product(square, square).block_until_ready()
+  return run, lambda: product(square, square).block_until_ready()
+
+
 def gate(rounds: int) -> dict:
   """What probing costs; see `benchmark_gate`."""
   import benchmark_gate
@@ -332,6 +398,8 @@ def sample(peer: str, rounds: int) -> dict:
   """Tokens a second of texts of mixed lengths; see `benchmark_sample`."""
   import benchmark_sample
 
+  if peer == 'tunix':
+    raise app.UsageError('tunix has train only.')
   if _MODEL.value is None and _SHAPE.value != '27m':
     raise app.UsageError('sample has --shape=27m, or real weights by --model.')
   return benchmark_sample.measure(
