@@ -159,6 +159,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.mesh = ml_collections.ConfigDict()
   config.mesh.data = -1
   config.mesh.fsdp = 1
+  config.mesh.sequence = 1
   config.mesh.tensor = 1
 
   config.run = ml_collections.ConfigDict()

@@ -7,7 +7,7 @@ domain, the teacher and the lessons are those of configs/smollm2_135m.py; set
 them to yours. Check that it fits before renting anything:
 
   python scripts/compile_check.py --config=configs/students.py:qwen2.5-3b \
-    --topology=v5e:4x4
+    --topology=v5e:4x4 --config.train.microbatches=8
 
 Parts of one row a device need the least memory: set train.microbatches to 128
 over the devices of mesh.data and mesh.fsdp. The least that holds all weights of
@@ -16,6 +16,9 @@ a 3B student is four chips of 16 GB (of 15.75 GiB Qwen2.5 takes 15.06 and Llama
 
   --topology=v5e:2x2 --config.mesh.fsdp=1 --config.mesh.tensor=4 \
     --config.train.microbatches=128 --config.optimizer.momentum_dtype=bfloat16
+
+Rows too long for one chip are split by mesh.sequence: its chips share the
+tokens of a row, and the parameters.
 """
 
 import pathlib

@@ -1,8 +1,8 @@
 """Logical axes to mesh axes: one table, and the constraints made from it.
 
 Mesh axes: `data` (rows of a batch), `fsdp` (rows too, and parameters split),
-and `tensor` (heads, feed-forward, vocabulary). Model code names logical axes
-only.
+`sequence` (the tokens of a row too long for one device, and parameters), and
+`tensor` (heads, feed-forward, vocabulary). Model code names logical axes only.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
-MESH_AXES = ('data', 'fsdp', 'tensor')
+MESH_AXES = ('data', 'fsdp', 'sequence', 'tensor')
 
 RULES: dict[str | None, str | tuple[str, ...] | None] = {
   'batch': ('data', 'fsdp'),
-  'length': None,
+  'length': 'sequence',
   'embed': None,  # Of activations; parameters split it as 'width'.
-  'width': 'fsdp',
+  'width': ('fsdp', 'sequence'),
   'heads': 'tensor',
   'mlp': 'tensor',
   'vocab': 'tensor',
@@ -78,7 +78,11 @@ def join(
 
 
 def make_mesh(
-  data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None
+  data: int = -1,
+  fsdp: int = 1,
+  tensor: int = 1,
+  sequence: int = 1,
+  devices=None,
 ) -> Mesh:
   """A mesh over `devices` (all by default); one axis may be -1: what is left.
 
@@ -86,13 +90,14 @@ def make_mesh(
     ValueError: if the axes do not multiply to the number of devices.
   """
   devices = np.asarray(jax.devices() if devices is None else devices)
-  sizes = [data, fsdp, tensor]
+  sizes = [data, fsdp, sequence, tensor]
   known = math.prod(n for n in sizes if n != -1)
   if sizes.count(-1) == 1 and devices.size % known == 0:
     sizes[sizes.index(-1)] = devices.size // known
   if math.prod(sizes) != devices.size or -1 in sizes:
     raise ValueError(
-      f'mesh data={data} x fsdp={fsdp} x tensor={tensor} does not cover '
+      f'mesh data={data} x fsdp={fsdp} x sequence={sequence} x tensor={tensor} '
+      'does not cover '
       f'{devices.size} devices; their product must be the number of devices, '
       'and at most one of them -1.'
     )
@@ -102,6 +107,12 @@ def make_mesh(
 def num_row_shards(mesh: Mesh) -> int:
   """Over how many devices the rows of a batch are split."""
   return _num_shards(mesh, RULES['batch'])
+
+
+def num_sequence_shards() -> int:
+  """Over how many devices the tokens of a row are split; 1 without a mesh."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return 1 if mesh.empty else _num_shards(mesh, RULES['length'])
 
 
 def spec(axes: tuple[str | None, ...]) -> PartitionSpec:

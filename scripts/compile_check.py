@@ -48,8 +48,8 @@ _H100 = pathlib.Path(__file__).parent / 'h100.txtpb'
 _ADVICE = (
   'Raise --config.train.microbatches (to one row a device), or set '
   '--config.student.remat=full, --config.train.average_decay=0 (keeps no '
-  'average), --config.student.lora.rank=16 (trains no weight), or take more '
-  'devices on --config.mesh.fsdp.'
+  'average), --config.student.lora.rank=16 (trains no weight), take more '
+  'devices on --config.mesh.fsdp, or for long rows --config.mesh.sequence.'
 )
 # METHOD §2 proposes 25 to 35 units; probes of a quarter row each.
 _MODULES, _STAGES, _PROBES = 30, 10, 24

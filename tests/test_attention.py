@@ -8,7 +8,7 @@ import pytest
 from ioa_jax import sharding
 from ioa_jax.models import attention
 
-B, L, H, K, E = 2, 128, 4, 2, 32
+B, L, H, K, E = 2, 256, 4, 2, 32
 
 
 def packed():
@@ -59,7 +59,15 @@ def test_attention_by_blocks_is_attention(queries, monkeypatch):
   )  # fmt: skip
 
 
-@pytest.mark.parametrize('axes', [None, {'data': 2, 'tensor': 2}])
+@pytest.mark.parametrize(
+  'axes',
+  [
+    None,
+    {'data': 2, 'tensor': 2},
+    {'data': 1, 'sequence': 2, 'tensor': 2},
+    {'data': 2, 'sequence': 2},
+  ],
+)
 def test_splash_attention_is_plain_attention(axes):
   """Values and gradients, whole and split over rows and heads."""
   q, k, v, segment, _ = packed()

@@ -26,16 +26,22 @@ def run(*arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('rank', [0, 16], ids=['all weights', 'LoRA'])
-def test_a_small_student_compiles_for_a_tpu(rank):
+@pytest.mark.parametrize(
+  ('rank', 'axis', 'length'),
+  [(0, 'fsdp', 64), (16, 'fsdp', 64), (0, 'sequence', 2048)],
+)
+def test_a_small_student_compiles_for_a_tpu(rank, axis, length):
+  """Split over rows, or by tokens: then each chip has a block of queries."""
   pytest.importorskip('libtpu', reason="pip install -e '.[test]'")
   done = run(
     *SMALL, '--topology=v5e:2x2', '--programs=train',
-    f'--config.student.lora.rank={rank}',
+    f'--config.student.lora.rank={rank}', '--config.mesh.fsdp=1',
+    f'--config.mesh.{axis}=4', f'--config.train.row_length={length}',
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   (found,) = map(json.loads, done.stdout.splitlines())
-  assert found['fits'] and found['mesh'] == {'data': 1, 'fsdp': 4, 'tensor': 1}
+  one = {'data': 1, 'fsdp': 1, 'sequence': 1, 'tensor': 1}
+  assert found['fits'] and found['mesh'] == one | {axis: 4}
   # Weights, average and two moments in float32, or a frozen base and little
   # else, a quarter on each chip. Padding in layouts adds some.
   trained = 4 * 4 * found['params'] if rank == 0 else 4 * found['params']

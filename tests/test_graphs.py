@@ -39,7 +39,8 @@ def test_the_chosen_graph_becomes_the_prerequisites():
   dep = graphs.record(known, 'interventional')
   scores = {n: Score(9, 10) for n in NAMES}
   found = diagnosis_lib.diagnose(
-    MODULES, scores, {n: Score(1, 10) for n in NAMES}, {}, {}, domain='test',
+    MODULES, scores, {n: Score(1, 10) for n in NAMES}, {}, {}, {},
+    domain='test',
     dependency=dep, tau_gap=0.3, alpha=0.7, target_share=1.0,
   )  # fmt: skip
   a, b, c = diagnosis_lib.modules_of(found)

@@ -12,10 +12,11 @@ from ioa_jax.training import curriculum
 @pytest.mark.parametrize(
   ('axes', 'shape'),
   [
-    ({}, (4, 1, 1)),
-    ({'fsdp': 2}, (2, 2, 1)),
-    ({'data': 1, 'fsdp': -1}, (1, 4, 1)),
-    ({'data': 1, 'fsdp': 2, 'tensor': -1}, (1, 2, 2)),
+    ({}, (4, 1, 1, 1)),
+    ({'fsdp': 2}, (2, 2, 1, 1)),
+    ({'data': 1, 'fsdp': -1}, (1, 4, 1, 1)),
+    ({'data': 1, 'fsdp': 2, 'tensor': -1}, (1, 2, 1, 2)),
+    ({'sequence': 2, 'tensor': 2}, (1, 1, 2, 2)),
   ],
 )
 def test_one_axis_takes_what_is_left(axes, shape):

@@ -233,7 +233,8 @@ def test_interrupted_at_any_window_ends_bit_identical():
 def test_the_same_losses_on_one_device_and_on_meshes():
   _, _, one = run(make(total_steps=30))
   for axes in (
-    {'data': 4}, {'data': 2, 'fsdp': 2}, {'data': 2, 'tensor': 2}
+    {'data': 4}, {'data': 2, 'fsdp': 2}, {'data': 2, 'tensor': 2},
+    {'sequence': 2, 'tensor': 2},
   ):  # fmt: skip
     parts = make(devices=4, axes=axes, total_steps=30)
     _, _, many = run(parts)

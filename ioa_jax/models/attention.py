@@ -113,11 +113,18 @@ def _scores(q_BxKxQxE, k_BxKxSxE):
 def attend_rows(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL):
   """`attend` for whole packed rows, by the kernel of the mesh's devices."""
   platform = sharding.platform()
-  whole_blocks = q_BxLxHxE.shape[1] % _BLOCK == 0
+  shards = sharding.num_sequence_shards()
+  whole_blocks = q_BxLxHxE.shape[1] % (_BLOCK * shards) == 0
+  if shards > 1:
+    # Every device has the queries of its tokens, and all keys of its rows.
+    all_tokens = ('batch', None, 'heads', None)
+    k_BxLxKxE = sharding.constrain(k_BxLxKxE, all_tokens)
+    v_BxLxKxE = sharding.constrain(v_BxLxKxE, all_tokens)
   if platform == 'tpu' and whole_blocks:
     return splash(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL)
   # cuDNN's takes half precision only.
   if platform == 'gpu' and whole_blocks and q_BxLxHxE.dtype == jnp.bfloat16:
+    q_BxLxHxE = sharding.constrain(q_BxLxHxE, ('batch', None, 'heads', None))
     sees_BxLxL = _sees(segment_BxL, 0, segment_BxL.shape[1])
     return jax.nn.dot_product_attention(
       q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, mask=sees_BxLxL[:, None],
@@ -129,7 +136,7 @@ def attend_rows(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL):
 def splash(
   q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL, *, interpret: bool = False
 ):
-  """Splash attention; each device has its rows and heads.
+  """Splash attention; each device has its rows, heads and queries.
 
   Args:
     interpret: runs the kernel's blocks as plain JAX, on any device.
@@ -142,38 +149,49 @@ def splash(
     splash_attention_mask as mask_lib,
   )
 
-  length, width = q_BxLxHxE.shape[1], q_BxLxHxE.shape[3]
-  block = min(_BLOCK, length)
+  b, length, num_heads, width = q_BxLxHxE.shape
+  shards = sharding.num_sequence_shards()
+  block = min(_BLOCK, length // shards)
   sizes = kernel_lib.BlockSizes(
     block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block,
     block_q_dq=block, block_kv_dq=block,
   )  # fmt: skip
 
-  def local(q, k, v, segment):
-    causal = mask_lib.CausalMask((length, length))
-    kernel = kernel_lib.make_splash_mha(
-      mask_lib.MultiHeadMask([causal] * q.shape[2]), block_sizes=sizes,
-      head_shards=1, q_seq_shards=1, interpret=interpret,
+  def make_kernel(local_heads):
+    causal = mask_lib.CausalMask((length, length), shard_count=shards)
+    return kernel_lib.make_splash_mha(
+      mask_lib.MultiHeadMask([causal] * local_heads), block_sizes=sizes,
+      head_shards=1, q_seq_shards=shards, interpret=interpret,
     )  # fmt: skip
+
+  def local(kernel, q, k, v, q_segment, segment):
     heads_first = lambda x: jnp.swapaxes(x, 1, 2)
     out = jax.vmap(kernel)(
       heads_first(q * width**-0.5), heads_first(k), heads_first(v),
-      kernel_lib.SegmentIds(segment, segment),
+      kernel_lib.SegmentIds(q_segment, segment),
     )  # fmt: skip
     return heads_first(out)
 
+  inputs = (q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL, segment_BxL)
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
-    return local(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL)
+    return local(make_kernel(num_heads), *inputs)
   # Heads of queries and keys are split alike, so that groups stay whole.
-  heads = np.gcd(q_BxLxHxE.shape[2], k_BxLxKxE.shape[2])
-  split = functools.partial(sharding.fitting_spec, mesh)
-  rows_and_heads = split(
-    (*q_BxLxHxE.shape[:2], heads, width), ('batch', 'length', 'heads', None)
+  heads = np.gcd(num_heads, k_BxLxKxE.shape[2])
+  rows, tokens, by_head, _ = sharding.fitting_spec(
+    mesh, (b, length, heads, width), ('batch', 'length', 'heads', None)
   )
-  rows = split(segment_BxL.shape, ('batch', 'length'))
+  spec = jax.sharding.PartitionSpec
+  kernel = make_kernel(num_heads // mesh.shape.get(by_head, 1))
+  queries, keys = spec(rows, tokens, by_head), spec(rows, None, by_head)
   # A Pallas call is opaque to the partitioner: the split is spelled out.
   return jax.shard_map(
-    local, in_specs=(rows_and_heads,) * 3 + (rows,), out_specs=rows_and_heads,
-    check_vma=False,
-  )(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL)  # fmt: skip
+    local,
+    in_specs=(
+      kernel.manual_sharding_spec(
+        jax.sharding.NamedSharding(mesh, spec(None, tokens))
+      ),
+      queries, keys, keys, spec(rows, tokens), spec(rows),
+    ),
+    out_specs=queries, check_vma=False,
+  )(kernel, *inputs)  # fmt: skip

@@ -101,15 +101,16 @@ def map_pieces(
   if piece == length:
     return one(hidden_BxLxD, *rows)
   found = jax.lax.map(lambda x: one(*x), _split((hidden_BxLxD, *rows), piece))
-  join = lambda x: jnp.moveaxis(x, 0, 1).reshape(b, length, *x.shape[3:])
+  join = lambda x: jnp.moveaxis(x, 0, 2).reshape(b, length, *x.shape[3:])
   return jax.tree.map(join, found)
 
 
 def _split(tree, piece: int):
   """Arrays (B, L, ...) as (L / piece, B, piece, ...)."""
-  # The row is split and not the batch: rows stay where their devices are.
+  # Every piece has some tokens of all parts of every row, so that all devices
+  # that share the rows, or the tokens of a row, work on each.
   split = lambda x: jnp.moveaxis(
-    x.reshape(x.shape[0], x.shape[1] // piece, piece, *x.shape[2:]), 1, 0
+    x.reshape(x.shape[0], piece, x.shape[1] // piece, *x.shape[2:]), 2, 0
   )
   return jax.tree.map(split, tree)
 
