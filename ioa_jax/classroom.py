@@ -224,7 +224,7 @@ class Classroom:
   ) -> list[Completion]:
     """The teacher's completions, through the ledger and within the budget."""
     self.display.update(done=0, total=len(requests))
-    processes.check_same('requests', [r.key() for r in requests])
+    processes.check_same('requests', (r.key() for r in requests))
 
     def on_progress(done, total):
       spent = self.ledger.totals()

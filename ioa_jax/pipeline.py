@@ -60,9 +60,11 @@ def run(
       line; a bad configuration or model leaves the directory untouched.
   """
   config_lib.validate(config)
-  if processes.tell((workdir / 'results.json').exists()):
+  finished = workdir / 'results.json'
+  if processes.on_first(finished.exists):
+    results = processes.on_first(lambda: _finished(config, workdir))
     display.say(f'{workdir}: finished before; see its report.html.')
-    return processes.on_first(lambda: _finished(config, workdir))
+    return results
   with _opened(config, workdir, display) as room:
     return _run(room)
 
@@ -78,9 +80,10 @@ def _finished(config, workdir) -> Record:
 @contextlib.contextmanager
 def _opened(config, workdir, display) -> Iterator[Classroom]:
   """All that a run holds open; nothing is written before all of it loads."""
+  processes.check_same('configurations', [config_lib.to_json(config)])
   mesh = sharding.make_mesh(**config.mesh)
-  subject = subject_lib.open_subject(config, mesh)
-  if subject.teacher_model is None and jax.process_count() > 1:
+  subject = processes.in_all(lambda: subject_lib.open_subject(config, mesh))
+  if subject.teacher_model is None and not processes.is_alone():
     subject = dataclasses.replace(
       subject, teacher=told.ToldTeacher(subject.teacher)
     )

@@ -8,24 +8,31 @@ anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import concurrent.futures
 import hashlib
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
-# The others ask whether the first is done this often: devices that wait for
-# another longer than some tens of seconds take it for dead.
+T = TypeVar('T')
+
+# The others ask whether the first is done this often: gloo, for one, takes a
+# process that is waited for longer than half a minute for dead.
 _WAIT_SECONDS = 5.0
+
+
+def is_alone() -> bool:
+  """Whether there is one process; then nothing here asks for a device."""
+  return not jax.distributed.is_initialized() or jax.process_count() == 1
 
 
 def is_first() -> bool:
   """Whether this process writes files and talks to servers."""
-  return jax.process_index() == 0
+  return is_alone() or jax.process_index() == 0
 
 
 def tell(value: Any = None) -> Any:
@@ -33,7 +40,7 @@ def tell(value: Any = None) -> Any:
 
   All must call it at the same place.
   """
-  if jax.process_count() == 1:
+  if is_alone():
     return value
   text = json.dumps(value).encode() if is_first() else b''
   size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
@@ -46,7 +53,7 @@ def tell(value: Any = None) -> Any:
 
 def any_of(flag: bool) -> bool:
   """Whether `flag` is set in any process; all must call it."""
-  if jax.process_count() == 1:
+  if is_alone():
     return flag
   return bool(multihost_utils.process_allgather(np.bool_(flag)).any())
 
@@ -61,9 +68,9 @@ def on_first(
     errors: classes that keep their type in the others.
 
   Raises:
-    ValueError: in all processes, if `act` raised one.
+    ValueError: in the others, if `act` raised anything.
   """
-  if jax.process_count() == 1:
+  if is_alone():
     return act()
   with concurrent.futures.ThreadPoolExecutor(1) as pool:
     pending = pool.submit(act) if is_first() else None
@@ -77,8 +84,8 @@ def on_first(
     return said['value']
   try:
     said = {'value': pending.result()}
-  except ValueError as e:
-    tell({'error': str(e), 'kind': type(e).__name__})
+  except BaseException as e:
+    tell({'error': str(e) or repr(e), 'kind': type(e).__name__})
     raise
   return tell(said)['value']
 
@@ -87,17 +94,33 @@ def _ended(pending: concurrent.futures.Future) -> bool:
   return bool(concurrent.futures.wait([pending], _WAIT_SECONDS).done)
 
 
-def check_same(what: str, texts: Sequence[str]) -> None:
-  """Ends this process if it has other `texts` than the first one.
+def in_all(act: Callable[[], T]) -> T:
+  """`act()` of each process, if it goes well in all of them.
 
   Raises:
-    RuntimeError: rather than a wait for what the others never do.
+    ValueError: where `act` raised one, and then in all.
   """
-  if jax.process_count() == 1:
+  error, value = None, None
+  try:
+    value = act()
+  except ValueError as e:
+    error = e
+  if any_of(error is not None):
+    raise error or ValueError('another process failed and says why.')
+  return value
+
+
+def check_same(what: str, texts: Iterable[str]) -> None:
+  """Ends all processes if one has other `texts` than the first one.
+
+  Raises:
+    ValueError: rather than a wait for what another never does.
+  """
+  if is_alone():
     return
   digest = hashlib.sha256('\n'.join(texts).encode()).hexdigest()
-  if tell(digest) != digest:
-    raise RuntimeError(
-      f'process {jax.process_index()} has other {what} than process 0; all '
-      'need the same files, packages and configuration.'
+  if any_of(tell(digest) != digest):
+    raise ValueError(
+      f'processes of this run have different {what}; all need the same '
+      'command, files and packages.'
     )

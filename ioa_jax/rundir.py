@@ -176,34 +176,40 @@ def claim(
       directory = RunDirectory(path, config)
       stack.enter_context(directory.locked())
       opened.append(directory)
-      alone = jax.process_count() == 1
-      if not alone and (path / LEDGER).exists():
+      if processes.is_alone():
+        return []
+      if (path / LEDGER).exists():
         # The file alone may lack what is in its log.
         (path / _COPY).unlink(missing_ok=True)
         with contextlib.closing(Ledger(path / LEDGER)) as ledger:
           ledger.copy_to(path / _COPY)
+      return [
+        file.name for file in path.iterdir()
+        if file.is_file() and not file.name.startswith(('.', LEDGER))
+      ] + [_COPY] * (path / _COPY).exists()  # fmt: skip
 
-    processes.on_first(open_first, errors=[config_lib.ConfigError])
+    names = processes.on_first(open_first, errors=[config_lib.ConfigError])
     if not opened:
-      own = stack.enter_context(tempfile.TemporaryDirectory())
-      opened.append(_copy(path, pathlib.Path(own), config))
-    processes.tell()  # All have copied.
-    if processes.is_first():
+      own = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    # Also when all have copied.
+    opened += processes.in_all(
+      lambda: [] if opened else [_copy(path, names, own, config)]
+    )
+    if not processes.is_alone() and processes.is_first():
       (path / _COPY).unlink(missing_ok=True)
     yield opened[0]
 
 
-def _copy(path, own, config) -> RunDirectory:
-  if not (path / 'config.json').exists():
+def _copy(path, names, own, config) -> RunDirectory:
+  try:
+    for name in names:
+      shutil.copyfile(path / name, own / (LEDGER if name == _COPY else name))
+  except OSError as e:
     raise config_lib.ConfigError(
-      f'--workdir={path} is not seen by process {jax.process_index()}; it must '
-      'be on a file system that all processes share.'
-    )
-  for file in path.iterdir():
-    if file.is_file() and not file.name.startswith(('.', LEDGER)):
-      shutil.copyfile(file, own / file.name)
-  if (path / _COPY).exists():
-    shutil.copyfile(path / _COPY, own / LEDGER)
+      f'--workdir={path}: process {jax.process_index()} does not see what '
+      f'process 0 has there ({e.strerror}); it must be on a file system that '
+      'all processes share.'
+    ) from None
   directory = RunDirectory(own, config)
   directory.shared = path
   return directory

@@ -67,6 +67,8 @@ def join(
   """
   # On CPU, XLA itself moves nothing between processes.
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  # It would take SIGTERM from this process, which `loop.StopRequest` handles.
+  jax.config.update('jax_enable_preemption_service', False)
   try:
     jax.distributed.initialize(coordinator, num_processes, process)
   except (RuntimeError, ValueError) as e:
@@ -78,10 +80,11 @@ def join(
 
 
 def make_mesh(
+  *,
   data: int = -1,
   fsdp: int = 1,
-  tensor: int = 1,
   sequence: int = 1,
+  tensor: int = 1,
   devices=None,
 ) -> Mesh:
   """A mesh over `devices` (all by default); one axis may be -1: what is left.

@@ -179,8 +179,9 @@ class Teaching:
       )  # fmt: skip
     c = room.config.train
     return probing.build(
-      room.gate_examples(), c.row_length, c.batch_rows // c.microbatches
-    )
+      room.gate_examples(), c.row_length, c.batch_rows // c.microbatches,
+      multiple_of=sharding.num_row_shards(self._mesh),
+    )  # fmt: skip
 
   def _distillation(self):
     """The teacher as a scorer and what is learned from it, or neither."""
@@ -436,7 +437,7 @@ class Teaching:
     self.save(self.state, self.inputs, force=True)
     self._checkpoints.close()
     self._tensorboard()
-    if stop.agreed:
+    if stop.agree():
       self._room.display.say(
         f'Stopped by {stop.agreed} at step {int(self.state.step)}; saved. '
         'The same command continues.'

@@ -148,7 +148,7 @@ def _train(config, model, mesh):
       contrast=scalar(bool), fixed_need_K=floats,
     ),
     plan=plan,
-    # Probes that are graded or decoded are the sampler's work.
+    # The sampler's program stands for the loop of probes that are decoded.
     bank=_bank(config.train.row_length, t.batch_rows // t.microbatches)
     if config.gate.scoring == 'in_step' else None,
     seed=scalar(jnp.uint32), total_steps=scalar(jnp.int32),

@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> None:
 def table(diagnosis) -> str:
   """Modules, the least known first; those without a gap last.
 
-  Nats are of the reference answers, for a token: how hard they still are.
+  Nats are of the reference answers, for a token: how hard they still are. Each
+  model counts its own tokens, so only equal vocabularies compare.
   """
   width = max(map(len, diagnosis['modules']))
   lines = [

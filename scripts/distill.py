@@ -14,7 +14,7 @@ that is the paper's way, the most severe gaps first.
 
 On several hosts the same command runs on each, with --distributed (TPU pods,
 SLURM) or --coordinator=HOST:PORT --num_processes=N --process=I. Process 0 asks
-the teacher and writes; all must see --workdir.
+a served teacher and writes; all need the same files and must see --workdir.
 
 --dry_run projects what the teacher is asked and costs, and sends nothing.
 Any field can be set: --config.gate.tau_mastery=0.95 --config.seed=1
@@ -49,7 +49,9 @@ def main(argv: Sequence[str]) -> None:
   commandline.join_processes()
   args = flags.FLAGS
   if args.dry_run:
-    print(pipeline.dry_run(args.config))
+    projected = pipeline.dry_run(args.config)
+    if processes.is_first():
+      print(projected)
     return
   workdir = pathlib.Path(args.workdir)
   with progress.Display(quiet=not processes.is_first()) as display:

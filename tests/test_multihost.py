@@ -1,6 +1,5 @@
 """Two processes of one device do what one process of two devices does."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -102,6 +101,11 @@ def test_two_processes_distill_as_one_and_stop_together(files, tmp_path):
     assert names(two / name) == names(one / name)
 
 
+def refuse_in(process, where):
+  if process == where:
+    raise ValueError(f'refused in {process}')
+
+
 def refuse_in_all(port, process):
   """Run by itself, see below: an error of the first is one of all."""
   sharding.join(f'127.0.0.1:{port}', 2, int(process))
@@ -113,10 +117,12 @@ def refuse_in_all(port, process):
     processes.on_first(refuse, errors=[config_lib.ConfigError])
   assert processes.any_of(process == '1')
   assert processes.tell({'from': process}) == {'from': '0'}
-  with contextlib.ExitStack() as stack:
-    if process == '1':
-      stack.enter_context(pytest.raises(RuntimeError, match='other seeds'))
+  with pytest.raises(ValueError, match='different seeds'):
     processes.check_same('seeds', [process])
+  with pytest.raises(
+    ValueError, match='refused in 1' if process == '1' else 'another process'
+  ):
+    processes.in_all(lambda: refuse_in(process, '1'))
 
 
 def test_an_error_of_the_first_process_is_one_of_all():
@@ -151,3 +157,4 @@ def test_one_process_is_all_of_them():
   assert processes.tell({'a': 1}) == {'a': 1}
   assert processes.on_first(lambda: 3) == 3
   processes.check_same('requests', ['a'])
+  assert processes.in_all(lambda: 4) == 4

@@ -342,7 +342,7 @@ def test_how_many_rows_are_read_together_changes_no_count(chunk):
   # Of unequal sizes, and a module without any.
   probes = [examples(NAMES[0])[:5], [], examples(NAMES[2])[:9]]
   bank = probing.build(probes, L, chunk)
-  assert len(bank.module_Q) % chunk == 0
+  assert len(bank.module_Q) % bank.chunk == 0 and bank.chunk <= chunk
   score = jax.jit(functools.partial(probing.score_items, CONFIG))
   right_KxP, _, _ = score(state.average, bank)
   correct_K, probed_K, tokens = jax.jit(

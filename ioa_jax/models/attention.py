@@ -114,7 +114,8 @@ def attend_rows(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL):
   """`attend` for whole packed rows, by the kernel of the mesh's devices."""
   platform = sharding.platform()
   shards = sharding.num_sequence_shards()
-  whole_blocks = q_BxLxHxE.shape[1] % (_BLOCK * shards) == 0
+  # The kernel's mask wants the square of the shards to divide a row.
+  whole_blocks = q_BxLxHxE.shape[1] % (shards * max(_BLOCK, shards)) == 0
   if shards > 1:
     # Every device has the queries of its tokens, and all keys of its rows.
     all_tokens = ('batch', None, 'heads', None)
@@ -124,6 +125,7 @@ def attend_rows(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL):
     return splash(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL)
   # cuDNN's takes half precision only.
   if platform == 'gpu' and whole_blocks and q_BxLxHxE.dtype == jnp.bfloat16:
+    # It knows nothing of split rows: each device attends for all of them.
     q_BxLxHxE = sharding.constrain(q_BxLxHxE, ('batch', None, 'heads', None))
     sees_BxLxL = _sees(segment_BxL, 0, segment_BxL.shape[1])
     return jax.nn.dot_product_attention(

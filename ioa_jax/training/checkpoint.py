@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import functools
 import pathlib
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from ioa_jax import processes
 from ioa_jax.training import step as step_lib
 
 
@@ -77,8 +79,11 @@ class Checkpoints:
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
       try:
-        restored = self._restore(step, state, inputs)
-      except Exception as e:  # Orbax has no common type for damaged files.
+        restored = processes.in_all(
+          functools.partial(self._read, step, state, inputs)
+        )
+        _check(restored)
+      except ValueError as e:
         say(
           f'Checkpoint {step} is damaged ({str(e).splitlines()[0][:120]}); '
           'falling back to the one before it.'
@@ -95,23 +100,28 @@ class Checkpoints:
       )
     return None
 
-  def _restore(self, step, state, inputs):
-    restored = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(_abstract(state)),
-        curriculum=ocp.args.StandardRestore(_abstract(inputs.curriculum)),
-        progress=ocp.args.JsonRestore(),
-      ),
-    )
-    arrays = restored['state'], restored['curriculum']
-    if int(_fingerprint(arrays)) != restored['progress'].pop('fingerprint'):
-      raise CheckpointError('its values are not those that were saved')
-    return restored
+  def _read(self, step, state, inputs):
+    try:
+      return self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(_abstract(state)),
+          curriculum=ocp.args.StandardRestore(_abstract(inputs.curriculum)),
+          progress=ocp.args.JsonRestore(),
+        ),
+      )
+    except Exception as e:  # Orbax has no common type for damaged files.
+      raise CheckpointError(str(e) or repr(e)) from e
 
   def close(self) -> None:
     self._manager.wait_until_finished()
     self._manager.close()
+
+
+def _check(restored) -> None:
+  arrays = restored['state'], restored['curriculum']
+  if int(_fingerprint(arrays)) != restored['progress'].pop('fingerprint'):
+    raise CheckpointError('its values are not those that were saved')
 
 
 def _abstract(tree):

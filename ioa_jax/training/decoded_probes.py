@@ -21,9 +21,9 @@ import numpy as np
 from ioa_jax.models import decoder
 from ioa_jax.sampling import sampler
 
-# Of a module that has most probes, this share is decoded together: its probing
-# can stop after each.
-_SHARE = 4
+# One part of so many of the longest module's probes is decoded together: more
+# keep devices busier, fewer let probing stop earlier.
+_PARTS = 4
 
 
 @flax.struct.dataclass
@@ -82,8 +82,8 @@ def build(
   every = [probe for module in probes for probe in module]
   l = max(len(prompt) for prompt, _ in every)
   a = max(len(answer) for _, answer in every)
-  chunk = _round_up(-(-max(map(len, probes)) // _SHARE), multiple_of)
-  q = _round_up(len(every), chunk)
+  chunk = round_up(-(-max(map(len, probes)) // _PARTS), multiple_of)
+  q = round_up(len(every), chunk)
   prompt_QxL = np.zeros((q, l), np.int32)
   length_Q = np.zeros(q, np.int32)
   answer_QxA = np.full((q, a), -1, np.int32)
@@ -100,7 +100,8 @@ def build(
   )  # fmt: skip
 
 
-def _round_up(n: int, multiple: int) -> int:
+def round_up(n: int, multiple: int) -> int:
+  """The least multiple that is not below n."""
   return -(-n // multiple) * multiple
 
 

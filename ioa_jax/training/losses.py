@@ -117,5 +117,7 @@ def _split(tree, piece: int):
 
 def _piece(length: int, vocab_size: int) -> int:
   """The largest divisor of `length` whose logits are few enough."""
+  # Of each device that shares a row.
   most = max(1, _MAX_ROW_LOGITS // vocab_size)
+  most *= sharding.num_sequence_shards()
   return max(n for n in range(1, length + 1) if length % n == 0 and n <= most)

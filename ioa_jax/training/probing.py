@@ -59,17 +59,23 @@ class ProbeBank:
 
 
 def build(
-  examples: Sequence[Sequence[packing.Example]], length: int, chunk: int
+  examples: Sequence[Sequence[packing.Example]],
+  length: int,
+  chunk: int,
+  multiple_of: int = 1,
 ) -> ProbeBank:
   """Packs `examples[k]`, the probes of module k.
 
   Args:
-    chunk: rows that are read together; best as many as a part of a batch has,
-      which fit the memory and divide over the devices.
+    chunk: rows that are read together, if there are as many; best those of a
+      part of a batch, which fit the memory.
+    multiple_of: they divide by it: the devices that share them.
   """
   packed = [packing.pack(e, length) for e in examples]
   order = decoded_probes.alternate([len(rows['token']) for rows in packed])
-  q = -(-len(order) // chunk) * chunk
+  round_up = decoded_probes.round_up
+  chunk = min(chunk, round_up(len(order), multiple_of))
+  q = round_up(len(order), chunk)
   rows = packing.empty_rows(q, length)
   module_Q, probes_Q, first_Q = np.zeros((3, q), np.int32)
   in_row = [rows['segment'].max(axis=1) for rows in packed]
