@@ -1,10 +1,12 @@
-r"""One process of several, on two devices in all.
+"""One process of several.
 
-python -m tests.multihost_worker PORT NUM_PROCESSES PROCESS \
-  WORKDIR CONFIG [STOP]
+python -m tests.multihost_worker PORT NUM_PROCESSES PROCESS train
+python -m tests.multihost_worker PORT NUM_PROCESSES PROCESS run WORKDIR CONFIG
+  [STOP]
 
-Runs a whole distillation and prints its results; the last process sends itself
-SIGTERM when step STOP is done.
+`train` trains as tests/test_step.py does and prints losses. `run` runs a whole
+distillation and prints its results; the last process sends itself SIGTERM when
+step STOP is done.
 """
 
 import json
@@ -13,13 +15,13 @@ import pathlib
 import signal
 import sys
 
-DEVICES = 2
+DEVICES = {'train': 4, 'run': 2}  # Of all processes together.
 
 
-def main(port, num_processes, process, *rest):
+def main(port, num_processes, process, what, *rest):
   num_processes, process = int(num_processes), int(process)
   os.environ['XLA_FLAGS'] = (
-    f'--xla_force_host_platform_device_count={DEVICES // num_processes}'
+    f'--xla_force_host_platform_device_count={DEVICES[what] // num_processes}'
   )
   import jax
 
@@ -28,7 +30,26 @@ def main(port, num_processes, process, *rest):
   if num_processes > 1:
     sharding.join(f'127.0.0.1:{port}', num_processes, process)
   assert jax.process_count() == num_processes
-  print(json.dumps(run(*rest)))
+  print(json.dumps({'train': train, 'run': run}[what](*rest)))
+
+
+def train():
+  import jax
+
+  from tests import test_step
+
+  window, state, inputs, mesh, _ = test_step.make(
+    devices=4, axes={'data': 2, 'fsdp': 2}
+  )
+  token_losses, stages = [], []
+  with jax.set_mesh(mesh):
+    for _ in range(3):
+      state, metrics = window(state, inputs)
+      metrics = jax.device_get(metrics)
+      loss_sum, count = metrics['loss_sum'], metrics['loss_count']
+      token_losses += (loss_sum / count).tolist()
+      stages += metrics['stage'].tolist()
+  return {'token_losses': token_losses, 'stages': stages}
 
 
 def run(workdir, config_file, stop=None):
@@ -52,10 +73,7 @@ def run(workdir, config_file, stop=None):
 
   teaching.Teaching.observe = observe_and_stop
   with progress.Display(quiet=not processes.is_first()) as display:
-    try:
-      return pipeline.run(config, pathlib.Path(workdir), display)
-    except ValueError as e:
-      return {'error': str(e)}
+    return pipeline.run(config, pathlib.Path(workdir), display)
 
 
 if __name__ == '__main__':

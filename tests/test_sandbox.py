@@ -153,7 +153,7 @@ def test_limits_are_kept(backend):
   assert sandbox.run_program(sleep, '').outcome == 'limit'
   result = sandbox.run_program("print('x' * 100)", '')
   assert (result.outcome, len(result.stdout)) == ('output', 99)
-  assert time.monotonic() - start < 60  # Not the 99 it wanted.
+  assert time.monotonic() - start < 10
   assert sandbox_attacks.left_behind() == []
 
 
