@@ -15,7 +15,7 @@ import numpy as np
 import pydantic
 
 from ioa_jax import processes
-from ioa_jax.adapter import Item, Level, measures
+from ioa_jax.adapter import Item, Level, agreed, measures
 from ioa_jax.baselines import methods
 from ioa_jax.evaluation import scoring
 from ioa_jax.models import decoder
@@ -316,12 +316,7 @@ class Classroom:
   def _write(
     self, items: Sequence[Item], before: Sequence[Lesson]
   ) -> tuple[list[Lesson], Counter[str]]:
-    """What the first process kept; others may judge otherwise, as above."""
-    lessons, rejected = self.subject.adapter.write(items, self.ask, before)
-    lines, rejected = processes.tell(
-      [[lesson.to_json() for lesson in lessons], rejected]
-    )
-    return [Lesson.from_json(line) for line in lines], Counter(rejected)
+    return agreed(*self.subject.adapter.write(items, self.ask, before))
 
   def _no_lessons(self, module, items, rejected) -> str:
     """What came instead of lessons of `module`, with a sample of it."""

@@ -222,25 +222,28 @@ def items(
     student, teacher: losses of the probes' reference answers.
     fit: of the panel's answers to them.
   """
-  place = _places(room) if fit is not None else {}
+  place = None if fit is None else _places(room)
   loss = lambda found: found and {
     'nats_per_token': found.nats / found.tokens, 'tokens': found.tokens
   }  # fmt: skip
   for probe, of_student, of_teacher in zip(
     probes, student, teacher, strict=True
   ):
-    example = room.example(probe.prompt, probe.reference)
-    i = place.get((*example.prompt, *example.completion))
+    of_panel = None
+    if place is not None:
+      example = room.example(probe.prompt, probe.reference)
+      i = place[*example.prompt, *example.completion]
+      of_panel = {
+        'mean': float(fit.difficulty_I[i]), 'se': float(fit.difficulty_se_I[i])
+      }  # fmt: skip
     yield {
       'module': probe.module,
       'prompt': probe.prompt,
       'reference': probe.reference,
       'student': loss(of_student),
       'teacher': loss(of_teacher),
-      'difficulty': None if i is None else {
-        'mean': float(fit.difficulty_I[i]), 'se': float(fit.difficulty_se_I[i])
-      },
-    }  # fmt: skip
+      'difficulty': of_panel,
+    }
 
 
 def _places(room: Classroom) -> dict[tuple[int, ...], int]:

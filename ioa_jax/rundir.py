@@ -42,8 +42,13 @@ class RunDirectory:
       nothing is changed then.
   """
 
-  def __init__(self, path: pathlib.Path, config: ml_collections.ConfigDict):
-    self.path = self.shared = path
+  def __init__(
+    self,
+    path: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    shared: pathlib.Path | None = None,
+  ):
+    self.path, self.shared = path, shared or path
     try:
       path.mkdir(parents=True, exist_ok=True)
       probe = path / '.writable'
@@ -170,34 +175,39 @@ def claim(
     ConfigError: as `RunDirectory` and its `locked`; in all processes.
   """
   with contextlib.ExitStack() as stack:
-    opened: list[RunDirectory] = []
+    mine: list[RunDirectory] = []
 
     def open_first():
-      directory = RunDirectory(path, config)
-      stack.enter_context(directory.locked())
-      opened.append(directory)
-      if processes.is_alone():
-        return []
-      if (path / LEDGER).exists():
-        # The file alone may lack what is in its log.
-        (path / _COPY).unlink(missing_ok=True)
-        with contextlib.closing(Ledger(path / LEDGER)) as ledger:
-          ledger.copy_to(path / _COPY)
-      return [
-        file.name for file in path.iterdir()
-        if file.is_file() and not file.name.startswith(('.', LEDGER))
-      ] + [_COPY] * (path / _COPY).exists()  # fmt: skip
+      mine.append(RunDirectory(path, config))
+      stack.enter_context(mine[0].locked())
+      return [] if processes.is_alone() else _offer(path)
+
+    def open_here():
+      if mine:
+        return mine[0]
+      own = stack.enter_context(tempfile.TemporaryDirectory())
+      return _copy(path, names, pathlib.Path(own), config)
 
     names = processes.on_first(open_first, errors=[config_lib.ConfigError])
-    if not opened:
-      own = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    # Also when all have copied.
-    opened += processes.in_all(
-      lambda: [] if opened else [_copy(path, names, own, config)]
-    )
-    if not processes.is_alone() and processes.is_first():
+    directory = processes.in_all(open_here)  # Then all have copied.
+    if mine:
       (path / _COPY).unlink(missing_ok=True)
-    yield opened[0]
+    yield directory
+
+
+def _offer(path) -> list[str]:
+  """Names of the files that the others are to copy."""
+  names = [
+    file.name for file in path.iterdir()
+    if file.is_file() and not file.name.startswith(('.', LEDGER))
+  ]  # fmt: skip
+  if (path / LEDGER).exists():
+    # The file alone may lack what is in its log.
+    (path / _COPY).unlink(missing_ok=True)
+    with contextlib.closing(Ledger(path / LEDGER)) as ledger:
+      ledger.copy_to(path / _COPY)
+    names.append(_COPY)
+  return names
 
 
 def _copy(path, names, own, config) -> RunDirectory:
@@ -210,6 +220,4 @@ def _copy(path, names, own, config) -> RunDirectory:
       f'process 0 has there ({e.strerror}); it must be on a file system that '
       'all processes share.'
     ) from None
-  directory = RunDirectory(own, config)
-  directory.shared = path
-  return directory
+  return RunDirectory(own, config, shared=path)

@@ -22,6 +22,7 @@ import pathlib
 import resource
 import statistics
 import time
+import timeit
 
 from absl import app, flags
 
@@ -167,7 +168,7 @@ def _serve(make, shape, lengths, pipe):
   seconds = []
   try:
     while pipe.recv():
-      seconds.append(_timed(product))
+      seconds.append(timeit.timeit(product, number=1))
       start = time.monotonic()
       tokens = run()
       pipe.send(tokens / (time.monotonic() - start))
@@ -182,25 +183,27 @@ def _serve(make, shape, lengths, pipe):
 _PRODUCT = 2048
 
 
-def _timed(run) -> float:
-  start = time.monotonic()
-  run()
-  return time.monotonic() - start
+def _jax_product():
+  """A large product, compiled, to time."""
+  import jax
+  import jax.numpy as jnp
+
+  square = jnp.ones((_PRODUCT, _PRODUCT))
+  product = jax.jit(jnp.matmul)
+  product(square, square).block_until_ready()
+  return lambda: product(square, square).block_until_ready()
 
 
 def _jax_trainer(
   layers, width, heads, mlp, vocab, length, rows, *, steps, lengths
 ):
   """This project's window of steps, on packed lessons."""
+  import benchmark_window
   import jax
-  import jax.numpy as jnp
   import numpy as np
 
-  from ioa_jax import sharding
   from ioa_jax.models import decoder
-  from ioa_jax.training import curriculum as curriculum_lib
-  from ioa_jax.training import optimizer, packing, setup
-  from ioa_jax.training import step as step_lib
+  from ioa_jax.training import optimizer, packing
 
   config = decoder.DecoderConfig(
     vocab_size=vocab, width=width, num_layers=layers, num_heads=heads,
@@ -212,30 +215,18 @@ def _jax_trainer(
     final_share=0.1, weight_decay=0.01, b1=0.9, b2=0.95, clip_norm=1.0,
     momentum_dtype='float32',
   )  # fmt: skip
-  score = {'correct': 0, 'n': 1}
-  diagnosis = {'modules': {'all': {'student': score, 'gap': 1.0}}}
-  plan = _plan(['all'])
-  mix = setup.make_mix(
-    diagnosis, [], ['all'], weighting='need', replay_share=0.0, need_floor=0.2
-  )
-  mesh = sharding.make_mesh(devices=jax.devices()[:1])
-  inputs = setup.make_inputs(
-    curriculum_lib.allocate([_NUM_LESSONS], length), mix, plan, None, mesh,
-    seed=0, total_steps=10_000, probe_every_steps=10_000, average_decay=0.0,
-  )  # fmt: skip
   rng = np.random.default_rng(0)
   lessons = [
     packing.Example([0], rng.integers(vocab, size=n).tolist())
     for n in _drawn(lengths, length)
   ]
-  inputs = setup.add_lessons(inputs, {'all': lessons}, ['all'], length, mesh)
-  state = setup.make_state(
-    decoder.init(config, jax.random.key(0)), tx, diagnosis, ['all'], plan, mesh,
-    averages=False,
+  window, state, inputs, mesh = benchmark_window.make(
+    config, decoder.init(config, jax.random.key(0)), tx, {'all': lessons},
+    benchmark_window.endless_plan(['all'], ['all']), None,
+    row_length=length, batch_rows=rows, num_steps=steps,
+    probe_every_steps=benchmark_window.NEVER, average_decay=0.0,
+    replay_share=0.0,
   )  # fmt: skip
-  window = step_lib.Window(
-    step_lib.Program(config, tx, batch_rows=rows), num_steps=steps
-  )
 
   def run():
     nonlocal state
@@ -244,27 +235,7 @@ def _jax_trainer(
       assert bool(metrics['ran'].all())
     return int(metrics['tokens'].sum())
 
-  square = jnp.ones((_PRODUCT, _PRODUCT))
-  product = jax.jit(jnp.matmul)
-  product(square, square).block_until_ready()
-  return run, lambda: product(square, square).block_until_ready()
-
-
-def _plan(names):
-  """One stage of everything, without an end."""
-  import numpy as np
-
-  from ioa_jax.training import setup
-
-  stage = {
-    'modules': names, 'kind': 'consolidate', 'max_steps': 10_000,
-    'remedial_steps': 0,
-  }  # fmt: skip
-  return setup.make_plan(
-    {'stages': [stage]}, names, np.ones(len(names)), gated=False,
-    tau_mastery=0.9, confidence=0.5, sequential=False, reopen=False,
-    min_probes=1, max_rounds=0, on_stall='advance',
-  )  # fmt: skip
+  return run, _jax_product()
 
 
 def _drawn(lengths, longest):
@@ -329,8 +300,6 @@ def _tunix_trainer(
   layers, width, heads, mlp, vocab, length, rows, *, steps, lengths
 ):
   """The step that google-tunix's PeftTrainer compiles, for its own Llama."""
-  import jax
-  import jax.numpy as jnp
   import numpy as np
   import optax
 
@@ -381,10 +350,7 @@ def _tunix_trainer(
     loss.block_until_ready()
     return tokens
 
-  square = jnp.ones((_PRODUCT, _PRODUCT))
-  product = jax.jit(jnp.matmul)
-  product(square, square).block_until_ready()
-  return run, lambda: product(square, square).block_until_ready()
+  return run, _jax_product()
 
 
 def gate(rounds: int) -> dict:

@@ -5,33 +5,32 @@ and windows of training with a probing round, beside the same windows without
 one. Both are one program: how often it probes is data.
 """
 
+import functools
 import pathlib
 import runpy
 import statistics
-import time
+import timeit
 
+import benchmark_window
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ioa_jax import sharding
 from ioa_jax.domains import arithmetic
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.models import loading
 from ioa_jax.sampling import choosing
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.subject import ASSETS
-from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import optimizer, packing, probing, setup
-from ioa_jax.training import step as step_lib
 
 _CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'quickstart.py'
-_NEVER = 2**30
 _NAMES = [m.name for m in arithmetic.MODULES]
 # Modules of a probing round: early stages of the quickstart have 2 or 3, the
 # last 8.
 _ASKED = (3, 8)
 _WINDOWS = 8  # In alternation, for each of `rounds`.
+_timed = functools.partial(timeit.timeit, number=1)  # Seconds.
 
 
 def measure(rounds: int) -> dict:
@@ -51,12 +50,6 @@ def measure(rounds: int) -> dict:
   }
 
 
-def _timed(run) -> float:
-  start = time.monotonic()
-  run()
-  return time.monotonic() - start
-
-
 def _examples(codec, probes):
   """Of each module."""
   return [
@@ -64,19 +57,6 @@ def _examples(codec, probes):
      for p in probes if p.module == name]
     for name in _NAMES
   ]  # fmt: skip
-
-
-def _plan(asked):
-  """One stage without an end."""
-  stage = {
-    'modules': asked, 'kind': 'consolidate', 'max_steps': _NEVER,
-    'remedial_steps': 0,
-  }  # fmt: skip
-  return setup.make_plan(
-    {'stages': [stage]}, _NAMES, np.ones(len(_NAMES)), gated=True,
-    tau_mastery=0.9, confidence=0.5, sequential=False, reopen=False,
-    min_probes=1, max_rounds=0, on_stall='advance',
-  )  # fmt: skip
 
 
 def _beside_decoding(config, student, codec, rounds):
@@ -112,7 +92,7 @@ def _beside_decoding(config, student, codec, rounds):
     ]
     return sum(t == p.reference for t, p in zip(texts, probes))
 
-  plan = _plan(_NAMES)
+  plan = benchmark_window.endless_plan(_NAMES, _NAMES)
   inside = lambda: int(
     jax.device_get(in_step(student.params, bank, plan)[0]).sum()
   )
@@ -131,36 +111,18 @@ def _beside_decoding(config, student, codec, rounds):
 def _share(config, student, codec, num_asked, rounds):
   """Time of probing the last `num_asked` modules over that of the steps."""
   c = config.train
-  mesh = sharding.make_mesh(devices=jax.devices()[:1])
   examples = _examples(codec, arithmetic.probes('gate', 'steps'))
-  plan = _plan(_NAMES[-num_asked:])
-  score = {'correct': 0, 'n': 1}
-  diagnosis = {
-    'modules': {name: {'student': score, 'gap': 1.0} for name in _NAMES}
-  }
-  mix = setup.make_mix(
-    diagnosis, [], _NAMES, weighting='need',
-    replay_share=c.replay_share, need_floor=c.need_floor,
-  )  # fmt: skip
-  rows = max(map(len, examples))
-  inputs = setup.make_inputs(
-    curriculum_lib.allocate([rows] * len(_NAMES), c.row_length), mix, plan,
-    probing.build(examples, c.row_length, c.batch_rows), mesh,
-    seed=0, total_steps=_NEVER, average_decay=c.average_decay,
-    probe_every_steps=config.gate.probe_every_steps,
-  )  # fmt: skip
-  inputs = setup.add_lessons(
-    inputs, dict(zip(_NAMES, examples)), _NAMES, c.row_length, mesh
-  )
   tx, _ = optimizer.make(total_steps=c.total_steps, **config.optimizer)
-  state = setup.make_state(student.params, tx, diagnosis, _NAMES, plan, mesh)
-  window = step_lib.Window(
-    step_lib.Program(student.config, tx, batch_rows=c.batch_rows),
+  window, state, inputs, mesh = benchmark_window.make(
+    student.config, student.params, tx, dict(zip(_NAMES, examples)),
+    benchmark_window.endless_plan(_NAMES, _NAMES[-num_asked:]),
+    probing.build(examples, c.row_length, c.batch_rows),
+    row_length=c.row_length, batch_rows=c.batch_rows,
     num_steps=config.gate.probe_every_steps,
-    state_shardings=sharding.state_shardings(mesh, state),
-    metric_sharding=sharding.replicated(mesh),
-  )
-  never = setup.place({'x': np.int32(_NEVER)}, mesh)['x']
+    probe_every_steps=config.gate.probe_every_steps,
+    average_decay=c.average_decay, replay_share=c.replay_share,
+  )  # fmt: skip
+  never = setup.place({'x': np.int32(benchmark_window.NEVER)}, mesh)['x']
   without = inputs.replace(probe_every_steps=never)
 
   def run(inputs, probed):
@@ -172,7 +134,10 @@ def _share(config, student, codec, num_asked, rounds):
   with jax.set_mesh(mesh):
     run(inputs, num_asked)  # Compiles.
     seconds = [
-      (_timed(lambda: run(inputs, num_asked)), _timed(lambda: run(without, 0)))
+      (
+        _timed(lambda: run(inputs, num_asked)),
+        _timed(lambda: run(without, 0)),
+      )
       for _ in range(_WINDOWS * rounds)
     ]
   return statistics.median(a / b - 1 for a, b in seconds)

@@ -149,7 +149,7 @@ def _train(config, model, mesh):
     ),
     plan=plan,
     # The sampler's program stands for the loop of probes that are decoded.
-    bank=_bank(config.train.row_length, t.batch_rows // t.microbatches)
+    bank=_bank(t.row_length, t.batch_rows // t.microbatches)
     if config.gate.scoring == 'in_step' else None,
     seed=scalar(jnp.uint32), total_steps=scalar(jnp.int32),
     probe_every_steps=scalar(jnp.int32), average_decay=scalar(jnp.float32),

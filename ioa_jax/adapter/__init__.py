@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import pydantic
 
+from ioa_jax import processes
 from ioa_jax.records import Lesson, Probe, Seed
 from ioa_jax.teachers.requests import Completion, Request
 
@@ -60,6 +61,19 @@ class Item:
       'teacher': self.request.model,
       'request': self.request.key(),
     }
+
+
+def agreed(
+  lessons: Sequence[Lesson], rejected: Counter[str]
+) -> tuple[list[Lesson], Counter[str]]:
+  """What the first process kept and rejected, in all of them.
+
+  They must ask and teach the same, and a sandbox may judge by its clock.
+  """
+  if processes.is_alone():
+    return list(lessons), rejected
+  lines, rejected = processes.tell([[x.to_json() for x in lessons], rejected])
+  return list(map(Lesson.from_json, lines)), Counter(rejected)
 
 
 class Adapter(Protocol):

@@ -15,7 +15,7 @@ from typing import Literal
 
 import pydantic
 
-from ioa_jax import adapter, processes
+from ioa_jax import adapter
 from ioa_jax.adapter import Ask, Level, curation, prompts
 from ioa_jax.domains import Domain
 from ioa_jax.domains.text import Grader, states
@@ -212,9 +212,7 @@ class TextAdapter:
     # What costs nothing comes first: confirming is paid for.
     drafts, dropped = self._clean(drafts)
     rejected.update(curation.count_reasons(dropped))
-    # Processes of one run must ask the same; a sandbox may judge by its clock.
-    lines, rejected = processes.tell([[d.to_json() for d in drafts], rejected])
-    drafts, rejected = list(map(Lesson.from_json, lines)), Counter(rejected)
+    drafts, rejected = adapter.agreed(drafts, rejected)
     tries = range(self.confirm_samples)
     solved = ask([self._solve(d.problem, t) for d in drafts for t in tries])
     lessons = []
