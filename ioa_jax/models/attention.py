@@ -1,10 +1,9 @@
 """Attention: plain everywhere, and the maintained kernels of TPU and GPU.
 
 Rows are packed in order, so causal by place and by position are one. Plain
-attention holds the scores of a block of queries, and for the backward pass
-those of all: at 4096 tokens and 8 heads a quarter of a gigabyte a row and
-layer. For whole packed rows TPUs have JAX's splash attention and GPUs cuDNN's,
-which hold a block of it. Decoding from a cache stays plain.
+attention holds the scores of one block of queries, an eighth of a row or 128.
+For whole packed rows TPUs have JAX's splash attention and GPUs cuDNN's, which
+hold less. Decoding from a cache stays plain.
 
 Shapes: B batch, L query length, S key length, H query heads, K key/value heads,
 G = H / K queries per key, E head width.
@@ -34,37 +33,105 @@ def attend(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL):
   """Causal grouped-query attention within segments. Returns (B, L, H, E).
 
   A block of queries at a time, with the keys up to its end: what lies behind is
-  never computed, and on CPU a block's scores stay near (0.4 of the time at 512
-  tokens). Softmax in float32.
+  never computed. Softmax in float32. The backward pass makes the scores again
+  from each query's log-sum, so none are kept (Dao et al., 2022, alg. 4).
   """
   b, l, h, e = q_BxLxHxE.shape
   k = k_BxLxKxE.shape[2]
-  groups = (b, k, h // k)
   q_BxKxGxLxE = (
-    (q_BxLxHxE * e**-0.5).reshape(b, l, *groups[1:], e).transpose(0, 2, 3, 1, 4)
+    (q_BxLxHxE * e**-0.5).reshape(b, l, k, h // k, e).transpose(0, 2, 3, 1, 4)
   )
-  k_BxKxLxE = k_BxLxKxE.transpose(0, 2, 1, 3)
-  v_BxKxLxE = v_BxLxKxE.transpose(0, 2, 1, 3)
-  product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-  # A few blocks, since each is compiled.
-  block = max(_QUERIES, -(-l // _MAX_BLOCKS))
-  blocks = []
-  for start in range(0, l, block):
-    end = min(start + block, l)
-    sees_BxQxS = _sees(segment_BxL, start, end)[:, None, None]
-    # Queries of a group are rows of one product.
-    q = q_BxKxGxLxE[:, :, :, start:end].reshape(b, k, -1, e)
-    scores = product('bkqe,bkse->bkqs', q, k_BxKxLxE[:, :, :end])
-    scores = scores.reshape(*groups, end - start, end)
-    scores += jnp.where(sees_BxQxS, 0.0, -1e30)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v_BxLxKxE.dtype)
-    out = jnp.einsum(
-      'bkqs,bkse->bkqe',
-      weights.reshape(b, k, -1, end), v_BxKxLxE[:, :, :end],
-    )  # fmt: skip
-    blocks.append(out.reshape(*groups, end - start, e))
-  out_BxKxGxLxE = jnp.concatenate(blocks, axis=3)
+  heads_first = lambda x: x.transpose(0, 2, 1, 3)
+  out_BxKxGxLxE = _attend(
+    q_BxKxGxLxE, heads_first(k_BxLxKxE), heads_first(v_BxLxKxE), segment_BxL
+  )
   return out_BxKxGxLxE.transpose(0, 3, 1, 2, 4).reshape(b, l, h, e)
+
+
+@jax.custom_vjp
+def _attend(q_BxKxGxLxE, k_BxKxLxE, v_BxKxLxE, segment_BxL):
+  """`attend` of scaled queries, heads first."""
+  return _forward(q_BxKxGxLxE, k_BxKxLxE, v_BxKxLxE, segment_BxL)[0]
+
+
+def _forward(q_BxKxGxLxE, k_BxKxLxE, v_BxKxLxE, segment_BxL):
+  outs, log_sums = [], []
+  for start, end in _blocks(segment_BxL.shape[1]):
+    k, v = k_BxKxLxE[:, :, :end], v_BxKxLxE[:, :, :end]
+    scores = _scores_of(q_BxKxGxLxE[:, :, :, start:end], k)
+    scores += _bias(segment_BxL, start, end)
+    top = scores.max(-1, keepdims=True)
+    weights = jnp.exp(scores - top)
+    total = weights.sum(-1, keepdims=True)
+    out = _weigh(weights.astype(v.dtype), v) / total
+    outs.append(out.astype(v.dtype))
+    log_sums.append(top + jnp.log(total))
+  out = jnp.concatenate(outs, 3)
+  log_sum_BxKxGxLx1 = jnp.concatenate(log_sums, 3)
+  return out, (
+    q_BxKxGxLxE, k_BxKxLxE, v_BxKxLxE, segment_BxL, out, log_sum_BxKxGxLx1
+  )  # fmt: skip
+
+
+def _backward(kept, d_out_BxKxGxLxE):
+  q_BxKxGxLxE, k_BxKxLxE, v_BxKxLxE, segment_BxL, out, log_sum = kept
+  product = d_out_BxKxGxLxE.astype(jnp.float32) * out
+  # How much a query's scores must fall together: their weights sum to one.
+  shift_BxKxGxLx1 = product.sum(-1, keepdims=True)
+  d_qs = []
+  d_k, d_v = jnp.zeros(k_BxKxLxE.shape), jnp.zeros(v_BxKxLxE.shape)
+  for start, end in _blocks(segment_BxL.shape[1]):
+    k, v = k_BxKxLxE[:, :, :end], v_BxKxLxE[:, :, :end]
+    block = np.s_[:, :, :, start:end]
+    q, d_out = q_BxKxGxLxE[block], d_out_BxKxGxLxE[block]
+    scores = _scores_of(q, k) + _bias(segment_BxL, start, end)
+    weights = jnp.exp(scores - log_sum[block])
+    d_scores = weights * (_scores_of(d_out, v) - shift_BxKxGxLx1[block])
+    d_scores = d_scores.astype(k.dtype)
+    d_qs.append(_weigh(d_scores, k).astype(q.dtype))
+    d_k = d_k.at[:, :, :end].add(_gather_to(d_scores, q))
+    d_v = d_v.at[:, :, :end].add(_gather_to(weights.astype(v.dtype), d_out))
+  d_q = jnp.concatenate(d_qs, 3)
+  return d_q, d_k.astype(k_BxKxLxE.dtype), d_v.astype(v_BxKxLxE.dtype), None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _blocks(length: int) -> list[tuple[int, int]]:
+  """Starts and ends of blocks of queries; a few, since each is compiled."""
+  block = max(_QUERIES, -(-length // _MAX_BLOCKS))
+  return [(s, min(s + block, length)) for s in range(0, length, block)]
+
+
+def _bias(segment_BxL, start: int, end: int):
+  """(B, 1, 1, Q, S): 0 where a query sees a key, else -1e30."""
+  sees_BxQxS = _sees(segment_BxL, start, end)
+  return jnp.where(sees_BxQxS, 0.0, -1e30)[:, None, None]
+
+
+# Queries of a group are rows of one product.
+_product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+def _flat(x_BxKxGxQxE):
+  b, k, g, q, e = x_BxKxGxQxE.shape
+  return x_BxKxGxQxE.reshape(b, k, g * q, e)
+
+
+def _scores_of(q_BxKxGxQxE, k_BxKxSxE):
+  scores = _product('bkqe,bkse->bkqs', _flat(q_BxKxGxQxE), k_BxKxSxE)
+  return scores.reshape(*q_BxKxGxQxE.shape[:4], -1)
+
+
+def _weigh(weights_BxKxGxQxS, v_BxKxSxE):
+  out = _product('bkqs,bkse->bkqe', _flat(weights_BxKxGxQxS), v_BxKxSxE)
+  return out.reshape(*weights_BxKxGxQxS.shape[:4], -1)
+
+
+def _gather_to(weights_BxKxGxQxS, x_BxKxGxQxE):
+  weights, x = _flat(weights_BxKxGxQxS), _flat(x_BxKxGxQxE)
+  return _product('bkqs,bkqe->bkse', weights, x)
 
 
 def _sees(segment_BxL, start: int, end: int):

@@ -152,6 +152,12 @@ class _Linear(nnx.Module):
     return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
+@jax.checkpoint
+def _swiglu(gate, up):
+  """Kept are its two arguments only, not what the backward pass can make."""
+  return jax.nn.silu(gate) * up
+
+
 class _Block(nnx.Module):
   """One layer: attention and feed-forward, each on a normed residual."""
 
@@ -188,8 +194,8 @@ class _Block(nnx.Module):
     attended = attended.reshape(b, l, -1)
     x_BxLxD = x_BxLxD + self.o_proj(attended, adapter('o_proj'))
     h = self.mlp_norm(x_BxLxD)
-    gated = jax.nn.silu(self.gate_proj(h, adapter('gate_proj')))
-    gated = gated * self.up_proj(h, adapter('up_proj'))
+    gate = self.gate_proj(h, adapter('gate_proj'))
+    gated = _swiglu(gate, self.up_proj(h, adapter('up_proj')))
     gated = sharding.constrain(gated, ('batch', 'length', 'mlp'))
     x_BxLxD = x_BxLxD + self.down_proj(gated, adapter('down_proj'))
     return sharding.constrain(x_BxLxD, ('batch', 'length', 'embed')), (k, v)
