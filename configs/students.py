@@ -12,7 +12,7 @@ them to yours. Check that it fits before renting anything:
 Parts of one row a device need the least memory: set train.microbatches to 128
 over the devices of mesh.data and mesh.fsdp. The least that holds all weights of
 a 3B student is four chips of 16 GB (of 15.75 GiB Qwen2.5 takes 15.06 and Llama
-3.2, with at most 2,048 lessons, 15.65, as compiled by libtpu 0.0.52):
+3.2, with at most 2,048 lessons, 15.66, as compiled by libtpu 0.0.52):
 
   --topology=v5e:2x2 --config.mesh.fsdp=1 --config.mesh.tensor=4 \
     --config.train.microbatches=128 --config.optimizer.momentum_dtype=bfloat16

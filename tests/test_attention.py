@@ -59,6 +59,31 @@ def test_attention_by_blocks_is_attention(queries, monkeypatch):
   )  # fmt: skip
 
 
+def test_what_the_backward_pass_needs_grows_with_length_and_not_its_square():
+  def kept(length):
+    shape = lambda heads: jax.ShapeDtypeStruct((B, length, heads, E), 'float32')
+    segment = jnp.ones((B, length), jnp.int32)
+    attend = lambda q, k, v: attention.attend(q, k, v, segment)
+    _, backward = jax.eval_shape(
+      lambda *x: jax.vjp(attend, *x), shape(H), shape(K), shape(K)
+    )
+    return sum(x.size for x in jax.tree.leaves(backward) if x.ndim)
+
+  assert kept(4 * L) == 4 * kept(L)
+
+
+def test_half_precision_is_near_float32():
+  """Softmax and sums in float32; only what enters a product is rounded."""
+  q, k, v, segment, _ = packed()
+  attend = lambda *x: attention.attend(*x, segment).astype(jnp.float32)
+  want = value_and_grad(attend, q, k, v)
+  half = lambda *x: attend(*(y.astype(jnp.bfloat16) for y in x))
+  got = value_and_grad(half, q, k, v)
+  for a, b in zip(jax.tree.leaves(got[1]), jax.tree.leaves(want[1])):
+    assert a.dtype == jnp.float32  # Of the arguments, which were.
+    assert jnp.abs(a - b).max() < 0.03 * jnp.abs(b).max()
+
+
 @pytest.mark.parametrize(
   'axes',
   [
