@@ -1,5 +1,7 @@
 """The kernels compute what plain attention computes."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,14 +44,30 @@ def value_and_grad(attend, q, k, v):
   return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(q, k, v)
 
 
+AXES = [
+  None,
+  {'data': 2, 'tensor': 2},
+  {'data': 1, 'sequence': 2, 'tensor': 2},
+  {'data': 2, 'sequence': 2},
+]
+
+
+def on_mesh(axes):
+  if axes is None:
+    return contextlib.nullcontext()
+  return jax.set_mesh(sharding.make_mesh(**axes, devices=jax.devices()[:4]))
+
+
+@pytest.mark.parametrize('axes', AXES)
 @pytest.mark.parametrize('queries', [48, 128, 1000])
-def test_attention_by_blocks_is_attention(queries, monkeypatch):
+def test_attention_by_blocks_is_attention(queries, axes, monkeypatch):
   """Also where the last block is a shorter one, and where there is only one."""
   monkeypatch.setattr(attention, '_QUERIES', queries)
   q, k, v, segment, position = packed()
-  got = value_and_grad(
-    lambda q, k, v: attention.attend(q, k, v, segment), q, k, v
-  )
+  with on_mesh(axes):
+    got = value_and_grad(
+      lambda q, k, v: attention.attend_rows(q, k, v, segment), q, k, v
+    )
   want = value_and_grad(
     lambda q, k, v: whole(q, k, v, segment, position), q, k, v
   )
@@ -76,23 +94,15 @@ def test_half_precision_is_near_float32():
   """Softmax and sums in float32; only what enters a product is rounded."""
   q, k, v, segment, _ = packed()
   attend = lambda *x: attention.attend(*x, segment).astype(jnp.float32)
-  want = value_and_grad(attend, q, k, v)
   half = lambda *x: attend(*(y.astype(jnp.bfloat16) for y in x))
-  got = value_and_grad(half, q, k, v)
-  for a, b in zip(jax.tree.leaves(got[1]), jax.tree.leaves(want[1])):
-    assert a.dtype == jnp.float32  # Of the arguments, which were.
+  _, want = value_and_grad(attend, q, k, v)
+  _, got = value_and_grad(half, q, k, v)
+  pairs = zip((half(q, k, v), *got), (attend(q, k, v), *want), strict=True)
+  for a, b in pairs:
     assert jnp.abs(a - b).max() < 0.03 * jnp.abs(b).max()
 
 
-@pytest.mark.parametrize(
-  'axes',
-  [
-    None,
-    {'data': 2, 'tensor': 2},
-    {'data': 1, 'sequence': 2, 'tensor': 2},
-    {'data': 2, 'sequence': 2},
-  ],
-)
+@pytest.mark.parametrize('axes', AXES)
 def test_splash_attention_is_plain_attention(axes):
   """Values and gradients, whole and split over rows and heads."""
   q, k, v, segment, _ = packed()
@@ -100,12 +110,8 @@ def test_splash_attention_is_plain_attention(axes):
     lambda q, k, v: attention.attend(q, k, v, segment), q, k, v
   )
   kernel = lambda q, k, v: attention.splash(q, k, v, segment, interpret=True)
-  if axes is None:
+  with on_mesh(axes):
     got = value_and_grad(kernel, q, k, v)
-  else:
-    mesh = sharding.make_mesh(**axes, devices=jax.devices()[:4])
-    with jax.set_mesh(mesh):
-      got = value_and_grad(kernel, q, k, v)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5),
     got, want,

@@ -1,9 +1,9 @@
 """Attention: plain everywhere, and the maintained kernels of TPU and GPU.
 
 Rows are packed in order, so causal by place and by position are one. Plain
-attention holds the scores of one block of queries, an eighth of a row or 128.
-For whole packed rows TPUs have JAX's splash attention and GPUs cuDNN's, which
-hold less. Decoding from a cache stays plain.
+attention holds the scores of one block of queries, an eighth of a row or 128 if
+that is more. For whole packed rows TPUs have JAX's splash attention and GPUs
+cuDNN's, which hold less. Decoding from a cache stays plain.
 
 Shapes: B batch, L query length, S key length, H query heads, K key/value heads,
 G = H / K queries per key, E head width.
@@ -34,7 +34,7 @@ def attend(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL):
 
   A block of queries at a time, with the keys up to its end: what lies behind is
   never computed. Softmax in float32. The backward pass makes the scores again
-  from each query's log-sum, so none are kept (Dao et al., 2022, alg. 4).
+  from each query's logsumexp, so none are kept (Dao et al., 2022, alg. 4).
   """
   b, l, h, e = q_BxLxHxE.shape
   k = k_BxLxKxE.shape[2]
@@ -55,42 +55,44 @@ def _attend(q_BxKxGxLxE, k_BxKxLxE, v_BxKxLxE, segment_BxL):
 
 
 def _forward(q_BxKxGxLxE, k_BxKxLxE, v_BxKxLxE, segment_BxL):
-  outs, log_sums = [], []
+  outs, logsumexps = [], []
   for start, end in _blocks(segment_BxL.shape[1]):
     k, v = k_BxKxLxE[:, :, :end], v_BxKxLxE[:, :, :end]
-    scores = _scores_of(q_BxKxGxLxE[:, :, :, start:end], k)
+    scores = _block_scores(q_BxKxGxLxE[:, :, :, start:end], k)
     scores += _bias(segment_BxL, start, end)
     top = scores.max(-1, keepdims=True)
     weights = jnp.exp(scores - top)
     total = weights.sum(-1, keepdims=True)
     out = _weigh(weights.astype(v.dtype), v) / total
     outs.append(out.astype(v.dtype))
-    log_sums.append(top + jnp.log(total))
+    logsumexps.append(top + jnp.log(total))
   out = jnp.concatenate(outs, 3)
-  log_sum_BxKxGxLx1 = jnp.concatenate(log_sums, 3)
+  logsumexp_BxKxGxLx1 = jnp.concatenate(logsumexps, 3)
   return out, (
-    q_BxKxGxLxE, k_BxKxLxE, v_BxKxLxE, segment_BxL, out, log_sum_BxKxGxLx1
+    q_BxKxGxLxE, k_BxKxLxE, v_BxKxLxE, segment_BxL, out, logsumexp_BxKxGxLx1
   )  # fmt: skip
 
 
 def _backward(kept, d_out_BxKxGxLxE):
-  q_BxKxGxLxE, k_BxKxLxE, v_BxKxLxE, segment_BxL, out, log_sum = kept
-  product = d_out_BxKxGxLxE.astype(jnp.float32) * out
+  q_BxKxGxLxE, k_BxKxLxE, v_BxKxLxE, segment_BxL, out, logsumexp = kept
   # How much a query's scores must fall together: their weights sum to one.
-  shift_BxKxGxLx1 = product.sum(-1, keepdims=True)
+  shift_BxKxGxLx1 = jnp.sum(
+    d_out_BxKxGxLxE.astype(jnp.float32) * out, axis=-1, keepdims=True
+  )
   d_qs = []
   d_k, d_v = jnp.zeros(k_BxKxLxE.shape), jnp.zeros(v_BxKxLxE.shape)
   for start, end in _blocks(segment_BxL.shape[1]):
     k, v = k_BxKxLxE[:, :, :end], v_BxKxLxE[:, :, :end]
     block = np.s_[:, :, :, start:end]
     q, d_out = q_BxKxGxLxE[block], d_out_BxKxGxLxE[block]
-    scores = _scores_of(q, k) + _bias(segment_BxL, start, end)
-    weights = jnp.exp(scores - log_sum[block])
-    d_scores = weights * (_scores_of(d_out, v) - shift_BxKxGxLx1[block])
+    scores = _block_scores(q, k) + _bias(segment_BxL, start, end)
+    weights = jnp.exp(scores - logsumexp[block])
+    d_scores = weights * (_block_scores(d_out, v) - shift_BxKxGxLx1[block])
     d_scores = d_scores.astype(k.dtype)
     d_qs.append(_weigh(d_scores, k).astype(q.dtype))
-    d_k = d_k.at[:, :, :end].add(_gather_to(d_scores, q))
-    d_v = d_v.at[:, :, :end].add(_gather_to(weights.astype(v.dtype), d_out))
+    d_k = d_k.at[:, :, :end].add(_sum_over_queries(d_scores, q))
+    weights = weights.astype(v.dtype)
+    d_v = d_v.at[:, :, :end].add(_sum_over_queries(weights, d_out))
   d_q = jnp.concatenate(d_qs, 3)
   return d_q, d_k.astype(k_BxKxLxE.dtype), d_v.astype(v_BxKxLxE.dtype), None
 
@@ -110,16 +112,16 @@ def _bias(segment_BxL, start: int, end: int):
   return jnp.where(sees_BxQxS, 0.0, -1e30)[:, None, None]
 
 
-# Queries of a group are rows of one product.
 _product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 def _flat(x_BxKxGxQxE):
+  """(B, K, G * Q, E): queries of a group are rows of one product."""
   b, k, g, q, e = x_BxKxGxQxE.shape
   return x_BxKxGxQxE.reshape(b, k, g * q, e)
 
 
-def _scores_of(q_BxKxGxQxE, k_BxKxSxE):
+def _block_scores(q_BxKxGxQxE, k_BxKxSxE):
   scores = _product('bkqe,bkse->bkqs', _flat(q_BxKxGxQxE), k_BxKxSxE)
   return scores.reshape(*q_BxKxGxQxE.shape[:4], -1)
 
@@ -129,7 +131,7 @@ def _weigh(weights_BxKxGxQxS, v_BxKxSxE):
   return out.reshape(*weights_BxKxGxQxS.shape[:4], -1)
 
 
-def _gather_to(weights_BxKxGxQxS, x_BxKxGxQxE):
+def _sum_over_queries(weights_BxKxGxQxS, x_BxKxGxQxE):
   weights, x = _flat(weights_BxKxGxQxS), _flat(x_BxKxGxQxE)
   return _product('bkqs,bkqe->bkse', weights, x)
 
@@ -167,13 +169,12 @@ def attend_cached(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, cached, held_B):
 
 def _scores(q_BxKxQxE, k_BxKxSxE):
   """Products (B, K, Q, S) in float32 of Q queries a key head."""
-  product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
   if q_BxKxQxE.shape[2] > _FEW_QUERIES or sharding.platform() != 'cpu':
-    return product('bkqe,bkse->bkqs', q_BxKxQxE, k_BxKxSxE)
+    return _product('bkqe,bkse->bkqs', q_BxKxQxE, k_BxKxSxE)
   # XLA on CPU copies the right operand into blocks first, which should be the
   # few queries; without the barriers it turns the product around again.
   q_BxKxExQ = jax.lax.optimization_barrier(q_BxKxQxE.swapaxes(2, 3))
-  scores_BxKxSxQ = product('bkse,bkeq->bksq', k_BxKxSxE, q_BxKxExQ)
+  scores_BxKxSxQ = _product('bkse,bkeq->bksq', k_BxKxSxE, q_BxKxExQ)
   return jax.lax.optimization_barrier(scores_BxKxSxQ).swapaxes(2, 3)
 
 

@@ -152,10 +152,11 @@ class _Linear(nnx.Module):
     return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
+# CSE stays prevented: where layers are unrolled it would keep everything again.
 @jax.checkpoint
-def _swiglu(gate, up):
-  """Kept are its two arguments only, not what the backward pass can make."""
-  return jax.nn.silu(gate) * up
+def _swiglu(gate_BxLxF, up_BxLxF):
+  """Keeps its arguments for the backward pass, and makes the steps again."""
+  return jax.nn.silu(gate_BxLxF) * up_BxLxF
 
 
 class _Block(nnx.Module):
