@@ -316,7 +316,7 @@ def test_unrolling_and_remat_change_nothing(params):
     jaxpr, got = gradient(dataclasses.replace(CONFIG, **change))
     # The change is there in the program, not only in the config.
     assert jaxpr != plain_jaxpr
-    # How a layer is remade; SwiGLU, which always is, prevents it.
+    # Only layers are remade so; SwiGLU, which always is, has True there.
     assert ('prevent_cse=False' in jaxpr) == ('remat' in change)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
       np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-5)
