@@ -69,9 +69,9 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise ValueError(f'unexpected argument {argv[1]!r}.')
   # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax import rundir
   from ioa_jax.evaluation import answers as answers_lib
   from ioa_jax.evaluation import benchmarks as benchmarks_lib
+  from ioa_jax.runtime import rundir
 
   if not all(k.isdigit() and 0 < int(k) <= _SAMPLES.value for k in _KS.value):
     raise ValueError(
@@ -158,7 +158,7 @@ class _Model:
   def answer(self, questions, max_tokens):
     """Yields batches of (text, finish reason)."""
     from ioa_jax.models import decoder
-    from ioa_jax.sampling import choosing
+    from ioa_jax.sampling import logits as logits_lib
     from ioa_jax.sampling import sampler as sampler_lib
 
     sampler = sampler_lib.Sampler(
@@ -167,7 +167,7 @@ class _Model:
       batch_size=_BATCH_SIZE.value, max_new_tokens=max_tokens,
       prompt_bucket=64,
     )  # fmt: skip
-    sampling = choosing.Sampling(
+    sampling = logits_lib.Sampling(
       _TEMPERATURE.value, 0, _TOP_P.value, max_tokens
     )
     # So many at once that slots are full, so few that little is lost.

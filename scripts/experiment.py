@@ -13,8 +13,8 @@ import pathlib
 
 from absl import flags
 
-from ioa_jax import commandline, plans
-from ioa_jax.report import comparison
+from ioa_jax import commandline
+from ioa_jax.experiments import comparison, plans
 
 flags.DEFINE_string('plan', None, 'A Python file with get_plan().')
 flags.DEFINE_string('workdir', None, 'Where the runs and the table go.')

@@ -56,9 +56,10 @@ def main(argv: Sequence[str]) -> None:
   import dataclasses
 
   from ioa_jax.models import hub, huggingface, lora, peft, vocabulary
-  from ioa_jax.sampling import choosing, streaming
+  from ioa_jax.sampling import logits as logits_lib
+  from ioa_jax.sampling import streaming
 
-  sampling = choosing.Sampling(
+  sampling = logits_lib.Sampling(
     _TEMPERATURE.value, _TOP_K.value, _TOP_P.value, _MAX_TOKENS.value
   )
   directory = hub.locate(_MODEL.value)

@@ -33,11 +33,12 @@ flags.mark_flags_as_required(['output_dir'])
 def main(argv: Sequence[str]) -> None:
   del argv
   # Imported after the flags are checked: bad input answers at once.
+  from ioa_jax import assemble
   from ioa_jax import config as config_lib
-  from ioa_jax import progress, seed_sources, sharding
-  from ioa_jax import subject as subject_lib
-  from ioa_jax.domains import taxonomy
+  from ioa_jax.domains import seed_sources, taxonomy
   from ioa_jax.identifier import decomposition
+  from ioa_jax.runtime import display as display_lib
+  from ioa_jax.runtime import sharding
   from ioa_jax.teachers.ledger import Ledger
 
   config = flags.FLAGS.config
@@ -48,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
     [name for name in columns.values() if name],
   )  # fmt: skip
   problems = [str(row[columns['problem']]) for _, row in rows]
-  teacher, _, _, budget, _ = subject_lib.open_teacher(
+  teacher, _, _, budget, _ = assemble.open_teacher(
     config, sharding.make_mesh(**config.mesh)
   )
   output = pathlib.Path(_OUTPUT_DIR.value)
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
   asking = decomposition.Asking(
     teacher.name, config.teacher.max_tokens, config.teacher.temperature
   )
-  with progress.Display() as display:
+  with display_lib.Display() as display:
 
     def ask(requests, response_model, phase):
       display.update(phase=phase, done=0, total=len(requests))

@@ -16,8 +16,8 @@ import shlex
 
 from absl import flags
 
-from ioa_jax import commandline, plans
-from ioa_jax.report import comparison
+from ioa_jax import commandline
+from ioa_jax.experiments import comparison, plans
 
 flags.DEFINE_string(
   'config', None, 'A Python file with get_config() and get_sweep().'

@@ -33,13 +33,14 @@ flags.mark_flags_as_required(['workdir'])
 def main(argv: Sequence[str]) -> None:
   del argv
   # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax import pipeline, progress
+  from ioa_jax import pipeline
+  from ioa_jax.runtime import display as display_lib
 
   if flags.FLAGS.dry_run:
     print(pipeline.dry_run(flags.FLAGS.config, remedial_rounds=0))
     return
   workdir = pathlib.Path(flags.FLAGS.workdir)
-  with progress.Display() as display:
+  with display_lib.Display() as display:
     lessons = pipeline.synthesize(flags.FLAGS.config, workdir, display)
   print(f'{len(lessons)} lessons: {workdir / "data"}')
 

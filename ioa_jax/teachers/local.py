@@ -12,7 +12,8 @@ import pydantic
 
 from ioa_jax.models import decoder
 from ioa_jax.models.vocabulary import Codec
-from ioa_jax.sampling import choosing, guides, likelihood
+from ioa_jax.sampling import guides, likelihood
+from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.teachers import ledger as ledger_lib
 from ioa_jax.teachers.ledger import Ledger
@@ -63,7 +64,9 @@ class LocalTeacher:
     """
     prompts = [self._prompt(r) for r in requests]
     settings = [
-      choosing.Sampling(r.temperature, r.top_k, r.top_p, r.max_tokens, r.min_p)
+      logits_lib.Sampling(
+        r.temperature, r.top_k, r.top_p, r.max_tokens, r.min_p
+      )
       for r in requests
     ]
     asked = [self._guide(r) for r in requests]

@@ -7,7 +7,7 @@ import dataclasses
 
 import pydantic
 
-from ioa_jax import processes
+from ioa_jax.runtime import processes
 from ioa_jax.teachers import Teacher
 from ioa_jax.teachers.ledger import BudgetExceeded, Ledger
 from ioa_jax.teachers.requests import Budget, Completion, Request

@@ -1,27 +1,40 @@
-"""From the configuration to what is taught, by whom, to whom."""
+"""From the configuration to what is taught, by whom, to whom.
+
+A `Subject` is all that can be loaded without a run directory; a `Run` is a
+subject with its directory, ledger and display, open for as long as it goes on.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 import dataclasses
 import pathlib
 
 import jax
 import ml_collections
+import pydantic
 
-from ioa_jax import seed_sources
 from ioa_jax.adapter import Adapter, arithmetic_lessons, text_lessons
 from ioa_jax.baselines import methods
-from ioa_jax.domains import Domain, arithmetic, text
+from ioa_jax.baselines.method import Method
+from ioa_jax.domains import Domain, arithmetic, seed_sources, text
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import benchmarks, final_answers
 from ioa_jax.models import decoder, hub, loading, vocabulary
 from ioa_jax.models.lora import LoraSpec
 from ioa_jax.models.vocabulary import Codec
+from ioa_jax.records import Probe
+from ioa_jax.runtime import processes
+from ioa_jax.runtime.display import Display
+from ioa_jax.runtime.rundir import LEDGER, RunDirectory
 from ioa_jax.sampling import sampler as sampler_lib
+from ioa_jax.student import Limits, Reader, Student
 from ioa_jax.teachers import Teacher, local, replay
-from ioa_jax.teachers.requests import Budget, Price
-from ioa_jax.training.setup import gate_z
+from ioa_jax.teachers.ledger import Ledger
+from ioa_jax.teachers.requests import Budget, Completion, Price, Request
+from ioa_jax.training import packing
+from ioa_jax.training.gate import normal_quantile
 
 ASSETS = pathlib.Path(__file__).parent / 'assets' / 'arithmetic'
 
@@ -62,6 +75,126 @@ class Subject:
     return self.teacher_model and self.teacher_model.num_params
 
 
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a run holds open.
+
+  Attributes:
+    method: how its lessons are ordered, weighed and made.
+    answer_format: of the probes.
+    counted: tokens read and written beside training, by who did:
+      'student_inferred' and 'teacher_scored' for probes, likelihoods and own
+      texts, 'panel' by the learners; 'teacher_cached' counts answers that were
+      in the ledger before.
+    teacher_reader: its likelihoods; None if its weights are not here.
+  """
+
+  config: ml_collections.ConfigDict
+  subject: Subject
+  directory: RunDirectory
+  ledger: Ledger
+  mesh: jax.sharding.Mesh
+  display: Display
+  counted: Counter[str]
+  method: Method
+  answer_format: str
+  student: Student
+  teacher_reader: Reader | None
+
+  @property
+  def domain(self) -> Domain:
+    return self.subject.domain
+
+  @property
+  def adapter(self) -> Adapter:
+    return self.subject.adapter
+
+  @property
+  def names(self) -> list[str]:
+    """Of the modules, in the order of the K axis."""
+    return [m.name for m in self.domain.MODULES]
+
+  def probes(self, split: str) -> tuple[Probe, ...]:
+    """In the format that the student answers in."""
+    return self.domain.probes(split, self.answer_format)
+
+  def gate_examples(self) -> list[list[packing.Example]]:
+    """The gate probes of every module with their reference answers."""
+    probes = self.probes('gate')
+    return [
+      [
+        self.student.example(p.prompt, p.reference)
+        for p in probes
+        if p.module == name
+      ]
+      for name in self.names
+    ]
+
+  def ask(
+    self,
+    requests: Sequence[Request],
+    response_model: type[pydantic.BaseModel] | None = None,
+  ) -> list[Completion]:
+    """The teacher's completions, through the ledger and within the budget."""
+    self.display.update(done=0, total=len(requests))
+    processes.check_same('requests', (r.key() for r in requests))
+
+    def on_progress(done, total):
+      spent = self.ledger.totals()
+      self.display.update(
+        done=done,
+        total=total,
+        teacher_tokens=spent['completion_tokens'],
+        teacher_usd=spent['price_usd'],
+      )
+
+    completions, cached = self.subject.teacher.ask(
+      self.ledger,
+      requests,
+      budget=self.subject.budget,
+      response_model=response_model,
+      on_progress=on_progress,
+    )
+    self.counted['teacher_cached'] += cached
+    return completions
+
+
+def open_run(
+  config: ml_collections.ConfigDict,
+  subject: Subject,
+  directory: RunDirectory,
+  mesh: jax.sharding.Mesh,
+  display: Display,
+) -> Run:
+  """A subject in its run directory."""
+  counted: Counter[str] = Counter()
+  limits = lambda c: Limits(c.batch_size, c.max_tokens, config.train.row_length)
+  teacher_reader = None
+  if subject.teacher_model is not None:
+    teacher_reader = Reader(
+      subject.teacher_model,
+      subject.teacher_codec,
+      limits(config.teacher),
+      counted,
+      'teacher_scored',
+    )
+  return Run(
+    config=config,
+    subject=subject,
+    directory=directory,
+    ledger=Ledger(directory.path / LEDGER),
+    mesh=mesh,
+    display=display,
+    counted=counted,
+    method=methods.METHODS[config.method],
+    answer_format=methods.answer_format(config),
+    student=Student(
+      subject.student, subject.codec, limits(config.student), counted, display
+    ),
+    teacher_reader=teacher_reader,
+  )
+
+
 def open_subject(
   config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
 ) -> Subject:
@@ -81,7 +214,7 @@ def open_subject(
       'Lower it, or add seeds.'
     )
   # A teacher that is always right sets the highest bar.
-  z = gate_z(config.gate.confidence)
+  z = normal_quantile(config.gate.confidence)
   best, tau = fewest / (fewest + z * z), config.gate.tau_mastery
   if best < tau:
     raise ValueError(
