@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 import pydantic
 
+from ioa_jax import config as config_lib
 from ioa_jax import processes
 from ioa_jax.adapter import Item, Level, agreed, measures
 from ioa_jax.baselines import methods
@@ -51,8 +52,9 @@ class Classroom:
   ):
     self.config = config
     self.method = methods.METHODS[config.method]
-    self.answer_format = methods.answer_format(config)
-    self.distillation = methods.distillation_fields(config)
+    settled = config_lib.settle(config)
+    self.answer_format = settled.answer_format
+    self.distillation = settled.distillation
     self.directory = directory
     self.subject = subject
     self.domain = subject.domain

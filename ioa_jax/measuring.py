@@ -262,7 +262,8 @@ def _ask_teacher(room: Classroom) -> Sequence[dependency.Edge]:
   c = room.config
   request = decomposition.prerequisites(
     decomposition.Asking(
-      room.subject.teacher.name, c.teacher.max_tokens, c.teacher.temperature
+      room.subject.teacher.name, c.teacher.max_tokens, c.teacher.temperature,
+      c.teacher.reasoning_effort,
     ),
     c.domain.description, room.domain.MODULES,
   )  # fmt: skip

@@ -9,6 +9,7 @@ import pathlib
 import jax
 import ml_collections
 
+from ioa_jax import config as config_lib
 from ioa_jax import seed_sources
 from ioa_jax.adapter import Adapter, arithmetic_lessons, text_lessons
 from ioa_jax.baselines import methods
@@ -90,14 +91,14 @@ def open_subject(
       f'bound would be {best:.3f}, below config.gate.tau_mastery {tau}. Lower '
       'one of them, or add seeds.'
     )
-  distillation = methods.distillation_fields(config)
+  settled = config_lib.settle(config)
   if methods.METHODS[config.method].select is not None:
     # The teacher's likelihoods are of the student's tokens.
     vocabulary.shared_vocabulary(
       subject.teacher_model.directory, subject.student.directory
     )
-  if distillation['divergence'] != 'none':
-    return _with_one_vocabulary(subject, distillation['top_k'])
+  if settled.distills:
+    return _with_one_vocabulary(subject, settled.distillation['top_k'])
   return subject
 
 
@@ -125,14 +126,14 @@ def _arithmetic(config, mesh) -> Subject:
   teacher = _recorded_first(
     config.teacher, _local_teacher(config, teacher_model, teacher_codec)
   )
-  method = methods.METHODS[config.method]
+  settled = config_lib.settle(config)
   adapter = arithmetic_lessons.ArithmeticAdapter(
     seed=config.seed,
     teacher=teacher.name,
     max_tokens=config.teacher.max_tokens,
-    answer_format=methods.lesson_format(config),
-    smallest_first=config.adapter.smallest_first and method.adapted,
-    confirmed=method.confirmed,
+    answer_format=settled.lesson_format,
+    smallest_first=settled.smallest_first,
+    confirmed=settled.confirmed,
     seeds_per_module=config.adapter.seeds_per_module,
     per_seed=_per_seed(config.adapter),
   )
@@ -183,6 +184,7 @@ def _text(config, mesh) -> Subject:
     row_length=config.train.row_length,
     near_duplicate=config.adapter.near_duplicate,
     benchmarks=tasks,
+    reasoning_effort=config.teacher.reasoning_effort,
   )  # fmt: skip
   return Subject(
     c.name, domain, adapter, teacher, teacher_model, teacher_codec, student,
@@ -215,6 +217,11 @@ def open_teacher(
       base_url=c.base_url, api_key_env=c.api_key_env,
       max_concurrency=c.max_concurrency, max_attempts=c.max_attempts,
       max_retry_after_seconds=c.max_retry_after_seconds,
+      # 0 sets no limit.
+      requests_per_minute=c.requests_per_minute or None,
+      tokens_per_minute=c.tokens_per_minute or None,
+      timeout_seconds=c.timeout_seconds,
+      max_regenerations=c.max_regenerations,
     )  # fmt: skip
     # Prices of zero are prices that nobody set: no money can be counted.
     known = price if price != Price() else None

@@ -23,7 +23,7 @@ import pathlib
 
 from absl import flags
 
-from ioa_jax import commandline
+from ioa_jax.runtime import commandline
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Made if absent.')
 _SEEDS = flags.DEFINE_list(
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
   from ioa_jax.identifier import dependency
   from ioa_jax.identifier import responses as responses_lib
 
-  config = flags.FLAGS.config
+  config = commandline.config()
   if not config.identifier.panel.learners:
     raise ValueError(
       'config.identifier.panel.learners is 0, so there is no panel to score; '

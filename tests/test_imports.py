@@ -16,10 +16,10 @@ ROOMS = (
 # Sharding is a table that the decoder reads, so it stands beside models; who
 # of several processes does what, all rooms may ask.
 LEVEL = {room: i for i, room in enumerate(ROOMS)}
-LEVEL |= {'sharding': 2, 'processes': 0}
+LEVEL |= {'sharding': 2, 'processes': 0, 'config': -1}
 TOP = (
-  'config', 'rundir', 'progress', 'seed_sources', 'subject', 'projection',
-  'classroom', 'measuring', 'teaching', 'pipeline', 'commandline',
+  'rundir', 'progress', 'seed_sources', 'subject', 'projection',
+  'classroom', 'measuring', 'teaching', 'pipeline', 'commands', 'runtime',
   'collectives', 'plans', 'rounds',
 )  # fmt: skip
 
