@@ -1,4 +1,4 @@
-r"""The four domains of the paper, by name, at its values (METHOD §6).
+r"""The four domains of the paper, by name, at its values.
 
   python scripts/domain_seeds.py --format=mbpp --input=mbpp.jsonl \
     --output_dir=data/code
@@ -20,61 +20,71 @@ another. Only the differences to configs/students.py stand here. Nobody has run
 one of these to its end with this project.
 """
 
-import pathlib
-import runpy
+from ioa_jax import config as config_lib
 
-import ml_collections
-
-_HERE = pathlib.Path(__file__).parent
 # Grader, what is learnt, context, seeds of the paper, benchmarks to keep out.
 _DOMAINS = {
   'instructions': (
-    'rouge_l', 'to follow instructions and answer open questions', 2048, 800,
+    'rouge_l',
+    'to follow instructions and answer open questions',
+    2048,
+    800,
     ('dolly', 'vicuna'),
   ),
   'maths': (
-    'maths', 'to solve competition and school mathematics', 4096, 900,
+    'maths',
+    'to solve competition and school mathematics',
+    4096,
+    900,
     ('gsm8k', 'math', 'aime2024'),
   ),
   'code': (
-    'code', 'to write Python functions', 4096, 700, ('humaneval', 'mbpp'),
+    'code',
+    'to write Python functions',
+    4096,
+    700,
+    ('humaneval', 'mbpp'),
   ),
   'academic': (
-    'choice', 'graduate-level biology, physics and chemistry', 4096, 600,
+    'choice',
+    'graduate-level biology, physics and chemistry',
+    4096,
+    600,
     ('gpqa_diamond',),
   ),
-}  # fmt: skip
+}
 _TRAINING_SHARE = 0.8
 _EPOCHS = 3
+_ITEMS_PER_SEED = 10
 
 
-def get_config(domain: str = 'maths') -> ml_collections.ConfigDict:
+def get_config(domain: str = 'maths'):
   if domain not in _DOMAINS:
-    raise ValueError(
-      f'configs/domains.py:{domain}: no such domain; choose of '
-      f'{tuple(_DOMAINS)}.'
-    )
+    raise ValueError(f'no such domain; choose of {tuple(_DOMAINS)}.')
   grader, description, context, seeds, benchmarks = _DOMAINS[domain]
-  students = runpy.run_path(str(_HERE / 'students.py'))
-  config = students['get_config']('qwen2.5-3b')
-  config.domain.name = domain
-  config.domain.description = description
-  config.domain.grader = grader
-  config.domain.seeds = f'data/{domain}/seeds.jsonl'
-  config.domain.taxonomy = f'data/{domain}/taxonomy.yaml'
-  config.domain.columns.answer = 'answer'
-  # Set benchmark_dir to a folder of files, or have the hub at hand; dolly and
-  # vicuna are files only.
-  config.domain.benchmarks = benchmarks
-  # 25 to 35 modules share the seeds; a fifth of each is probes.
-  config.domain.min_probes = 2
-  config.gate.min_probes = 2
-  config.identifier.target_share = 0.25
-  config.adapter.items_per_seed = 10
-  # No key proves these: three independent solutions, and a majority of them.
-  config.adapter.confirm_samples = 3
-  config.train.row_length = context
-  lessons = round(_TRAINING_SHARE * seeds) * config.adapter.items_per_seed
-  config.train.total_steps = _EPOCHS * lessons // config.train.batch_rows
-  config.gate.probe_every_steps = 10
-  return config
+  config = config_lib.get('students:qwen2.5-3b')
+  lessons = round(_TRAINING_SHARE * seeds) * _ITEMS_PER_SEED
+  return config_lib.get(
+    config,
+    {
+      'domain.name': domain,
+      'domain.description': description,
+      'domain.grader': grader,
+      'domain.seeds': f'data/{domain}/seeds.jsonl',
+      'domain.taxonomy': f'data/{domain}/taxonomy.yaml',
+      'domain.columns.answer': 'answer',
+      # Set benchmark_dir to a folder of files, or have the hub at hand; dolly
+      # and vicuna are files only.
+      'domain.benchmarks': benchmarks,
+      # 25 to 35 modules share the seeds; a fifth of each is probes.
+      'domain.min_probes': 2,
+      'gate.min_probes': 2,
+      'identifier.target_share': 0.25,
+      'adapter.items_per_seed': _ITEMS_PER_SEED,
+      # No key proves these: a majority of three independent solutions.
+      'adapter.confirm_samples': 3,
+      'train.row_length': context,
+      'train.total_steps': _EPOCHS * lessons // config.train.batch_rows,
+      'gate.probe_every_steps': 10,
+    },
+  )

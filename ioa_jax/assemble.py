@@ -15,6 +15,7 @@ import jax
 import ml_collections
 import pydantic
 
+from ioa_jax import config as config_lib
 from ioa_jax.adapter import Adapter, arithmetic_lessons, text_lessons
 from ioa_jax.baselines import methods
 from ioa_jax.baselines.method import Method
@@ -81,7 +82,7 @@ class Run:
 
   Attributes:
     method: how its lessons are ordered, weighed and made.
-    answer_format: of the probes.
+    settled: what the configuration comes to with the method.
     counted: tokens read and written beside training, by who did:
       'student_inferred' and 'teacher_scored' for probes, likelihoods and own
       texts, 'panel' by the learners; 'teacher_cached' counts answers that were
@@ -97,7 +98,7 @@ class Run:
   display: Display
   counted: Counter[str]
   method: Method
-  answer_format: str
+  settled: config_lib.Settled
   student: Student
   teacher_reader: Reader | None
 
@@ -116,7 +117,7 @@ class Run:
 
   def probes(self, split: str) -> tuple[Probe, ...]:
     """In the format that the student answers in."""
-    return self.domain.probes(split, self.answer_format)
+    return self.domain.probes(split, self.settled.answer_format)
 
   def gate_examples(self) -> list[list[packing.Example]]:
     """The gate probes of every module with their reference answers."""
@@ -187,7 +188,7 @@ def open_run(
     display=display,
     counted=counted,
     method=methods.METHODS[config.method],
-    answer_format=methods.answer_format(config),
+    settled=config_lib.settle(config),
     student=Student(
       subject.student, subject.codec, limits(config.student), counted, display
     ),
@@ -223,14 +224,14 @@ def open_subject(
       f'bound would be {best:.3f}, below config.gate.tau_mastery {tau}. Lower '
       'one of them, or add seeds.'
     )
-  distillation = methods.distillation_fields(config)
+  settled = config_lib.settle(config)
   if methods.METHODS[config.method].select is not None:
     # The teacher's likelihoods are of the student's tokens.
     vocabulary.shared_vocabulary(
       subject.teacher_model.directory, subject.student.directory
     )
-  if distillation['divergence'] != 'none':
-    return _with_one_vocabulary(subject, distillation['top_k'])
+  if settled.distills:
+    return _with_one_vocabulary(subject, settled.distillation['top_k'])
   return subject
 
 
@@ -258,14 +259,14 @@ def _arithmetic(config, mesh) -> Subject:
   teacher = _recorded_first(
     config.teacher, _local_teacher(config, teacher_model, teacher_codec)
   )
-  method = methods.METHODS[config.method]
+  settled = config_lib.settle(config)
   adapter = arithmetic_lessons.ArithmeticAdapter(
     seed=config.seed,
     teacher=teacher.name,
     max_tokens=config.teacher.max_tokens,
-    answer_format=methods.lesson_format(config),
-    smallest_first=config.adapter.smallest_first and method.adapted,
-    confirmed=method.confirmed,
+    answer_format=settled.lesson_format,
+    smallest_first=settled.smallest_first,
+    confirmed=settled.confirmed,
     seeds_per_module=config.adapter.seeds_per_module,
     per_seed=_per_seed(config.adapter),
   )
@@ -316,6 +317,7 @@ def _text(config, mesh) -> Subject:
     row_length=config.train.row_length,
     near_duplicate=config.adapter.near_duplicate,
     benchmarks=tasks,
+    reasoning_effort=config.teacher.reasoning_effort,
   )  # fmt: skip
   return Subject(
     c.name, domain, adapter, teacher, teacher_model, teacher_codec, student,
@@ -348,6 +350,11 @@ def open_teacher(
       base_url=c.base_url, api_key_env=c.api_key_env,
       max_concurrency=c.max_concurrency, max_attempts=c.max_attempts,
       max_retry_after_seconds=c.max_retry_after_seconds,
+      # 0 sets no limit.
+      requests_per_minute=c.requests_per_minute or None,
+      tokens_per_minute=c.tokens_per_minute or None,
+      timeout_seconds=c.timeout_seconds,
+      max_regenerations=c.max_regenerations,
     )  # fmt: skip
     # Prices of zero are prices that nobody set: no money can be counted.
     known = price if price != Price() else None

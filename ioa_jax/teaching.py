@@ -7,7 +7,6 @@ import time
 
 from ioa_jax.adapter import WRONG_KEPT, Level
 from ioa_jax.assemble import Run
-from ioa_jax.baselines import methods
 from ioa_jax.phases import exams, on_policy
 from ioa_jax.phases.lessons import LessonBook, Order, examples
 from ioa_jax.phases.observing import Observer
@@ -78,9 +77,7 @@ class _Phase:
     self._checkpoints = checkpoint.Checkpoints(
       run.directory.shared / 'checkpoints', keep=run.config.run.keep_checkpoints
     )
-    self._on_policy_every = methods.distillation_fields(run.config)[
-      'on_policy_every_steps'
-    ]
+    self._on_policy_every = run.settled.distillation['on_policy_every_steps']
     self._on_policy_step = 0
     # The student's latest wrong answers, which remedial requests show.
     self._wrong = dict(diagnosis.wrong_answers)

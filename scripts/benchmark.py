@@ -26,7 +26,7 @@ import timeit
 
 from absl import app, flags
 
-from ioa_jax import commandline
+from ioa_jax.runtime import commandline
 
 _SHAPE = flags.DEFINE_enum(
   'shape', '27m', ['27m', 'quickstart'], 'Of the model and its batch.'

@@ -23,7 +23,7 @@ import pathlib
 
 from absl import flags
 
-from ioa_jax import commandline
+from ioa_jax.runtime import commandline
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Made if absent.')
 _SEEDS = flags.DEFINE_list(
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
   from ioa_jax.identifier import responses as responses_lib
   from ioa_jax.runtime import display as display_lib
 
-  config = flags.FLAGS.config
+  config = commandline.config()
   if not config.identifier.panel.learners:
     raise ValueError(
       'config.identifier.panel.learners is 0, so there is no panel to score; '

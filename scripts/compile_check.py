@@ -23,7 +23,7 @@ import time
 
 from absl import flags
 
-from ioa_jax import commandline
+from ioa_jax.runtime import commandline
 
 _TOPOLOGY = flags.DEFINE_string(
   'topology',
@@ -289,7 +289,7 @@ def main(argv: Sequence[str]) -> None:
   if unknown := set(_PROGRAMS.value) - set(programs):
     raise ValueError(f'--programs: {sorted(unknown)}; of {list(programs)}.')
   generation, chips = _chips(_TOPOLOGY.value)
-  config = flags.FLAGS.config
+  config = commandline.config()
   import dataclasses
 
   from ioa_jax import config as config_lib

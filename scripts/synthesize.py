@@ -1,49 +1,7 @@
-r"""Lessons only: what the student does not know, taught in a data set.
+"""See ioa_jax/commands/, or --help."""
 
-  python scripts/synthesize.py --config=configs/quickstart.py --workdir=RUN
-
-Probes teacher and student, plans the stages, and has the teacher write and
-confirm the first lessons of each; nothing is trained. RUN/data/ receives
-JSON lines with `messages` for any trainer, a saved `datasets.Dataset`, and a
-data card; RUN the artefacts of a run up to there, and report.html.
-
-A run that was stopped goes on with the same command and pays for nothing
-twice. scripts/distill.py with the same --workdir goes on from it: its later
-stages are then written anew, for the student as it is by that time.
-
---dry_run projects what the teacher is asked and costs, and sends nothing.
-"""
-
-from collections.abc import Sequence
-import pathlib
-
-from absl import flags
-
-from ioa_jax import commandline
-
-flags.DEFINE_string('workdir', None, 'The run directory; made if absent.')
-flags.DEFINE_boolean(
-  'dry_run', False,
-  'Only say what the teacher would be asked and what it could cost.',
-)  # fmt: skip
-commandline.DEFINE_config()
-flags.mark_flags_as_required(['workdir'])
-
-
-def main(argv: Sequence[str]) -> None:
-  del argv
-  # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax import pipeline
-  from ioa_jax.runtime import display as display_lib
-
-  if flags.FLAGS.dry_run:
-    print(pipeline.dry_run(flags.FLAGS.config, remedial_rounds=0))
-    return
-  workdir = pathlib.Path(flags.FLAGS.workdir)
-  with display_lib.Display() as display:
-    lessons = pipeline.synthesize(flags.FLAGS.config, workdir, display)
-  print(f'{len(lessons)} lessons: {workdir / "data"}')
-
+from ioa_jax.commands import synthesize
+from ioa_jax.runtime import commandline
 
 if __name__ == '__main__':
-  commandline.run(main)
+  commandline.run(synthesize.main)

@@ -24,11 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ioa_jax import commandline
 from ioa_jax.domains import arithmetic
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import scoring
 from ioa_jax.models import decoder, huggingface
+from ioa_jax.runtime import commandline
 from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.training import losses, optimizer, packing

@@ -83,7 +83,7 @@ def test_cascod_weighs_rationale_and_answer_alike():
 def test_every_method_is_a_valid_configuration(name):
   config = test_pipeline.load_config('quickstart', {'method': name})
   config_lib.validate(config)
-  assert methods.answer_format(config) in ('steps', 'direct')
+  assert config_lib.settle(config).answer_format in ('steps', 'direct')
 
 
 @pytest.mark.parametrize('name', ['lion', 'self_instruct', 'dss'])
@@ -104,8 +104,10 @@ def test_a_baseline_runs_to_its_end(name, tmp_path):
 
 
 def test_a_method_sets_what_the_config_leaves_off():
-  fields = lambda **changes: methods.distillation_fields(
-    test_pipeline.load_config('quickstart', changes)
+  fields = lambda **changes: (
+    config_lib.settle(
+      test_pipeline.load_config('quickstart', changes)
+    ).distillation
   )
   assert fields()['divergence'] == 'none'
   got = fields(method='on_policy_distillation')

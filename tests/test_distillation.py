@@ -189,11 +189,11 @@ def test_a_k_without_a_tail_is_refused(k):
 @pytest.mark.parametrize(
   'changes,message',
   [
-    ({'divergence': 'kl'}, "divergence is 'kl', wanted 'none', 'forward_kl'"),
-    ({'beta': 1.5}, r'beta is 1.5, wanted in \[0, 1\]'),
-    ({'weight': -0.1}, r'weight is -0.1, wanted in \[0, 1\]'),
-    ({'temperature': 0.0}, 'distillation.temperature is 0.0, wanted > 0'),
-    ({'top_k': 0}, 'top_k is 0, wanted >= 1'),
+    ({'divergence': 'kl'}, "divergence is 'kl', wanted one of 'none'"),
+    ({'beta': 1.5}, r'beta is 1.5, wanted a number in \[0, 1\]'),
+    ({'weight': -0.1}, r'weight is -0.1, wanted a number in \[0, 1\]'),
+    ({'temperature': 0.0}, 'temperature is 0.0, wanted a number > 0'),
+    ({'top_k': 0}, 'top_k is 0, wanted a whole number >= 1'),
   ],
 )
 def test_bad_settings_name_their_field(changes, message):

@@ -30,7 +30,7 @@ PACKAGES = (
   'teaching',
   'pipeline',
   'experiments',
-  'commandline',
+  'commands',
 )
 LEVEL = {name: i for i, name in enumerate(PACKAGES)}
 

@@ -101,34 +101,6 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
     assert len(value) == 20000 and len(set(value)) == 1
 
 
-@pytest.mark.parametrize(
-  'field,value',
-  [
-    ('gate.tau_mastery', 1.5), ('gate.tau_mastery', 0.0),
-    ('gate.min_probes', 0), ('organizer.zpd', 'both'), ('method', 'magic'),
-    ('train.replay_share', 1.0), ('identifier.target_share', 0.0),
-  ],
-)  # fmt: skip
-def test_values_out_of_range_name_their_field(field, value):
-  config = ml_collections.ConfigDict({'method': 'ioa'})
-  node = config
-  *path, leaf = field.split('.')
-  for name in path:
-    node[name] = ml_collections.ConfigDict()
-    node = node[name]
-  node[leaf] = value
-  with pytest.raises(
-    config_lib.ConfigError, match=f'config.{field} is .*wanted'
-  ):
-    config_lib.validate(config)
-
-
-def test_the_nearest_field_is_offered():
-  config = make()
-  assert config_lib.nearest('gate.tau_mastrey', config) == 'gate.tau_mastery'
-  assert config_lib.nearest('tau_mastery', config) == 'gate.tau_mastery'
-
-
 def test_two_processes_never_share_a_directory(tmp_path):
   directory = rundir.RunDirectory(tmp_path, make())
   enter = (

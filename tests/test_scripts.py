@@ -27,11 +27,17 @@ def run(*arguments, script='distill.py'):
   [
     (
       ['--config.gate.tau_mastrey=0.9'],
-      'no such field; the nearest is --config.gate.tau_mastery',
+      'no such field; the nearest is config.gate.tau_mastery',
     ),
-    (['--config.tau_mastery=0.9'], 'nearest is --config.gate.tau_mastery'),
-    (['--config.gate.tau_mastery=1.5'], 'tau_mastery is 1.5, wanted in (0, 1]'),
-    (['--config.gate.min_probes=0'], 'min_probes is 0, wanted >= 1'),
+    (['--config.tau_mastery=0.9'], 'nearest is config.gate.tau_mastery'),
+    (
+      ['--config.gate.tau_mastery=1.5'],
+      'tau_mastery is 1.5, wanted a number in (0, 1]',
+    ),
+    (
+      ['--config.gate.min_probes=0'],
+      'min_probes is 0, wanted a whole number >= 1',
+    ),
     (['--config.gate.tau_mastery=high'], 'high'),
     (['--config.gate.confidence=0.999'], 'has 32 gate probes: if all were'),
     (

@@ -9,7 +9,7 @@ from ioa_jax.domains import arithmetic
 
 def get_plan():
   return {
-    'config': 'configs/quickstart.py',
+    'config': 'quickstart',
     'says': 'What is each part of IOA worth when there is too little time?',
     'seeds': (0, 1, 2, 3, 4),
     # Where all methods still differ; at 4,000 most reach the teacher.

@@ -9,7 +9,7 @@ from ioa_jax.domains import arithmetic
 
 def get_plan():
   return {
-    'config': 'configs/quickstart.py',
+    'config': 'quickstart',
     'says': 'What is each part worth when there is time for mastery?',
     'seeds': (0, 1, 2, 3, 4),
     'runs': {

@@ -15,7 +15,7 @@ in another --workdir the same command repeats the plan without a teacher.
 
 def get_plan():
   return {
-    'config': 'configs/smollm2_135m.py',
+    'config': 'smollm2_135m',
     'says': 'Does the order of lessons matter to real weights in a short time?',
     'seeds': (0, 1, 2),
     'changes': {

@@ -42,15 +42,6 @@ _SETTINGS = (
   'a sports club', 'a library', 'a train journey',
 )  # fmt: skip
 
-# Five, so that with eight settings all forty pairs come up.
-PERSONAS = (
-  'a patient teacher of young children',
-  'a shopkeeper who shows everything with the goods at hand',
-  'a coach who says aloud what comes next',
-  'a parent at the kitchen table',
-  'an engineer who checks every result',
-)
-
 _KIND = {
   'stage': 'Write one new problem of this unit.',
   'rehearsal': (

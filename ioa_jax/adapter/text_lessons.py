@@ -82,6 +82,7 @@ class TextAdapter:
     near_duplicate: similarity of problems from which one is left out.
     benchmarks: name to texts of its items, which no lesson may contain.
     row_length: tokens of a training row; a lesson takes one at most.
+    reasoning_effort: see `Request`.
   """
 
   def __init__(
@@ -102,6 +103,7 @@ class TextAdapter:
     row_length: int,
     near_duplicate: float,
     benchmarks: Mapping[str, Sequence[str]],
+    reasoning_effort: str = '',
   ):
     unknown = sorted(set(strategies) - set(prompts.STRATEGIES))
     if unknown:
@@ -115,6 +117,7 @@ class TextAdapter:
     self._modules = {m.name: m for m in domain.MODULES}
     self._description = description
     self._teacher = teacher
+    self._reasoning_effort = reasoning_effort
     self._max_tokens = max_tokens
     self._temperature = temperature
     self._strategies = tuple(strategies)
@@ -142,7 +145,7 @@ class TextAdapter:
       ),
       temperature=0.0 if sample is None else self._temperature,
       top_k=0, top_p=1.0, max_tokens=self._max_tokens,
-      sample_index=sample or 0,
+      sample_index=sample or 0, reasoning_effort=self._reasoning_effort,
     )  # fmt: skip
 
   def question(self, probe: Probe) -> Request:
@@ -187,6 +190,7 @@ class TextAdapter:
           temperature=self._temperature, top_k=0, top_p=1.0,
           max_tokens=self._max_tokens, sample_index=round,
           response_schema=schema_text(Draft),
+          reasoning_effort=self._reasoning_effort,
         )  # fmt: skip
         items.append(
           Item(

@@ -29,4 +29,4 @@ def examples(lesson: Lesson, codec: Codec) -> list[packing.Example]:
   return [packing.Example(prompt, whole, weights)]
 
 
-METHOD = Method(adapted=False, examples=examples)
+METHOD = Method(examples=examples)

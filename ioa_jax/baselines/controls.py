@@ -22,5 +22,5 @@ CONTROLS = {
   'easy_to_hard': Method(order='length', weighting='need'),
   # The teacher's plain answers, confirmed: without the adapter's steps, and
   # without everything else.
-  'uniform_direct': Method(answer_format='direct'),
+  'uniform_direct': Method(),
 }

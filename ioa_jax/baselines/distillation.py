@@ -6,9 +6,7 @@ The lessons are those of `uniform_steps`, so a difference to it is theirs.
 from ioa_jax.baselines.method import Method
 
 # Hinton et al. (2015): the teacher's distribution at every token of its texts.
-LOGITS = Method(distillation={'divergence': 'forward_kl'})
+LOGITS = Method()
 
 # GKD (Agarwal et al., 2024, arXiv:2306.13649): also at what the student writes.
-ON_POLICY = Method(
-  distillation={'divergence': 'jsd', 'on_policy_every_steps': 50}
-)
+ON_POLICY = Method()

@@ -36,9 +36,6 @@ def examples(lesson: Lesson, codec: Codec) -> list[packing.Example]:
 
 
 METHOD = Method(
-  answer_format='direct',
-  lesson_format='steps',
-  adapted=False,
   examples=examples,
   max_examples=2,
 )

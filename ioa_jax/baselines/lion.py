@@ -9,4 +9,4 @@ as its prompts ask for detail.
 
 from ioa_jax.baselines.method import Method
 
-METHOD = Method(weighting='contrast', adapted=False)
+METHOD = Method(weighting='contrast')

@@ -1,10 +1,13 @@
-"""What can differ between methods that share everything else."""
+"""What can differ between methods that share everything else.
+
+What they decide in the place of the configuration is in
+`ioa_jax.config.methods`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
-from typing import Any
 
 from ioa_jax.models.vocabulary import Codec
 from ioa_jax.records import Lesson
@@ -39,27 +42,16 @@ class Method:
       what the student fails and what it can an equal half, re-measured.
     identified: only deficient modules are targets; else all that the teacher
       can teach are.
-    answer_format: 'steps' or 'direct', of probes; None is the configured one.
-    lesson_format: likewise, of lessons; None is that of the probes.
-    adapted: lessons are adapted to the student (here: smallest operands first).
-    confirmed: a lesson needs confirmation; else what was answered is taught.
     examples: a lesson as sequences with the weight of each token.
     max_examples: sequences that it makes of a lesson at most.
     select: which of the lessons are taught, by the nats per token that the base
       student and the teacher give each solution; None teaches all.
-    distillation: fields of `config.distillation` for a config that leaves them
-      off ('none' or 0).
   """
 
   order: str | None = None
   gated: bool = False
   weighting: str = 'uniform'
   identified: bool = True
-  answer_format: str | None = None
-  lesson_format: str | None = None
-  adapted: bool = True
-  confirmed: bool = True
   examples: Examples = read_and_answer
   max_examples: int = 1
   select: Select | None = None
-  distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)

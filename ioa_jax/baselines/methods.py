@@ -1,14 +1,11 @@
 """IOA and the other ways to spend the same tokens, by name.
 
 All share the teacher, the student, the optimizer, the number of steps and the
-evaluation, so a difference is the method's.
+evaluation, so a difference is the method's. What a method decides in the place
+of the configuration is in `ioa_jax.config.methods`.
 """
 
 from __future__ import annotations
-
-from typing import Any
-
-import ml_collections
 
 from ioa_jax.baselines import (
   cascod,
@@ -32,22 +29,3 @@ METHODS: dict[str, Method] = {
   'logit_distillation': distillation.LOGITS,
   'on_policy_distillation': distillation.ON_POLICY,
 }
-
-
-def answer_format(config: ml_collections.ConfigDict) -> str:
-  """The format of probes: the method's, else the configured."""
-  return METHODS[config.method].answer_format or config.adapter.answer_format
-
-
-def lesson_format(config: ml_collections.ConfigDict) -> str:
-  """The format of lessons: the method's, else that of the probes."""
-  return METHODS[config.method].lesson_format or answer_format(config)
-
-
-def distillation_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """`config.distillation`, and the method's where it is off there."""
-  set_here = {k: v for k, v in config.distillation.items() if v}
-  if config.distillation.divergence == 'none':
-    del set_here['divergence']
-  method = METHODS[config.method].distillation
-  return {**config.distillation, **method, **set_here}

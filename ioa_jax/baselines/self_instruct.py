@@ -9,4 +9,4 @@ and answers each once, comes to the same data and has no entry of its own.
 
 from ioa_jax.baselines.method import Method
 
-METHOD = Method(answer_format='direct', adapted=False, confirmed=False)
+METHOD = Method()

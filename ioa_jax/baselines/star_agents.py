@@ -33,4 +33,4 @@ def select(
   return [lessons[i] for i in sorted(kept)]
 
 
-METHOD = Method(adapted=False, select=select)
+METHOD = Method(select=select)

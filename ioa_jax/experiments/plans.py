@@ -19,7 +19,6 @@ import os
 import pathlib
 import platform
 import queue
-import runpy
 import signal
 import subprocess
 import sys
@@ -35,7 +34,8 @@ from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Completion, Request
 
 _MOST_SEEDS = 20  # The exact test of `intervals.sign_flip` tries all signs.
-DISTILL = pathlib.Path(__file__).parents[2] / 'scripts' / 'distill.py'
+# Of the package that this is, and not of another one in the current directory.
+DISTILL = (sys.executable, '-P', '-m', 'ioa_jax.commands', 'distill')
 Changes = Mapping[str, Any]
 
 
@@ -81,23 +81,20 @@ class Job:
   config: ml_collections.ConfigDict
 
   def command(self) -> list[str]:
-    return [
-      sys.executable, str(DISTILL), *self.flags, f'--workdir={self.directory}'
-    ]  # fmt: skip
+    return [*DISTILL, *self.flags, f'--workdir={self.directory}']
 
 
-def load(path: pathlib.Path) -> Plan:
+def load(spec: str | pathlib.Path) -> Plan:
   """Reads a plan and checks every configuration in it.
+
+  Args:
+    spec: a Python file with get_plan(), or the name of a plan that ships.
 
   Raises:
     ValueError: naming the file, the run and the field.
   """
-  if not path.exists():
-    raise ValueError(f'--plan={path}: no such file; see configs/experiments/.')
-  get_plan = runpy.run_path(str(path)).get('get_plan')
-  if get_plan is None:
-    raise ValueError(f'--plan={path}: it has no get_plan().')
-  fields = get_plan()
+  path = str(spec)
+  fields = config_lib.call(path, 'get_plan', folder='experiments')
   known = {f.name for f in dataclasses.fields(Plan)}
   if unknown := sorted(set(fields) - known):
     raise ValueError(f'{path}: {unknown} unknown; a plan has {sorted(known)}.')
@@ -106,35 +103,10 @@ def load(path: pathlib.Path) -> Plan:
   plan = Plan(**fields)
   for name, changes in plan.runs.items():
     try:
-      configure(plan.config, {**plan.changes, **changes})
+      config_lib.load(plan.config, {**plan.changes, **changes})
     except ValueError as e:
       raise ValueError(f'{path}: run {name!r}: {e}') from None
   return plan
-
-
-def configure(config: str, changes: Changes) -> ml_collections.ConfigDict:
-  """A configuration file, with its argument after a colon, and changes.
-
-  Raises:
-    ValueError: for one that is not there or cannot be run.
-  """
-  path, _, argument = config.partition(':')
-  if not pathlib.Path(path).exists():
-    raise ValueError(f'{path}: no such file; see configs/.')
-  get_config = runpy.run_path(path)['get_config']
-  values = get_config(argument) if argument else get_config()
-  for field, value in changes.items():
-    if field not in config_lib.flatten(values):
-      raise ValueError(
-        f'{path} has no field {field}; the nearest is '
-        f'{config_lib.nearest(field, values)}.'
-      )
-    try:
-      values.update_from_flattened_dict({field: value})
-    except (TypeError, ValueError) as e:
-      raise ValueError(f'{field} cannot be {value!r} ({e}).') from None
-  config_lib.validate(values)
-  return values
 
 
 def jobs(
@@ -148,17 +120,16 @@ def jobs(
     for name, changes in plan.runs.items():
       changes = {**plan.changes, **changes, 'seed': seed}
       flags = [
-        f'--config.{field}={_flag(value)}' for field, value in changes.items()
+        f'--config.{field}={value}'
+        for field, value in config_lib.flatten(changes).items()
       ]
       yield Job(
-        name, seed, workdir / f'{name}-{seed}',
-        (f'--config={plan.config}', *flags), configure(plan.config, changes),
-      )  # fmt: skip
-
-
-def _flag(value: Any) -> str:
-  """A value as its flag takes it; tuples as Python writes them."""
-  return repr(value) if isinstance(value, tuple) else str(value)
+        name,
+        seed,
+        workdir / f'{name}-{seed}',
+        (f'--config={plan.config}', *flags),
+        config_lib.load(plan.config, changes),
+      )
 
 
 def execute(

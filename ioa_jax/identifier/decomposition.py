@@ -91,6 +91,7 @@ class Asking:
   teacher: str
   max_tokens: int
   temperature: float
+  reasoning_effort: str = ''
 
 
 def propose(
@@ -155,6 +156,7 @@ def _request(asking, prompt, response_model, sample):
     model=asking.teacher, prompt=prompt, temperature=asking.temperature,
     top_k=0, top_p=1.0, max_tokens=asking.max_tokens, sample_index=sample,
     response_schema=schema_text(response_model),
+    reasoning_effort=asking.reasoning_effort,
   )  # fmt: skip
 
 

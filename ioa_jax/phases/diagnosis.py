@@ -209,7 +209,10 @@ def _proposed(run: Run) -> Sequence[Edge]:
   """What the teacher thinks stands on what."""
   c = run.config
   asking = decomposition.Asking(
-    run.subject.teacher.name, c.teacher.max_tokens, c.teacher.temperature
+    run.subject.teacher.name,
+    c.teacher.max_tokens,
+    c.teacher.temperature,
+    c.teacher.reasoning_effort,
   )
   request = decomposition.prerequisites(
     asking, c.domain.description, run.domain.MODULES

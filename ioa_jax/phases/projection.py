@@ -6,15 +6,11 @@ from collections.abc import Sequence
 
 import ml_collections
 
+from ioa_jax import config as config_lib
 from ioa_jax.adapter import WRONG_KEPT, Level
 from ioa_jax.assemble import Subject
-from ioa_jax.baselines import methods
 from ioa_jax.teachers.cost import Planned, render
 from ioa_jax.teachers.requests import Request
-
-# An answer that does not fit is asked for again, twice by default: see
-# `openai_http.Settings.max_regenerations`.
-_MAX_CALLS = 3
 
 
 def describe(
@@ -32,7 +28,7 @@ def describe(
 
 def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
   most = config.teacher.max_tokens
-  answer_format = methods.answer_format(config)
+  answer_format = config_lib.settle(config).answer_format
   questions = [
     subject.adapter.question(p)
     for split in ('gate', 'held_out')
@@ -40,7 +36,9 @@ def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
   ]
   asked = len(questions)
   length = _mean_tokens(subject, questions)
-  calls = _MAX_CALLS if config.teacher.kind == 'openai' else 1
+  # An answer that does not fit is asked for again.
+  served = config.teacher.kind == 'openai'
+  calls = 1 + config.teacher.max_regenerations if served else 1
   planned = [
     Planned('probes of the teacher', asked, asked, length, most,
             max_calls=calls)

@@ -49,7 +49,7 @@ def evaluate(
   return Results(
     domain=diagnosis.domain,
     method=run.config.method,
-    answer_format=run.answer_format,
+    answer_format=run.settled.answer_format,
     teacher=TeacherResult(
       run.subject.teacher.name, run.subject.teacher_params, teacher_score
     ),

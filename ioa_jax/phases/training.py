@@ -12,7 +12,6 @@ import numpy as np
 import optax
 
 from ioa_jax.assemble import Run
-from ioa_jax.baselines import methods
 from ioa_jax.models import decoder, lora
 from ioa_jax.records import Curriculum, Diagnosis, Progress
 from ioa_jax.runtime import sharding
@@ -51,7 +50,7 @@ def make_trainer(
     total_steps=c.train.total_steps, **c.optimizer
   )
   spec, student = run.subject.lora, run.student.model
-  on_policy = methods.distillation_fields(c)['on_policy_every_steps'] > 0
+  on_policy = run.settled.distillation['on_policy_every_steps'] > 0
   scorer, objective = _distillation(run)
   plan = _plan(run, diagnosis, curriculum)
   inputs = trainer_lib.make_inputs(
@@ -127,7 +126,7 @@ def _mix(run: Run, diagnosis: Diagnosis, curriculum: Curriculum):
 
 def _empty_curriculum(run: Run, *, scored: bool, on_policy: bool):
   """Slabs that hold every lesson that the run can ask for."""
-  c, d, k = run.config, methods.distillation_fields(run.config), len(run.names)
+  c, d, k = run.config, run.settled.distillation, len(run.names)
   # A sequence never takes more than a row, so this many rows always suffice.
   rows = (
     run.method.max_examples
@@ -182,8 +181,8 @@ def _bank(run: Run) -> probing.ProbeBank | decoded_probes.DecodedBank | None:
 
 def _distillation(run: Run):
   """The teacher as a scorer and what is learned from it, or neither."""
-  d = methods.distillation_fields(run.config)
-  if d['divergence'] == 'none':
+  d = run.settled.distillation
+  if not run.settled.distills:
     return None, None
   shards = sharding.num_row_shards(run.mesh)
   teacher = run.subject.teacher_model

@@ -1,0 +1,58 @@
+"""What `ioa` and scripts/ run: one module a command, its docstring its help.
+
+A command has main(argv), and define_flags() so that importing one defines none.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from ioa_jax.runtime import commandline
+
+# In the order in which one needs them.
+COMMANDS = (
+  'distill',
+  'diagnose',
+  'synthesize',
+  'evaluate',
+  'generate',
+  'map_seeds',
+  'gsm8k_seeds',
+  'domain_seeds',
+  'experiment',
+  'sweep',
+  'ledger',
+  'convert_checkpoint',
+)
+_SHORT = {'convert': 'convert_checkpoint'}
+
+
+def main() -> None:
+  """The console command `ioa`: its first word says what to do."""
+  first, *rest = sys.argv[1:] or ['--help']
+  if first in ('-h', '--help', 'help'):
+    print(_overview(), end='')
+    return
+  if first == '--version':
+    import ioa_jax
+
+    print(ioa_jax.__version__)
+    return
+  name = _SHORT.get(first, first.replace('-', '_'))
+  if name not in COMMANDS:
+    commandline.fail(
+      f'ioa {first}: no such command; there are '
+      f'{", ".join(c.replace("_", "-") for c in COMMANDS)}.'
+    )
+  module = importlib.import_module(f'ioa_jax.commands.{name}')
+  commandline.run(module.main, [f'ioa {first}', *rest])
+
+
+def _overview() -> str:
+  lines = ['Pedagogically ordered distillation: ioa COMMAND --help.', '']
+  for name in COMMANDS:
+    module = importlib.import_module(f'ioa_jax.commands.{name}')
+    about = (module.__doc__ or '').split('\n')[0]
+    lines.append(f'  {name.replace("_", "-"):20}{about}')
+  return '\n'.join(lines) + '\n'

@@ -1,0 +1,115 @@
+r"""Has the teacher cut a domain into modules, and sort seeds into them.
+
+  python scripts/map_seeds.py --config=configs/smollm2_135m.py \
+    --config.domain.seeds=problems.jsonl --config.domain.columns.module='' \
+    --config.teacher.model=NAME --output_dir=data/mine
+
+Writes taxonomy.yaml and seeds.jsonl, the two files that a domain needs. Read
+and correct them; then name them in domain.taxonomy and domain.seeds. Every
+answer is in OUTPUT_DIR/ledger.sqlite, so a second start asks only for what is
+missing.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+import json
+import pathlib
+
+from absl import flags
+
+from ioa_jax.runtime import commandline
+
+FLAGS = flags.FLAGS
+
+_EXAMPLES = 20  # Exercises that the teacher is shown before it proposes.
+_ATTEMPTS = 3
+
+
+def define_flags() -> None:
+  flags.DEFINE_string('output_dir', None, 'Made if absent.')
+  flags.DEFINE_integer('min_units', 25, 'Fewest units.', lower_bound=1)
+  flags.DEFINE_integer('max_units', 35, 'Most units.', lower_bound=1)
+  commandline.DEFINE_config()
+  flags.mark_flags_as_required(['output_dir'])
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  config = commandline.config()
+  # Imported after the flags are checked: bad input answers at once.
+  from ioa_jax import assemble
+  from ioa_jax.domains import seed_sources, taxonomy
+  from ioa_jax.identifier import decomposition
+  from ioa_jax.runtime import display as display_lib
+  from ioa_jax.runtime import sharding
+  from ioa_jax.teachers.ledger import Ledger
+
+  columns = {k: v for k, v in config.domain.columns.items() if k != 'module'}
+  rows = seed_sources.read(
+    config.domain.source, config.domain.seeds, config.domain.split,
+    [name for name in columns.values() if name],
+  )  # fmt: skip
+  problems = [str(row[columns['problem']]) for _, row in rows]
+  teacher, _, _, budget, _ = assemble.open_teacher(
+    config, sharding.make_mesh(**config.mesh)
+  )
+  output = pathlib.Path(FLAGS.output_dir)
+  output.mkdir(parents=True, exist_ok=True)
+  ledger = Ledger(output / 'ledger.sqlite')
+  asking = decomposition.Asking(
+    teacher.name,
+    config.teacher.max_tokens,
+    config.teacher.temperature,
+    config.teacher.reasoning_effort,
+  )
+  with display_lib.Display() as display:
+
+    def ask(requests, response_model, phase):
+      display.update(phase=phase, done=0, total=len(requests))
+      return teacher.ask(
+        ledger, requests, budget=budget, response_model=response_model,
+        on_progress=lambda done, total: display.update(done=done, total=total),
+      )[0]  # fmt: skip
+
+    modules = _units(
+      decomposition, ask, asking, config.domain.description, problems
+    )
+    display.say(f'{len(modules)} units.')
+    votes = ask(
+      [decomposition.sort(asking, modules, p, s) for p in problems
+       for s in (0, 1)],
+      decomposition.Choice, 'sorting the seeds',
+    )  # fmt: skip
+  counts: Counter[str] = Counter()
+  lines = []
+  for index, (_, row) in enumerate(rows):
+    unit = decomposition.agreed(votes[2 * index : 2 * index + 2], modules)
+    counts[unit or 'left out: no unit, or two'] += 1
+    if unit is not None:
+      values = {name: row.get(column) for name, column in columns.items()
+                if column}  # fmt: skip
+      lines.append(json.dumps({'module': unit, **values}, ensure_ascii=False))
+  (output / 'seeds.jsonl').write_text(''.join(x + '\n' for x in lines))
+  taxonomy.write(output / 'taxonomy.yaml', modules)
+  for name, count in counts.most_common():
+    print(f'{count:6} {name}')
+  print(f'Wrote {output / "seeds.jsonl"} and {output / "taxonomy.yaml"}.')
+
+
+def _units(decomposition, ask, asking, description, problems):
+  """The first proposal that holds; every one is paid for once."""
+  limits = FLAGS.min_units, FLAGS.max_units
+  step = max(1, len(problems) // _EXAMPLES)
+  for attempt in range(_ATTEMPTS):
+    request = decomposition.propose(
+      asking, description, problems[::step][:_EXAMPLES], attempt, limits
+    )
+    (answer,) = ask([request], decomposition.Proposal, 'proposing units')
+    try:
+      return decomposition.read_units(answer, limits)
+    except decomposition.BadProposal as e:
+      reason = e
+  raise ValueError(
+    f'the teacher proposed no usable units in {_ATTEMPTS} attempts; the last: '
+    f'{reason}. Ask another teacher, or write a taxonomy by hand.'
+  )

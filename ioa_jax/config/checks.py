@@ -1,0 +1,246 @@
+"""What a configuration is held to, the same on every way in."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+import difflib
+import numbers
+from typing import Any
+
+import ml_collections
+import pydantic
+
+from ioa_jax.config import methods
+from ioa_jax.config.describe import fields
+
+_MEASURED = ('interventional', 'conditional')
+
+
+class ConfigError(ValueError):
+  """A configuration that cannot be run; one line that says what to change."""
+
+
+def flatten(config: Mapping[str, Any] | ml_collections.ConfigDict):
+  """Dotted path to value, leaves only."""
+  flat: dict[str, Any] = {}
+
+  def walk(prefix, value):
+    if hasattr(value, 'items'):
+      for key, child in value.items():
+        walk(f'{prefix}.{key}' if prefix else key, child)
+    else:
+      flat[prefix] = value
+
+  walk('', config)
+  return flat
+
+
+def nearest(name: str, known: Iterable[str] | None = None) -> str:
+  """The setting most like `name`."""
+  known = list(fields() if known is None else known)
+  tail = name.rpartition('.')[2]
+  match = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+  same = difflib.get_close_matches(
+    name, [k for k in known if k.rpartition('.')[2] == tail], n=1, cutoff=0.0
+  )
+  return (same or match)[0]
+
+
+def check_name(name: str) -> None:
+  """Raises `ConfigError` if no setting is called `name`."""
+  if name in fields():
+    return
+  if within := [k for k in fields() if k.startswith(f'{name}.')]:
+    raise ConfigError(
+      f'config.{name} is a group of settings; set one of them, as '
+      f'config.{within[0]}.'
+    )
+  raise ConfigError(
+    f'config.{name}: no such field; the nearest is config.{nearest(name)}.'
+  )
+
+
+def check_value(path: str, value: Any) -> Any:
+  """The value as it is kept: lists become tuples, NumPy's numbers Python's.
+
+  Raises:
+    ConfigError: for another type, or out of range.
+  """
+  if isinstance(value, list):
+    value = tuple(value)
+  elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
+    value = int(value)
+  return _parsed(path, value, strict=True)
+
+
+def parse(path: str, text: str) -> Any:
+  """A value that is written as text, as on the command line.
+
+  Texts of a tuple stand between commas, or as Python writes them.
+
+  Raises:
+    ConfigError: if it cannot be read as one, or is out of range.
+  """
+  check_name(path)
+  if fields()[path].kind is not tuple:
+    return _parsed(path, text, strict=False)
+  if not text.strip().startswith(('(', '[')):
+    parts = [part.strip() for part in text.split(',')]
+    return _parsed(path, tuple(filter(None, parts)), strict=True)
+  try:
+    return check_value(path, ast.literal_eval(text))
+  except (SyntaxError, ValueError):
+    return _parsed(path, text, strict=True)
+
+
+def _parsed(path: str, value: Any, strict: bool) -> Any:
+  field = fields()[path]
+  try:
+    return field.parser.validate_python(value, strict=strict)
+  except pydantic.ValidationError:
+    plain = isinstance(value, str) and field.kind in (bool, int, float)
+    shown = value if plain and not strict else repr(value)
+    raise ConfigError(
+      f'config.{path} is {shown}, wanted {field.wanted}. Set '
+      f'--config.{path}=VALUE.'
+    ) from None
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Checks every value, and what they mean together.
+
+  Raises:
+    ConfigError: naming the field, its value, and what is wanted.
+  """
+  flat = flatten(config)
+  for path, value in flat.items():
+    check_name(path)
+    check_value(path, value)
+  if missing := [path for path in fields() if path not in flat]:
+    raise ConfigError(
+      f'config.{missing[0]} is missing; ioa_jax.config.get() gives a '
+      'configuration with all settings.'
+    )
+  _check_measuring(config)
+  _check_steps(config)
+  for role in ('teacher', 'student'):
+    _require_text(config, f'{role}.model')
+  if config.domain.kind == 'text':
+    _check_text(config)
+  else:
+    _require(config, 'teacher.kind', 'local', "domain.kind is 'arithmetic'")
+  _check_distillation(config)
+
+
+def _require(config, path, wanted, why) -> None:
+  got = flatten(config)[path]
+  if got != wanted:
+    raise ConfigError(f'config.{path} is {got!r}, wanted {wanted!r}: {why}.')
+
+
+def _require_text(config, path) -> None:
+  if not flatten(config)[path].strip():
+    raise ConfigError(
+      f'config.{path} is empty; set it: {fields()[path].meaning}'
+    )
+
+
+def _check_measuring(config) -> None:
+  i = config.identifier
+  if i.dependency in _MEASURED and not i.panel.learners:
+    raise ConfigError(
+      f'config.identifier.dependency is {i.dependency!r}, which is measured on '
+      'learners, and config.identifier.panel.learners is 0; set it to 16.'
+    )
+  if i.tau_low > i.tau_high:
+    raise ConfigError(
+      f'config.identifier.tau_low {i.tau_low} is above '
+      f'config.identifier.tau_high {i.tau_high}: a learner would be on both '
+      'sides of Eq. 3.'
+    )
+  if i.dependency == 'teacher':
+    _require(
+      config, 'domain.kind', 'text', "identifier.dependency is 'teacher'"
+    )
+
+
+def _check_steps(config) -> None:
+  rows, parts = config.train.batch_rows, config.train.microbatches
+  if rows % parts:
+    raise ConfigError(
+      f'config.train.microbatches is {parts}, which does not divide '
+      f'config.train.batch_rows {rows}.'
+    )
+  panel = config.identifier.panel
+  steps = {'config.train.total_steps': config.train.total_steps}
+  if panel.learners:
+    steps['config.identifier.panel.snapshots * steps_per_snapshot'] = (
+      panel.snapshots * panel.steps_per_snapshot
+    )
+  share = config.optimizer.warmup_share
+  for name, count in steps.items():
+    warmup = max(1, round(share * count))
+    if warmup >= count:
+      raise ConfigError(
+        f'{name} is {count} and config.optimizer.warmup_share {share}, so the '
+        f'learning rate would rise for {warmup} steps and none would be left '
+        'in which it falls; raise the former or lower the latter.'
+      )
+  axes = dict(config.mesh.items())
+  if list(axes.values()).count(-1) > 1:
+    raise ConfigError(
+      f'config.mesh is {axes}; at most one axis can be -1, what is left.'
+    )
+
+
+def _check_text(config) -> None:
+  why = "domain.kind is 'text'"
+  domain, adapter = config.domain, config.adapter
+  for name in ('seeds', 'description'):
+    _require_text(config, f'domain.{name}')
+  _require(config, 'gate.scoring', 'graded', why)
+  _require(config, 'gate.sequential', False, 'answers are graded in batches')
+  _require(config, 'adapter.answer_format', 'steps', why)
+  terms = methods.METHODS[config.method]
+  if terms.answer_format not in (None, 'steps'):
+    raise ConfigError(
+      f'config.method {config.method!r} asks for direct answers, and {why}, '
+      'which has worked solutions only.'
+    )
+  if not (terms.adapted and terms.confirmed):
+    raise ConfigError(
+      f'config.method {config.method!r} is a way to draw problems of the '
+      f'built-in domain, and {why}; adapter.strategies and '
+      'adapter.confirm_samples say how lessons are written here.'
+    )
+  if domain.max_probes < domain.min_probes:
+    raise ConfigError(
+      f'config.domain.max_probes {domain.max_probes} is below '
+      f'config.domain.min_probes {domain.min_probes}.'
+    )
+  if adapter.confirm_samples > 1 and config.teacher.temperature == 0:
+    raise ConfigError(
+      'config.teacher.temperature is 0, so several confirming solutions '
+      'would be one; set it above 0, or adapter.confirm_samples to 1.'
+    )
+  if config.teacher.kind == 'replay' and not config.teacher.recording:
+    raise ConfigError(
+      "config.teacher.kind is 'replay' and config.teacher.recording is empty; "
+      'name the ledger.sqlite of an earlier run.'
+    )
+
+
+def _check_distillation(config) -> None:
+  settled = methods.settle(config)
+  if settled.distills:
+    _require(
+      config, 'teacher.kind', 'local',
+      f'method {config.method!r} learns from its distributions',
+    )  # fmt: skip
+  elif every := settled.distillation['on_policy_every_steps']:
+    raise ConfigError(
+      f'config.distillation.on_policy_every_steps is {every} and divergence is '
+      'none, so nothing could be learned from own texts; set '
+      'config.distillation.divergence.'
+    )

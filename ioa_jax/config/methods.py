@@ -1,0 +1,98 @@
+"""What a method decides in the place of the configuration, settled once.
+
+How methods order, weigh and select is in `ioa_jax.baselines`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import ml_collections
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Terms:
+  """A method's own terms.
+
+  Attributes:
+    answer_format: 'steps' or 'direct', of probes; None is the configured one.
+    lesson_format: likewise, of lessons; None is that of the probes.
+    adapted: lessons are adapted to the student (here: smallest operands first).
+    confirmed: a lesson needs confirmation; else what was answered is taught.
+    distillation: settings of `distillation`, for a configuration that leaves
+      them off ('none' or 0).
+  """
+
+  answer_format: str | None = None
+  lesson_format: str | None = None
+  adapted: bool = True
+  confirmed: bool = True
+  distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+METHODS: Mapping[str, Terms] = {
+  'ioa': Terms(),
+  'ordered_no_gate': Terms(),
+  'need_weighted': Terms(),
+  'gap_weighted': Terms(),
+  'uniform_steps': Terms(),
+  'no_identifier': Terms(),
+  'random_order': Terms(),
+  'easy_to_hard': Terms(),
+  # The teacher's plain answers.
+  'uniform_direct': Terms(answer_format='direct'),
+  'self_instruct': Terms(
+    answer_format='direct', adapted=False, confirmed=False
+  ),
+  'lion': Terms(adapted=False),
+  # Labels are asked for, labels and rationales are learned.
+  'dss': Terms(answer_format='direct', lesson_format='steps', adapted=False),
+  'cascod': Terms(adapted=False),
+  'star_agents': Terms(adapted=False),
+  'logit_distillation': Terms(distillation={'divergence': 'forward_kl'}),
+  'on_policy_distillation': Terms(
+    distillation={'divergence': 'jsd', 'on_policy_every_steps': 50}
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settled:
+  """What a configuration comes to with its method.
+
+  Attributes:
+    answer_format, lesson_format: 'steps' or 'direct', of probes and lessons.
+    smallest_first: see `adapter.smallest_first`.
+    confirmed: a lesson needs confirmation.
+    distillation: every setting of `distillation`.
+  """
+
+  answer_format: str
+  lesson_format: str
+  smallest_first: bool
+  confirmed: bool
+  distillation: Mapping[str, Any]
+
+  @property
+  def distills(self) -> bool:
+    """Whether the teacher's distributions are learned from."""
+    return self.distillation['divergence'] != 'none'
+
+
+def settle(config: ml_collections.ConfigDict) -> Settled:
+  """The method's terms before the configuration's."""
+  terms = METHODS[config.method]
+  answer_format = terms.answer_format or config.adapter.answer_format
+  off = {k for k, v in config.distillation.items() if v in ('none', 0)}
+  return Settled(
+    answer_format=answer_format,
+    lesson_format=terms.lesson_format or answer_format,
+    smallest_first=config.adapter.smallest_first and terms.adapted,
+    confirmed=terms.confirmed,
+    distillation={
+      **config.distillation,
+      **{k: v for k, v in terms.distillation.items() if k in off},
+    },
+  )
