@@ -25,6 +25,7 @@ from ioa_jax.rundir import LEDGER, RunDirectory
 from ioa_jax.sampling import choosing, likelihood
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.subject import Subject
+from ioa_jax.teachers.client import Client
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Completion, Request
 from ioa_jax.training import packing
@@ -61,6 +62,15 @@ class Classroom:
     self.mesh = mesh
     self.display = display
     self.ledger = Ledger(directory.path / LEDGER)
+    self.client = Client(
+      subject.teacher,
+      self.ledger,
+      subject.budget,
+      price=subject.price,
+      recording=subject.recording,
+      # A model here is one over all devices, which every process asks.
+      broadcast=subject.teacher_model is None,
+    )
     self._common_words = measures.common_words(
       seed
       for name in self.names
@@ -224,20 +234,17 @@ class Classroom:
   ) -> list[Completion]:
     """The teacher's completions, through the ledger and within the budget."""
     self.display.update(done=0, total=len(requests))
-    processes.check_same('requests', (r.key() for r in requests))
 
     def on_progress(done, total):
-      spent = self.ledger.totals()
+      spent = self.client.totals()
       self.display.update(
         done=done, total=total, teacher_tokens=spent['completion_tokens'],
         teacher_usd=spent['price_usd'],
       )  # fmt: skip
 
-    completions, cached = self.subject.teacher.ask(
-      self.ledger, requests, budget=self.subject.budget,
-      response_model=response_model, on_progress=on_progress,
-    )  # fmt: skip
-    self.meter['teacher_cached'] += cached
+    before = self.client.cached
+    completions = self.client.ask(requests, response_model, on_progress)
+    self.meter['teacher_cached'] += self.client.cached - before
     return completions
 
   def supply(
@@ -323,7 +330,7 @@ class Classroom:
     first = next((i for i in items if i.seed.module == module), None)
     said = ''
     if first is not None:
-      (answer,) = self.ledger.find([first.request])
+      (answer,) = self.client.find([first.request])
       said = ' '.join((answer.text or answer.discarded).split())
     counts = ', '.join(f'{n} {reason}' for reason, n in rejected.most_common())
     return (

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
-import dataclasses
 import json
 import pathlib
 import statistics
@@ -38,7 +37,6 @@ from ioa_jax.models import huggingface, lora, model_card, peft
 from ioa_jax.organizer import curriculum as organizer
 from ioa_jax.records import Lesson, Score
 from ioa_jax.report import page
-from ioa_jax.teachers import told
 from ioa_jax.training import gate as gate_lib
 
 Record = dict[str, Any]
@@ -83,10 +81,6 @@ def _opened(config, workdir, display) -> Iterator[Classroom]:
   processes.check_same('configurations', [config_lib.to_json(config)])
   mesh = sharding.make_mesh(**config.mesh)
   subject = processes.in_all(lambda: subject_lib.open_subject(config, mesh))
-  if subject.teacher_model is None and not processes.is_alone():
-    subject = dataclasses.replace(
-      subject, teacher=told.ToldTeacher(subject.teacher)
-    )
   with rundir.claim(workdir, config) as directory, jax.set_mesh(mesh):
     yield Classroom(config, directory, subject, mesh, display)
 

@@ -20,6 +20,7 @@ from ioa_jax.models.lora import LoraSpec
 from ioa_jax.models.vocabulary import Codec
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.teachers import Teacher, local, replay
+from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Budget, Price
 from ioa_jax.training.setup import gate_z
 
@@ -42,6 +43,7 @@ class Subject:
     budget: hard limits of all that the teacher is asked.
     price: of a served teacher.
     lora: what trains of the student; None is all of it.
+    recording: a ledger whose answers are taken before the teacher is asked.
   """
 
   name: str
@@ -55,6 +57,7 @@ class Subject:
   budget: Budget
   price: Price
   lora: LoraSpec | None
+  recording: Ledger | None
 
   @property
   def teacher_params(self) -> int | None:
@@ -122,9 +125,7 @@ def _arithmetic(config, mesh) -> Subject:
   teacher_model = _load(config.teacher, 'teacher', mesh)
   student = _load(config.student, 'student', mesh)
   teacher_codec = tokenizer_lib.DigitCodec(teacher_model.tokenizer)
-  teacher = _recorded_first(
-    config.teacher, _local_teacher(config, teacher_model, teacher_codec)
-  )
+  teacher = _local_teacher(config, teacher_model, teacher_codec)
   method = methods.METHODS[config.method]
   adapter = arithmetic_lessons.ArithmeticAdapter(
     seed=config.seed,
@@ -140,6 +141,7 @@ def _arithmetic(config, mesh) -> Subject:
     'arithmetic', arithmetic, adapter, teacher, teacher_model, teacher_codec,
     student, tokenizer_lib.DigitCodec(student.tokenizer),
     Budget(config.teacher.max_completion_tokens), Price(), lora_spec(config),
+    recording(config),
   )  # fmt: skip
 
 
@@ -186,7 +188,7 @@ def _text(config, mesh) -> Subject:
   )  # fmt: skip
   return Subject(
     c.name, domain, adapter, teacher, teacher_model, teacher_codec, student,
-    codec, budget, price, lora_spec(config),
+    codec, budget, price, lora_spec(config), recording(config),
   )  # fmt: skip
 
 
@@ -216,25 +218,29 @@ def open_teacher(
       max_concurrency=c.max_concurrency, max_attempts=c.max_attempts,
       max_retry_after_seconds=c.max_retry_after_seconds,
     )  # fmt: skip
+    teacher = openai_http.OpenAITeacher(c.model, settings)
     # Prices of zero are prices that nobody set: no money can be counted.
-    known = price if price != Price() else None
-    teacher = openai_http.OpenAITeacher(c.model, settings, known)
-    if c.max_usd and known is None:
+    if c.max_usd and price == Price():
       raise ValueError(
         'config.teacher.max_usd is set and config.teacher.price is not, so it '
         'could not be kept; set the prices (US dollars per million tokens).'
       )
-    return _recorded_first(c, teacher), None, None, budget, price
+    return teacher, None, None, budget, price
   model = _load(c, 'teacher', mesh)
   codec = vocabulary.ChatCodec(model.directory)
-  teacher = _recorded_first(c, _local_teacher(config, model, codec))
-  return teacher, model, codec, budget, price
+  return _local_teacher(config, model, codec), model, codec, budget, price
 
 
-def _recorded_first(config, teacher: Teacher) -> Teacher:
-  if not config.recording:
-    return teacher
-  return replay.RecordedFirst(teacher, pathlib.Path(config.recording))
+def recording(config: ml_collections.ConfigDict) -> Ledger | None:
+  """The ledger whose answers are taken before the teacher is asked.
+
+  Raises:
+    LedgerError: if it cannot be read.
+  """
+  c = config.teacher
+  # A teacher that is a recording has no other.
+  live = c.recording and c.get('kind') != 'replay'
+  return Ledger(pathlib.Path(c.recording), read_only=True) if live else None
 
 
 def lora_spec(config: ml_collections.ConfigDict) -> LoraSpec | None:
@@ -280,5 +286,5 @@ def _local_teacher(config, model: loading.Model, codec: Codec):
   return local.LocalTeacher(
     model.name, model.params, sampler, codec=codec,
     tokenizer_json=model.tokenizer.to_str(),
-    config=model.config, batch_size=config.teacher.batch_size,
+    vocab_size=model.config.vocab_size,
   )  # fmt: skip
