@@ -26,12 +26,12 @@ from ioa_jax.models import decoder, hub, loading, vocabulary
 from ioa_jax.models.lora import LoraSpec
 from ioa_jax.models.vocabulary import Codec
 from ioa_jax.records import Probe
-from ioa_jax.runtime import processes
 from ioa_jax.runtime.display import Display
 from ioa_jax.runtime.rundir import LEDGER, RunDirectory
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.student import Limits, Reader, Student
 from ioa_jax.teachers import Teacher, local, replay
+from ioa_jax.teachers.client import Client
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Budget, Completion, Price, Request
 from ioa_jax.training import packing
@@ -56,6 +56,7 @@ class Subject:
     budget: hard limits of all that the teacher is asked.
     price: of a served teacher.
     lora: what trains of the student; None is all of it.
+    recording: a ledger whose answers are taken before the teacher is asked.
   """
 
   name: str
@@ -69,6 +70,7 @@ class Subject:
   budget: Budget
   price: Price
   lora: LoraSpec | None
+  recording: Ledger | None
 
   @property
   def teacher_params(self) -> int | None:
@@ -93,7 +95,7 @@ class Run:
   config: ml_collections.ConfigDict
   subject: Subject
   directory: RunDirectory
-  ledger: Ledger
+  client: Client
   mesh: jax.sharding.Mesh
   display: Display
   counted: Counter[str]
@@ -138,10 +140,9 @@ class Run:
   ) -> list[Completion]:
     """The teacher's completions, through the ledger and within the budget."""
     self.display.update(done=0, total=len(requests))
-    processes.check_same('requests', (r.key() for r in requests))
 
     def on_progress(done, total):
-      spent = self.ledger.totals()
+      spent = self.client.totals()
       self.display.update(
         done=done,
         total=total,
@@ -149,14 +150,9 @@ class Run:
         teacher_usd=spent['price_usd'],
       )
 
-    completions, cached = self.subject.teacher.ask(
-      self.ledger,
-      requests,
-      budget=self.subject.budget,
-      response_model=response_model,
-      on_progress=on_progress,
-    )
-    self.counted['teacher_cached'] += cached
+    before = self.client.cached
+    completions = self.client.ask(requests, response_model, on_progress)
+    self.counted['teacher_cached'] += self.client.cached - before
     return completions
 
 
@@ -183,7 +179,15 @@ def open_run(
     config=config,
     subject=subject,
     directory=directory,
-    ledger=Ledger(directory.path / LEDGER),
+    client=Client(
+      subject.teacher,
+      Ledger(directory.path / LEDGER),
+      subject.budget,
+      price=subject.price,
+      recording=subject.recording,
+      # A model here is one over all devices, which every process asks.
+      broadcast=subject.teacher_model is None,
+    ),
     mesh=mesh,
     display=display,
     counted=counted,
@@ -256,9 +260,7 @@ def _arithmetic(config, mesh) -> Subject:
   teacher_model = _load(config.teacher, 'teacher', mesh)
   student = _load(config.student, 'student', mesh)
   teacher_codec = tokenizer_lib.DigitCodec(teacher_model.tokenizer)
-  teacher = _recorded_first(
-    config.teacher, _local_teacher(config, teacher_model, teacher_codec)
-  )
+  teacher = _local_teacher(config, teacher_model, teacher_codec)
   settled = config_lib.settle(config)
   adapter = arithmetic_lessons.ArithmeticAdapter(
     seed=config.seed,
@@ -274,6 +276,7 @@ def _arithmetic(config, mesh) -> Subject:
     'arithmetic', arithmetic, adapter, teacher, teacher_model, teacher_codec,
     student, tokenizer_lib.DigitCodec(student.tokenizer),
     Budget(config.teacher.max_completion_tokens), Price(), lora_spec(config),
+    recording(config),
   )  # fmt: skip
 
 
@@ -321,7 +324,7 @@ def _text(config, mesh) -> Subject:
   )  # fmt: skip
   return Subject(
     c.name, domain, adapter, teacher, teacher_model, teacher_codec, student,
-    codec, budget, price, lora_spec(config),
+    codec, budget, price, lora_spec(config), recording(config),
   )  # fmt: skip
 
 
@@ -356,25 +359,29 @@ def open_teacher(
       timeout_seconds=c.timeout_seconds,
       max_regenerations=c.max_regenerations,
     )  # fmt: skip
+    teacher = openai_http.OpenAITeacher(c.model, settings)
     # Prices of zero are prices that nobody set: no money can be counted.
-    known = price if price != Price() else None
-    teacher = openai_http.OpenAITeacher(c.model, settings, known)
-    if c.max_usd and known is None:
+    if c.max_usd and price == Price():
       raise ValueError(
         'config.teacher.max_usd is set and config.teacher.price is not, so it '
         'could not be kept; set the prices (US dollars per million tokens).'
       )
-    return _recorded_first(c, teacher), None, None, budget, price
+    return teacher, None, None, budget, price
   model = _load(c, 'teacher', mesh)
   codec = vocabulary.ChatCodec(model.directory)
-  teacher = _recorded_first(c, _local_teacher(config, model, codec))
-  return teacher, model, codec, budget, price
+  return _local_teacher(config, model, codec), model, codec, budget, price
 
 
-def _recorded_first(config, teacher: Teacher) -> Teacher:
-  if not config.recording:
-    return teacher
-  return replay.RecordedFirst(teacher, pathlib.Path(config.recording))
+def recording(config: ml_collections.ConfigDict) -> Ledger | None:
+  """The ledger whose answers are taken before the teacher is asked.
+
+  Raises:
+    LedgerError: if it cannot be read.
+  """
+  c = config.teacher
+  # A teacher that is a recording has no other.
+  live = c.recording and c.get('kind') != 'replay'
+  return Ledger(pathlib.Path(c.recording), read_only=True) if live else None
 
 
 def lora_spec(config: ml_collections.ConfigDict) -> LoraSpec | None:
@@ -420,5 +427,5 @@ def _local_teacher(config, model: loading.Model, codec: Codec):
   return local.LocalTeacher(
     model.name, model.params, sampler, codec=codec,
     tokenizer_json=model.tokenizer.to_str(),
-    config=model.config, batch_size=config.teacher.batch_size,
+    vocab_size=model.config.vocab_size,
   )  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
-import dataclasses
 import pathlib
 
 import jax
@@ -24,7 +23,6 @@ from ioa_jax.records import Curriculum, Diagnosis, Lesson, Results
 from ioa_jax.report import page
 from ioa_jax.runtime import display as display_lib
 from ioa_jax.runtime import processes, rundir, sharding
-from ioa_jax.teachers import told
 from ioa_jax.teaching import teach
 
 RESULTS = 'results.json'
@@ -95,10 +93,6 @@ def _opened(config, workdir, display) -> Iterator[Run]:
   processes.check_same('configurations', [config_lib.to_json(config)])
   mesh = sharding.make_mesh(**config.mesh)
   subject = processes.in_all(lambda: assemble.open_subject(config, mesh))
-  if subject.teacher_model is None and not processes.is_alone():
-    subject = dataclasses.replace(
-      subject, teacher=told.ToldTeacher(subject.teacher)
-    )
   with rundir.claim(workdir, config) as directory, jax.set_mesh(mesh):
     yield assemble.open_run(config, subject, directory, mesh, display)
 

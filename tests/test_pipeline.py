@@ -325,7 +325,7 @@ def test_a_missing_teacher_file_leaves_nothing(tmp_path):
 
 
 def test_a_budget_too_small_stops_before_it_is_crossed(tmp_path):
-  with pytest.raises(ValueError, match='teacher budget: .* could write'):
+  with pytest.raises(ValueError, match='teacher budget: .* next call'):
     run(tmp_path / 'run', **{'teacher.max_completion_tokens': 100})
   with sqlite3.connect(tmp_path / 'run/ledger.sqlite') as db:
     (spent,) = db.execute('SELECT SUM(completion_tokens) FROM calls').fetchone()

@@ -23,6 +23,7 @@ from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler
 from ioa_jax.teachers import ledger as ledger_lib
 from ioa_jax.teachers import openai_http
+from ioa_jax.teachers.client import Client
 from ioa_jax.teachers.requests import Budget, Request
 from tests import word_problem_teacher
 from tests.test_pipeline import load_config
@@ -80,8 +81,11 @@ def test_a_real_server_writes_what_the_same_weights_write_here(
   ]
   ledger = ledger_lib.Ledger(tmp_path / 'ledger.sqlite')
   try:
-    answers, cached = teacher.ask(ledger, requests, budget=Budget())
-    again, all_cached = teacher.ask(ledger, requests, budget=Budget())
+    client = Client(teacher, ledger, Budget())
+    answers = client.ask(requests)
+    cached = client.cached
+    again = client.ask(requests)
+    all_cached = client.cached
   finally:
     ledger.close()
   assert (cached, all_cached) == (0, 3) and again == answers
@@ -125,10 +129,9 @@ def test_lessons_of_a_weak_teacher_are_each_kept_or_counted(
   ledger = ledger_lib.Ledger(tmp_path / 'ledger.sqlite')
 
   def ask(requests, response_model=None):
-    answers, _ = subject.teacher.ask(
-      ledger, requests, budget=subject.budget, response_model=response_model
+    return Client(subject.teacher, ledger, subject.budget).ask(
+      requests, response_model
     )
-    return answers
 
   try:
     lessons, rejected = adapter.write(items, ask, [])

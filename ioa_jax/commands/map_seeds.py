@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
   from ioa_jax.identifier import decomposition
   from ioa_jax.runtime import display as display_lib
   from ioa_jax.runtime import sharding
+  from ioa_jax.teachers.client import Client
   from ioa_jax.teachers.ledger import Ledger
 
   columns = {k: v for k, v in config.domain.columns.items() if k != 'module'}
@@ -50,12 +51,18 @@ def main(argv: Sequence[str]) -> None:
     [name for name in columns.values() if name],
   )  # fmt: skip
   problems = [str(row[columns['problem']]) for _, row in rows]
-  teacher, _, _, budget, _ = assemble.open_teacher(
+  teacher, _, _, budget, price = assemble.open_teacher(
     config, sharding.make_mesh(**config.mesh)
   )
   output = pathlib.Path(FLAGS.output_dir)
   output.mkdir(parents=True, exist_ok=True)
-  ledger = Ledger(output / 'ledger.sqlite')
+  client = Client(
+    teacher,
+    Ledger(output / 'ledger.sqlite'),
+    budget,
+    price=price,
+    recording=assemble.recording(config),
+  )
   asking = decomposition.Asking(
     teacher.name,
     config.teacher.max_tokens,
@@ -66,10 +73,11 @@ def main(argv: Sequence[str]) -> None:
 
     def ask(requests, response_model, phase):
       display.update(phase=phase, done=0, total=len(requests))
-      return teacher.ask(
-        ledger, requests, budget=budget, response_model=response_model,
-        on_progress=lambda done, total: display.update(done=done, total=total),
-      )[0]  # fmt: skip
+      return client.ask(
+        requests,
+        response_model,
+        lambda done, total: display.update(done=done, total=total),
+      )
 
     modules = _units(
       decomposition, ask, asking, config.domain.description, problems

@@ -91,7 +91,7 @@ class LessonBook:
         level=levels[module],
       )
     ]
-    before = run.ledger.totals()['completion_tokens']
+    before = run.client.totals()['completion_tokens']
     run.display.update(phase='writing lessons')
     written, rejected = agreed(*run.adapter.write(items, run.ask, self.lessons))
     lessons = self._selected(written)
@@ -115,7 +115,7 @@ class LessonBook:
       lessons=len(lessons),
       rejected=dict(rejected),
       untaught=untaught,
-      teacher_tokens=run.ledger.totals()['completion_tokens'] - before,
+      teacher_tokens=run.client.totals()['completion_tokens'] - before,
       measures=self._measures(items, lessons),
     )
     run.directory.append_lines(METRICS, [supply.to_json()])
@@ -201,7 +201,7 @@ def _no_lessons(run: Run, module: str, items: Sequence[Item], rejected) -> str:
   first = next((i for i in items if i.seed.module == module), None)
   said = ''
   if first is not None:
-    (answer,) = run.ledger.find([first.request])
+    (answer,) = run.client.find([first.request])
     said = ' '.join((answer.text or answer.discarded).split())
   counts = ', '.join(f'{n} {reason}' for reason, n in rejected.most_common())
   return (

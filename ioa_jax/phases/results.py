@@ -110,7 +110,7 @@ def _tokens(run: Run, trained: int) -> TokenCounts:
   counted = run.counted
   return TokenCounts(
     student_train=trained,
-    teacher_generated=run.ledger.totals()['completion_tokens'],
+    teacher_generated=run.client.totals()['completion_tokens'],
     teacher_cached=counted['teacher_cached'],
     teacher_scored=counted['teacher_scored'],
     student_inferred=counted['student_inferred'],

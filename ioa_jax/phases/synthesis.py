@@ -54,7 +54,7 @@ def write(
       'seed': run.config.seed,
       'config sha256': config_lib.sha256(run.config),
       'modules without lessons': ', '.join(book.untaught) or 'none',
-      'teacher tokens': run.ledger.totals()['completion_tokens'],
+      'teacher tokens': run.client.totals()['completion_tokens'],
     },
     rejected=book.rejected,
   )
