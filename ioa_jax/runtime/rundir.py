@@ -87,8 +87,10 @@ class RunDirectory:
       return
     try:
       old = json.loads(files.read_text(file))
+      if not isinstance(old, dict):
+        raise ValueError('no object')
       changed = config_lib.difference(old, json.loads(self._config))
-    except (ValueError, RecursionError, AttributeError) as e:
+    except (ValueError, RecursionError) as e:
       raise config_lib.ConfigError(
         f'{file} is damaged ({" ".join(str(e).split())[:200]}); restore it or '
         'choose another --workdir.'
