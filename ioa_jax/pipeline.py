@@ -34,7 +34,7 @@ from ioa_jax.classroom import Classroom, NoLessons
 from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.identifier import diagnosis as diagnosis_lib
 from ioa_jax.identifier import graphs
-from ioa_jax.models import huggingface, lora, model_card, peft
+from ioa_jax.models import hub, huggingface, lora, model_card, peft
 from ioa_jax.organizer import curriculum as organizer
 from ioa_jax.records import Lesson, Score
 from ioa_jax.report import page
@@ -436,7 +436,9 @@ def export(room: Classroom, taught: teaching.Taught, results: Record) -> None:
     spec = room.subject.lora
     peft.save(
       room.directory.path / 'adapter', taught.adapters, spec,
-      base_model=room.config.student.model,
+      base_model=hub.reference(
+        room.config.student.model, room.student.directory
+      ),
     )  # fmt: skip
     params = lora.merge(room.student.params, taught.adapters, spec)
   huggingface.save(

@@ -55,27 +55,29 @@ def main(argv: Sequence[str]) -> None:
   # Imported after the flags are checked: bad input answers at once.
   import dataclasses
 
-  from ioa_jax.models import hub, huggingface, lora, peft, vocabulary
+  from ioa_jax.models import checks, hub, loading, lora, peft, vocabulary
   from ioa_jax.sampling import choosing, streaming
 
   sampling = choosing.Sampling(
     _TEMPERATURE.value, _TOP_K.value, _TOP_P.value, _MAX_TOKENS.value
   )
   directory = hub.locate(_MODEL.value)
-  config = huggingface.read_config(directory)
-  config = dataclasses.replace(config, dtype=_DTYPE.value)
+  model = loading.load(
+    directory, _MODEL.value, dtype=_DTYPE.value, param_dtype=_DTYPE.value
+  )
+  directory, params = model.directory, model.params
+  stop_tokens = vocabulary.stop_tokens(directory)
   tokenizer = vocabulary.load_tokenizer(directory)
   chat = bool(tokenizer.chat_template) if _CHAT.value is None else _CHAT.value
   if _SYSTEM.value is not None and not chat:
     raise ValueError('--system needs a chat template, and none is applied.')
   streamer = streaming.Streamer(
-    config,
-    stop_tokens=vocabulary.stop_tokens(directory),
-    max_tokens=_MAX_TOKENS.value,
+    model.config, stop_tokens=stop_tokens, max_tokens=_MAX_TOKENS.value
   )
-  params = huggingface.load_params(directory, config, _DTYPE.value)
   if _ADAPTER.value is not None:
-    adapters, spec = peft.load(_ADAPTER.value, config.num_layers)
+    adapters, spec = peft.load(
+      _ADAPTER.value, model.config.num_layers, model.params
+    )
     params = lora.merge(params, adapters, spec)
 
   messages = []
@@ -87,10 +89,18 @@ def main(argv: Sequence[str]) -> None:
       tokens = vocabulary.chat_tokens(tokenizer, directory, messages)
     else:
       tokens = tokenizer.encode(prompt)
+    checks.length(
+      len(tokens) + 1, model.config.max_positions,
+      'the prompt with one token of an answer', directory,
+    )  # fmt: skip
+    left = model.config.max_positions - len(tokens)
+    limit = dataclasses.replace(
+      sampling, max_tokens=min(left, _MAX_TOKENS.value)
+    )
     answer = ''
     for piece in streaming.text_pieces(
-      streamer(params, tokens, sampling, _SEED.value + turn),
-      lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
+      streamer(params, tokens, limit, _SEED.value + turn),
+      lambda ids: vocabulary.decode(tokenizer, ids),
     ):
       print(piece, end='', flush=True)
       answer += piece

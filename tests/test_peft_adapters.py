@@ -40,7 +40,9 @@ READ = {
   'one projection': {'target_modules': ['down_proj']},
   'all-linear': {'target_modules': 'all-linear'},
   'regular expression': {'target_modules': r'.*\.(q|v)_proj'},
-  'expression of layers': {'target_modules': r'model\.layers\.[12]\.mlp\..*_proj'},
+  'expression of layers': {
+    'target_modules': r'model\.layers\.[12]\.mlp.*_proj'
+  },
   'lazy expression': {
     'target_modules': r'(?:.*?(?:self_attn|mlp).*?(?:k_proj|up_proj).*?)'
   },
@@ -373,7 +375,7 @@ DAMAGES = {
     'json: the pattern .* cannot be matched',
   ),
   'endless expression': (
-    lambda d: edit_config(d, target_modules=r'([a-z0-9_.]+)+$!'),
+    lambda d: edit_config(d, target_modules=r'(?:.*?){9}\d\d\d'),
     'json: the pattern .* cannot be matched',
   ),
   'another method': (

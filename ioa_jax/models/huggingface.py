@@ -272,12 +272,17 @@ def save(
       template and generation settings are carried over.
     card: text of README.md, see `model_card.render`.
     max_shard_bytes: larger models are split, with an index.
+
+  Raises:
+    ModelError: for parameters that `dtype` cannot hold, or that are no numbers.
   """
   directory = pathlib.Path(directory)
   if source is not None and pathlib.Path(source).resolve() == (
     directory.resolve()
   ):
     raise ModelError(f'{directory}: is the source itself; choose another.')
+  # Before the directory is touched.
+  checks.fits_in(params, dtype, directory)
   directory.mkdir(parents=True, exist_ok=True)
   (directory / 'config.json').unlink(missing_ok=True)
   weights.write(directory, _tensors(config, params, dtype), max_shard_bytes)

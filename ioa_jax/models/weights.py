@@ -39,6 +39,12 @@ class ModelError(ValueError):
   """A model directory that cannot be used; the text names file and field."""
 
 
+def reason(e: Exception) -> str:
+  """Of a library's failure, in one line."""
+  text = ' '.join((str(e) or repr(e)).split())
+  return f'{type(e).__name__}: {text[:200]}'
+
+
 def read_json(path: pathlib.Path) -> dict[str, Any]:
   """An object of finite numbers.
 
@@ -132,7 +138,7 @@ class Store:
     rows, *inner = self.shapes[name]
     step = max(1, _PIECE_BYTES // max(1, 4 * math.prod(inner)))
     for start in range(0, rows, step):
-      yield self.read(name, slice(start, start + step))
+      yield self.read(name, slice(start, min(start + step, rows)))
 
   def equal(self, first: str, second: str) -> bool:
     """Whether two tensors hold the same numbers."""
