@@ -91,15 +91,15 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _verify(config, params, written, dtype) -> None:
-  """Compares with `params` as rounded to `dtype`, on the host.
+  """Compares with `params` as rounded to `dtype`.
 
-  NaN is equal to nothing there. XLA's maximum on CPU drops it.
+  On the host: XLA's maximum on CPU drops a NaN.
   """
   import jax
   import jax.numpy as jnp
   import numpy as np
 
-  from ioa_jax.models import decoder
+  from ioa_jax.models import checks, decoder
 
   shape = (2, 16)
   token = jax.random.randint(jax.random.key(0), shape, 0, config.vocab_size)
@@ -114,18 +114,7 @@ def _verify(config, params, written, dtype) -> None:
     return decoder.unembed(config, params, hidden)
 
   rounded = jax.tree.map(lambda x: x.astype(dtype), params)
-  same = jax.tree.map(
-    lambda a, b: np.array_equal(*(np.asarray(x, np.float32) for x in (a, b))),
-    rounded,
-    written,
-  )
-  for path, is_same in jax.tree_util.tree_leaves_with_path(same):
-    if not is_same:
-      raise ValueError(
-        'verification failed: parameter '
-        f'{"/".join(k.key for k in path)} is not what it was; delete the '
-        'target and convert again.'
-      )
+  checks.same(rounded, written)
   want = np.asarray(logits(rounded))
   error = np.abs(np.asarray(logits(written)) - want).max()
   rounding = np.abs(np.asarray(logits(params)) - want).max()

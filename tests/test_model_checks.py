@@ -84,6 +84,19 @@ def test_one_nan_of_many_numbers_is_seen():
   checks.finite({'a': jnp.zeros(10_000)}, 'x')
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, 1e-6])
+def test_what_was_written_is_compared_number_by_number(value):
+  a = {'a': jnp.zeros((3, 4000)), 'b': jnp.ones(5)}
+  checks.same(a, jax.tree.map(jnp.array, a))
+  b = a | {'a': a['a'].at[2, 3999].set(value)}
+  for wanted, got in ((a, b), (b, a)):
+    with pytest.raises(huggingface.ModelError, match='parameter a is not what'):
+      checks.same(wanted, got)
+  if value != value:
+    with pytest.raises(huggingface.ModelError, match='parameter a is not what'):
+      checks.same(b, b)
+
+
 def test_overflow_is_refused_before_anything_is_written(tmp_path):
   params = test_huggingface.random_params(TIED)
   huggingface.save(tmp_path, TIED, params, dtype='float16')

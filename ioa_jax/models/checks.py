@@ -103,6 +103,26 @@ def fits_in(params: Any, dtype: str, where: str | pathlib.Path) -> None:
       )
 
 
+def same(wanted: Any, got: Any) -> None:
+  """Raises ModelError naming a parameter that is not equal in both trees.
+
+  Compared on the host, where NaN is equal to nothing.
+  """
+  pairs = zip(
+    jax.tree_util.tree_leaves_with_path(wanted),
+    jax.tree.leaves(got),
+    strict=True,
+  )
+  for (path, a), b in pairs:
+    a, b = (np.asarray(x, np.float32) for x in (a, b))
+    if not np.array_equal(a, b):
+      name = '/'.join(str(k.key) for k in path)
+      raise ModelError(
+        f'verification failed: parameter {name} is not what it was; delete the '
+        'target and convert again.'
+      )
+
+
 def tokens(
   directory: pathlib.Path, vocab_size: int, tokenizer: tokenizers.Tokenizer
 ) -> None:
