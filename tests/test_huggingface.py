@@ -272,7 +272,7 @@ def test_damaged_weights_are_named(tmp_path, damage, message):
     ({'hidden_act': 'gelu'}, "config.json: hidden_act 'gelu' is not support"),
     ({'attention_bias': True}, 'config.json: attention_bias True is not'),
     ({'quantization_config': {'bits': 4}}, 'quantization_config .* is not'),
-    ({'num_attention_heads': 'four'}, 'json: a field has the wrong type'),
+    ({'num_attention_heads': 'four'}, "json: num_attention_heads is 'four', w"),
   ],
   ids=str,
 )  # fmt: skip
@@ -281,8 +281,6 @@ def test_unsupported_configs_are_named(tmp_path, change, message):
     tmp_path / 'config.json', huggingface.config_dict(LLAMA, 'bfloat16')
   )
   edit_json(tmp_path / 'config.json', **change)
-  if change == {'num_attention_heads': 'four'}:
-    edit_json(tmp_path / 'config.json', head_dim=None)
   with pytest.raises(huggingface.ModelError, match=message):
     huggingface.read_config(tmp_path)
 

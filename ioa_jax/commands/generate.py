@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
   # Imported after the flags are checked: bad input answers at once.
   import dataclasses
 
-  from ioa_jax.models import hub, huggingface, lora, peft, vocabulary
+  from ioa_jax.models import checks, hub, loading, lora, peft, vocabulary
   from ioa_jax.sampling import logits as logits_lib
   from ioa_jax.sampling import streaming
 
@@ -70,20 +70,22 @@ def main(argv: Sequence[str]) -> None:
     FLAGS.max_tokens,
   )
   directory = hub.locate(FLAGS.model)
-  config = huggingface.read_config(directory)
-  config = dataclasses.replace(config, dtype=FLAGS.dtype)
+  model = loading.load(
+    directory, FLAGS.model, dtype=FLAGS.dtype, param_dtype=FLAGS.dtype
+  )
+  directory, params = model.directory, model.params
+  stop_tokens = vocabulary.stop_tokens(directory)
   tokenizer = vocabulary.load_tokenizer(directory)
   chat = bool(tokenizer.chat_template) if FLAGS.chat is None else FLAGS.chat
   if FLAGS.system is not None and not chat:
     raise ValueError('--system needs a chat template, and none is applied.')
   streamer = streaming.Streamer(
-    config,
-    stop_tokens=vocabulary.stop_tokens(directory),
-    max_tokens=FLAGS.max_tokens,
+    model.config, stop_tokens=stop_tokens, max_tokens=FLAGS.max_tokens
   )
-  params = huggingface.load_params(directory, config, FLAGS.dtype)
   if FLAGS.adapter is not None:
-    adapters, spec = peft.load(FLAGS.adapter, config.num_layers)
+    adapters, spec = peft.load(
+      FLAGS.adapter, model.config.num_layers, model.params
+    )
     params = lora.merge(params, adapters, spec)
 
   messages = []
@@ -95,10 +97,20 @@ def main(argv: Sequence[str]) -> None:
       tokens = vocabulary.chat_tokens(tokenizer, directory, messages)
     else:
       tokens = tokenizer.encode(prompt)
+    checks.length(
+      len(tokens) + 1,
+      model.config.max_positions,
+      'the prompt with one token of an answer',
+      directory,
+    )
+    left = model.config.max_positions - len(tokens)
+    limit = dataclasses.replace(
+      sampling, max_tokens=min(left, FLAGS.max_tokens)
+    )
     answer = ''
     for piece in streaming.text_pieces(
-      streamer(params, tokens, sampling, FLAGS.seed + turn),
-      lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
+      streamer(params, tokens, limit, FLAGS.seed + turn),
+      lambda ids: vocabulary.decode(tokenizer, ids),
     ):
       print(piece, end='', flush=True)
       answer += piece

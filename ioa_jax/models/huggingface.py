@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ioa_jax.models import decoder, rope, weights
+from ioa_jax.models import checks, decoder, rope, weights
 from ioa_jax.runtime import sharding as sharding_lib
 
 ModelError = weights.ModelError
@@ -83,6 +83,7 @@ def read_config(directory: str | pathlib.Path) -> decoder.DecoderConfig:
   unsupported = dict(_UNSUPPORTED)
   if kind == 'llama':  # Llama's attention_bias also biases o_proj.
     unsupported['attention_bias'] = bool
+  checks.sizes(raw, path)
   for field, is_unsupported in unsupported.items():
     if field in raw and is_unsupported(raw[field]):
       raise ModelError(f'{path}: {field} {raw[field]!r} is not supported.')
@@ -98,7 +99,8 @@ def read_config(directory: str | pathlib.Path) -> decoder.DecoderConfig:
       mlp_width=raw['intermediate_size'],
       norm_eps=raw['rms_norm_eps'],
       qkv_bias=kind == 'qwen2',
-      tie_embeddings=raw.get('tie_word_embeddings', False),
+      tie_embeddings=raw.get('tie_word_embeddings', False)
+      and not weights.has_own_head(directory),
       max_positions=raw.get('max_position_embeddings', _MAX_POSITIONS[kind]),
       **_read_rope(raw, path),
     )
@@ -201,7 +203,7 @@ def load_params(
   leaves = _leaves(abstract)
   known = set()
   for path, leaf in leaves:
-    names, transposed = tensor_names(path, config.num_layers)
+    names, transposed = _stored_names(store, path, config)
     shape = leaf.shape[1:] if path[0] == 'layers' else leaf.shape
     for name in names:
       store.check(name, shape[::-1] if transposed else shape)
@@ -212,7 +214,7 @@ def load_params(
     shardings = jax.tree.map(lambda _: first, abstract)
   loaded = []
   for (path, leaf), to in zip(leaves, jax.tree.leaves(shardings), strict=True):
-    names, transposed = tensor_names(path, config.num_layers)
+    names, transposed = _stored_names(store, path, config)
     loaded.append(
       weights.to_device(
         store, names, transposed=transposed, shape=leaf.shape, dtype=dtype,
@@ -222,13 +224,25 @@ def load_params(
   return jax.tree.unflatten(jax.tree.structure(abstract), loaded)
 
 
+def _stored_names(store, path, config):
+  """`tensor_names`, but a tied pair may be stored under either's name."""
+  if (
+    path == ('embedding',)
+    and config.tie_embeddings
+    and weights.EMBEDDING not in store.files
+    and weights.HEAD in store.files
+  ):
+    return [weights.HEAD], False
+  return tensor_names(path, config.num_layers)
+
+
 def _refuse_unknown(store, known, config):
   """A weight that is left out would make another model of the same name."""
   for name in sorted(set(store.files) - known):
     if name.endswith('rotary_emb.inv_freq'):
       continue  # Old exports keep what config.json says.
-    if name == 'lm_head.weight' and config.tie_embeddings:
-      continue  # A copy of the embedding.
+    if name == weights.HEAD and config.tie_embeddings:
+      continue  # A copy of the embedding, see `weights.has_own_head`.
     raise ModelError(
       f'{store.files[name]}: tensor {name!r} has no place in the model that '
       'config.json describes.'
@@ -258,12 +272,17 @@ def save(
       template and generation settings are carried over.
     card: text of README.md, see `model_card.render`.
     max_shard_bytes: larger models are split, with an index.
+
+  Raises:
+    ModelError: for parameters that `dtype` cannot hold, or that are no numbers.
   """
   directory = pathlib.Path(directory)
   if source is not None and pathlib.Path(source).resolve() == (
     directory.resolve()
   ):
     raise ModelError(f'{directory}: is the source itself; choose another.')
+  # Before the directory is touched.
+  checks.fits_in(params, dtype, directory)
   directory.mkdir(parents=True, exist_ok=True)
   (directory / 'config.json').unlink(missing_ok=True)
   weights.write(directory, _tensors(config, params, dtype), max_shard_bytes)

@@ -85,16 +85,26 @@ class Streamer:
 def text_pieces(
   tokens: Iterable[int], decode: Callable[[list[int]], str]
 ) -> Iterator[str]:
-  """Text as it becomes final: a character cut between two tokens waits."""
+  """Text as it becomes final: a character cut between two tokens waits.
+
+  Together the pieces are the text of all tokens, if `decode` changes no text
+  that it gave before. What it changes nevertheless is written as it is last.
+  """
   seen: list[int] = []
-  shown = ''
+  shown = text = ''
   for token in tokens:
     seen.append(token)
     text = decode(seen)
     # U+FFFD stands for bytes that a later token will complete.
-    if text.startswith(shown) and not text.endswith('\ufffd'):
-      yield text[len(shown) :]
+    if not text.endswith('\ufffd'):
+      yield text[_common(shown, text) :]
       shown = text
-  text = decode(seen) if seen else ''
-  if text.startswith(shown):
-    yield text[len(shown) :]
+  yield text[_common(shown, text) :]
+
+
+def _common(first: str, second: str) -> int:
+  """Characters at the beginning of both."""
+  if second.startswith(first):
+    return len(first)
+  pairs = enumerate(zip(first, second))
+  return next((i for i, (a, b) in pairs if a != b), len(second))
