@@ -35,8 +35,8 @@ _COUNT = (lambda v: v >= 1, '>= 1')
 # The field's path, or its last part: (test, what is wanted).
 _RANGES = {
   'domain.kind': (
-    lambda v: v in ('arithmetic', 'text'),
-    "'arithmetic' or 'text'",
+    lambda v: v in ('arithmetic', 'composition', 'text'),
+    "'arithmetic', 'composition' or 'text'",
   ),
   'teacher.kind': (
     lambda v: v in ('local', 'openai', 'replay'),
@@ -176,8 +176,9 @@ def validate(config: ml_collections.ConfigDict) -> None:
       config, 'domain.kind', 'text', "identifier.dependency is 'teacher'"
     )
 
-  if config.domain.kind == 'arithmetic':
-    _require(config, 'teacher.kind', 'local', "domain.kind is 'arithmetic'")
+  kind = config.domain.kind
+  if kind != 'text':
+    _require(config, 'teacher.kind', 'local', f'domain.kind is {kind!r}')
   else:
     why = "domain.kind is 'text'"
     if 'seeds' not in config.domain:

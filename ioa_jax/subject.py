@@ -10,9 +10,14 @@ import jax
 import ml_collections
 
 from ioa_jax import seed_sources
-from ioa_jax.adapter import Adapter, arithmetic_lessons, text_lessons
+from ioa_jax.adapter import (
+  Adapter,
+  arithmetic_lessons,
+  composition_lessons,
+  text_lessons,
+)
 from ioa_jax.baselines import methods
-from ioa_jax.domains import Domain, arithmetic, text
+from ioa_jax.domains import Domain, arithmetic, composition, text
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import benchmarks, final_answers
 from ioa_jax.models import decoder, hub, loading, vocabulary
@@ -24,6 +29,10 @@ from ioa_jax.teachers.requests import Budget, Price
 from ioa_jax.training.setup import gate_z
 
 ASSETS = pathlib.Path(__file__).parent / 'assets' / 'arithmetic'
+_BUILT_IN = {
+  'arithmetic': (arithmetic, arithmetic_lessons.ArithmeticAdapter),
+  'composition': (composition, composition_lessons.CompositionAdapter),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +79,8 @@ def open_subject(
   Raises:
     ValueError: naming the model, file or field that cannot be used.
   """
-  open_domain = {'arithmetic': _arithmetic, 'text': _text}
-  subject = open_domain[config.domain.kind](config, mesh)
+  open_domain = _text if config.domain.kind == 'text' else _built_in
+  subject = open_domain(config, mesh)
   asked = Counter(p.module for p in subject.domain.probes('gate', 'steps'))
   module, fewest = min(asked.items(), key=lambda item: item[1])
   if fewest < config.gate.min_probes:
@@ -118,15 +127,18 @@ def _with_one_vocabulary(subject: Subject, top_k: int) -> Subject:
   )
 
 
-def _arithmetic(config, mesh) -> Subject:
-  teacher_model = _load(config.teacher, 'teacher', mesh)
-  student = _load(config.student, 'student', mesh)
+def _built_in(config, mesh) -> Subject:
+  kind = config.domain.kind
+  domain, open_adapter = _BUILT_IN[kind]
+  assets = ASSETS.parent / kind
+  teacher_model = _load(config.teacher, 'teacher', mesh, assets)
+  student = _load(config.student, 'student', mesh, assets)
   teacher_codec = tokenizer_lib.DigitCodec(teacher_model.tokenizer)
   teacher = _recorded_first(
     config.teacher, _local_teacher(config, teacher_model, teacher_codec)
   )
   method = methods.METHODS[config.method]
-  adapter = arithmetic_lessons.ArithmeticAdapter(
+  adapter = open_adapter(
     seed=config.seed,
     teacher=teacher.name,
     max_tokens=config.teacher.max_tokens,
@@ -137,7 +149,7 @@ def _arithmetic(config, mesh) -> Subject:
     per_seed=_per_seed(config.adapter),
   )
   return Subject(
-    'arithmetic', arithmetic, adapter, teacher, teacher_model, teacher_codec,
+    kind, domain, adapter, teacher, teacher_model, teacher_codec,
     student, tokenizer_lib.DigitCodec(student.tokenizer),
     Budget(config.teacher.max_completion_tokens), Price(), lora_spec(config),
   )  # fmt: skip
@@ -253,11 +265,13 @@ def _per_seed(config) -> dict[str, int]:
   }
 
 
-def _load(config, role: str, mesh: jax.sharding.Mesh) -> loading.Model:
+def _load(
+  config, role: str, mesh: jax.sharding.Mesh, assets: pathlib.Path = ASSETS
+) -> loading.Model:
   """`config.model`: a directory, a hub id, or 'builtin'."""
   trains_whole = role == 'student' and not config.lora.rank
   if config.model == 'builtin':
-    directory, name = ASSETS / role, f'builtin-{role}'
+    directory, name = assets / role, f'builtin-{role}'
   else:
     directory = hub.locate(config.model)
     name = pathlib.Path(config.model).name

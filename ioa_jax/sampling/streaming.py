@@ -85,14 +85,19 @@ class Streamer:
 def text_pieces(
   tokens: Iterable[int], decode: Callable[[list[int]], str]
 ) -> Iterator[str]:
-  """Text as it becomes final: a character cut between two tokens waits."""
+  """Text as it becomes final.
+
+  A character that is cut between two tokens waits, and so does a number for its
+  end: the built-in models write its last digit first.
+  """
   seen: list[int] = []
   shown = ''
   for token in tokens:
     seen.append(token)
     text = decode(seen)
     # U+FFFD stands for bytes that a later token will complete.
-    if text.startswith(shown) and not text.endswith('\ufffd'):
+    waits = text.endswith('\ufffd') or text[-1:].isdigit()
+    if text.startswith(shown) and not waits:
       yield text[len(shown) :]
       shown = text
   text = decode(seen) if seen else ''
