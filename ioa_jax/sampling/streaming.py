@@ -85,10 +85,12 @@ class Streamer:
 def text_pieces(
   tokens: Iterable[int], decode: Callable[[list[int]], str]
 ) -> Iterator[str]:
-  """Text as it becomes final: a character cut between two tokens waits.
+  """Text as it becomes final.
 
-  Together the pieces are the text of all tokens, if `decode` changes no text
-  that it gave before. What it changes nevertheless is written as it is last.
+  A character that is cut between two tokens waits, and so does a number for its
+  end: the built-in models write its last digit first. Together the pieces are
+  the text of all tokens, if `decode` changes no text that it gave before. What
+  it changes nevertheless is written as it is last.
   """
   seen: list[int] = []
   shown = text = ''
@@ -96,7 +98,7 @@ def text_pieces(
     seen.append(token)
     text = decode(seen)
     # U+FFFD stands for bytes that a later token will complete.
-    if not text.endswith('\ufffd'):
+    if not (text.endswith('\ufffd') or text[-1:].isdigit()):
       yield text[_common(shown, text) :]
       shown = text
   yield text[_common(shown, text) :]
