@@ -13,7 +13,7 @@ from fractions import Fraction
 import functools
 import re
 
-from ioa_jax.evaluation import answer_text, number_answers
+from ioa_jax.evaluation import answer_text, choice_answers, number_answers
 
 _MAX_NUMBER_CHARS = 64
 # ASCII digits only (`\d` takes every script's); commas only between groups of
@@ -94,26 +94,8 @@ def grade_number(completion: str, gold: str) -> Verdict:
 
 
 def extract_choice(completion: str, letters: str) -> str | None:
-  r"""The chosen letter: boxed, stated ("the answer is (C)"), alone on a line.
-
-  A letter inside a sentence ("A cell has ...") is not a choice. The last
-  statement counts; one that names two letters is no answer.
-  """
-  one = f'[{letters}]'
-  patterns = (
-    rf'\\boxed\{{\s*(?:\\text\{{)?\(?({one})\)?\}}?\s*\}}',
-    rf'(?i:\b(?:answer|correct (?:choice|option))\b(?:\s+is)?)\s*[:=]?\s*'
-    rf'[*$]*\s*\(?({one})\)?(?![\w\'])(?!\s*(?:or|and|,)\s*\(?{one}\b)',
-  )
-  found: tuple[int, str] | None = None
-  for pattern in patterns:
-    for match in re.finditer(pattern, completion):
-      if found is None or match.start() >= found[0]:
-        found = match.start(), match[1]
-  if found:
-    return found[1]
-  alone = re.findall(rf'(?m)^\s*\**\(?({one})(?:\)|\.|:)?\**\s*$', completion)
-  return alone[-1] if len(set(alone)) == 1 else None
+  """The chosen letter, or None: see `choice_answers`."""
+  return choice_answers.find(completion, letters)
 
 
 def grade_choice(completion: str, gold: str, letters: str = 'ABCD') -> Verdict:

@@ -68,6 +68,26 @@ _MEASURES = (
   ('minute', 'min', 'second', 'sec', 'hour', 'day', 'week', 'month', 'inche',
    'inch', 'in', 'feet', 'foot', 'cent', 'ounce', 'oz', 'cm', 'pint', 'quart'),
 )  # fmt: skip
+# A number behind one of these tells when, for what or for how long.
+_CLAUSES = frozenset(
+  'if when because since after before while given until once though although '
+  'despite as'.split()
+)
+_ADJUNCTS = _CLAUSES | frozenset(
+  'in over for by at within during from on per to with without throughout '
+  'through across upon out around into among every each than between'.split()
+)
+_MODALS = frozenset(
+  'has have had need needs wants want wanted going able used needed plans plan '
+  'decides managed gets got adds add amounts comes come rises equal up down '
+  'required expected'.split()
+)
+_PASSIVE = frozenset('is are was were be been being'.split())
+# Verb forms that name a result; other ones with -ing tell by what means.
+_RESULTING = frozenset(
+  'leaving making giving totaling totalling bringing having being equaling '
+  'yielding earning costing saving'.split()
+)
 _NEGATIONS = frozenset(("not", "isn't", "isn’t", "wasn't", "never"))
 _BOUNDS = frozenset('more less fewer greater higher lower smaller larger'.split())
 
@@ -378,7 +398,7 @@ def _last(tokens: Sequence[Token]) -> Found | None:
         return _REFUSED
       continue
     bold = [c for c in counted if sentence[c.end - 1].bold]
-    return _choose(sentence, bold or counted)
+    return _choose(sentence, bold or _main(sentence, counted))
   # Nothing but words: `eighteen`; or only what counts nothing.
   return _in_words(sentences)
 
@@ -475,6 +495,64 @@ def _counts(sentence: Sequence[Token], chain: _Chain) -> bool:
   )  # fmt: skip
 
 
+def _main(sentence: Sequence[Token], counted: list[_Chain]) -> list[_Chain]:
+  """Without `in 3 days`, `to dig 20 holes`, `if he sells 5`: main clauses."""
+  main, end, adjunct = [], 0, False
+  for chain in counted:
+    adjunct = _is_adjunct(sentence, end, chain, adjunct)
+    end = chain.end
+    if not adjunct:
+      main.append(chain)
+  if main:
+    return main
+  # `from 5 to 18` comes to its last, `for 20 minutes after 5 days` does not.
+  last = counted[-1]
+  ranged = last.start and sentence[last.start - 1].word in ('to', 'and')
+  return counted if ranged else counted[:1]
+
+
+def _is_adjunct(
+  sentence: Sequence[Token], begin: int, chain: _Chain, inherited: bool
+) -> bool:
+  """Reads back from a number to what governs it."""
+  following = [t.word for t in sentence[chain.end : chain.end + 4]] + [''] * 4
+  if {'ago', 'later', 'earlier'} & set(following[1:3]) or (
+    following[1:3] == ['from', 'now']
+  ):
+    return True
+  part_of = False
+  for i in range(chain.start - 1, begin - 1, -1):
+    token, word = sentence[i], sentence[i].word
+    before = sentence[i - 1].word if i else ''
+    if token.text in (':', '=', '≈', '→'):
+      return False
+    if token.text == ',':
+      return inherited and i == chain.start - 1
+    if word in _VERBS and before != 'to':
+      subject = [t.word for t in sentence[max(0, i - 3) : i]
+                 if t.kind == 'word']  # fmt: skip
+      return len(subject) == min(i, 3) and bool(_CLAUSES & set(subject))
+    if word.endswith('ing') and len(word) > 5 and word != 'remaining':
+      return word not in _RESULTING
+    if word == 'total' and before == 'a':
+      return False
+    part_of |= word == 'of'
+    if word not in _ADJUNCTS:
+      continue
+    if word == 'to' and i == chain.start - 1:
+      return inherited
+    if word == 'to' and (before in _MODALS or not i):
+      if i < 2 or sentence[i - 2].word not in _PASSIVE:
+        continue
+    if word == 'at' and part_of:
+      return False
+    # `for $18.`: a price, where no thing is counted.
+    price = following[0] in ('', 'dollar', 'dollars', 'cent', 'cents')
+    return not (word in ('for', 'at', 'with', 'by') and price
+                and i == chain.start - 1)  # fmt: skip
+  return inherited or (part_of and begin > 0)
+
+
 def _negated(sentence: Sequence[Token], chain: _Chain) -> bool:
   before = sentence[max(0, chain.start - 2) : chain.start]
   return any(t.word in _NEGATIONS for t in before[-1:]) or (
@@ -493,7 +571,7 @@ def _choose(sentence: Sequence[Token], counted: list[_Chain]) -> Found:
     if len(gap) <= 5 and (words[-1:] == ['or'] or '/' in [t.text for t in gap]):
       return _REFUSED
     lead = [t.word for t in sentence[max(0, before.start - 2) : before.start]]
-    if 'between' in lead and 'and' in words:
+    if 'between' in lead and 'and' in words[-1:]:
       return _REFUSED
     if _is_measure(sentence, before.end, chosen.start) and len(gap) <= 3:
       return _REFUSED

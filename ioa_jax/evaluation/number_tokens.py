@@ -257,7 +257,9 @@ def _scale(tokens: list[Token]) -> list[Token]:
     total, group, text = Fraction(0), token.value, [token.text]
     while i < len(tokens):
       word = tokens[i].word
-      scale = _SCALES.get(word) or _SCALES.get(word.removesuffix('s'))
+      scale = _SCALES.get(word)
+      if scale is None and word != 'dozens':  # `20 dozens` counts dozens.
+        scale = _SCALES.get(word.removesuffix('s'))
       if scale is None and word in ('k', 'bn', 'mn') and tokens[i].glued:
         scale = {'k': 10**3, 'mn': 10**6, 'bn': 10**9}[word]
       following = [t.word for t in tokens[i : i + 3]] + [''] * 3
