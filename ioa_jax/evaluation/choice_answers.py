@@ -25,7 +25,7 @@ _CONNECTORS = (
 )
 _LINK = (
   r'(?:\s*(?:is|was|would be|must be|should be|has to be|can only be|'
-  r'seems to be|appears to be|being)\b|\s*[:=：\-–→>]+|\s*\(?\s*$)'
+  r'seems to be|appears to be|being|es|est|ist|è|é)\b|\s*[:=：\-–→>]+|\s*\(?\s*$)'
 )
 _ADVERBS = (
   r'(?:\s*(?:,|:|：|therefore|thus|hence|then|clearly|likely|most likely|'
@@ -36,7 +36,7 @@ _ADVERBS = (
 )
 _DOUBT = re.compile(
   r"(?i)(?:\b(?:if|suppose|supposing|assume|assuming|assumed|whether|say|"
-  r"imagine|unless|were|claims?|think|thought|guess(?:ed)?|consider|considered|"
+  r"imagine|unless|were|claims?|thought|guessed|consider|considered|"
   r"initially|seem(?:s|ed) like|at first|not sure|doubt|why|how|could|might|may|"
   r"cannot|can't|isn't|isn’t|wasn't|don't|doesn't|never|not|neither|nor)"
   r"\b[^.;,:!?\n]{0,40})$"
@@ -49,6 +49,7 @@ _DENIED = re.compile(
   r"(?:clearly |definitely |also |just |simply )?(?:not\b|n't|wrong|incorrect|"
   r"false|invalid|impossible|ruled|excluded|eliminated|too\b|fails?|out\b)"
   r"|\s*(?:isn't|isn’t|wasn't|cannot|can't|fails|doesn't|does not)\b"
+  r"|\s*,?\s*(?:which|but (?:that|this|it)) is (?:wrong|incorrect|false|not)\b"
 )
 _WITHDRAWN = re.compile(
   r"(?i)\bwait\b|\bscratch that\b|\bi made (?:a|an) (?:mistake|error)\b|"
@@ -59,7 +60,10 @@ _WITHDRAWN = re.compile(
   r"double[- ]check|think again)|\breconsider(?:ing)?\b|\bon second thought\b|"
   r"\bi (?:was|am) wrong\b|\bhmm+\b"
 )
-_MARKDOWN = re.compile(r'[*`"“”«»„$]+|</?[a-z]+>|(?<![A-Za-z0-9])_+|_+(?!\w)')
+_MARKDOWN = re.compile(
+  r'[*`"“”«»„$]+|</?[a-z]+>|(?<![A-Za-z0-9])_+|_+(?!\w)'
+  r"|(?<!\w)['‘](?=\(?[A-Za-z]\)?['’])|(?<=[A-Za-z)])['’](?=[.,;:!]?\s|[.]?$)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +95,11 @@ def find(completion: str, letters: str) -> str | None:
 def _prepare(completion: str) -> str:
   text = answer_text.plain_unicode(completion)
   text = answer_text.unwrap(text, _WRAPPERS)
-  text = re.sub(r'\\[()\[\]]|\\(?:left|right|quad|qquad)(?![A-Za-z])', ' ', text)
+  text = re.sub(r'\\[()\[\]]|\\(?:left|right|quad|qquad|rm|bf|it)(?![A-Za-z])', ' ', text)
   text = re.sub(r'\\[ ,;:!]', ' ', text)
   text = _MARKDOWN.sub('', text)
+  # `Q: ... A: C` in the form of a dialogue.
+  text = re.sub(r'(?m)^\s*A:(?=\s*\(?[A-Z]\)?\W*$)', 'Answer:', text)
   # `<C>`, `[C]` and `{C}` as `(C)`.
   return re.sub(r'[<\[{]\s*([A-Za-z])\s*[>\]}]', _bracketed, text)
 
@@ -135,7 +141,8 @@ def _labelled(content: str, one: str) -> str | None:
 def _other_letter(rest: str, one: str) -> bool:
   """Whether a second letter is offered beside the one before `rest`."""
   return re.match(
-    rf'[^.;\n]{{0,40}}?(?:\bor\b|\band/or\b|/)\s*(?:(?:option|choice|answer)\s*)?'
+    rf'[^.;\n]{{0,40}}?(?:\bor\b|\band/or\b|/)\s*(?:(?:option|choice|answer|maybe|perhaps|possibly|'
+    rf'even|else|alternatively)\s*,?\s*)*'
     rf'(?:\(\s*{one}\s*\)|{one}(?![\w\'’=+-]))'
     rf'|\s*\)?\s*(?:,|&|and)\s*(?:(?:and|or)\s*)?(?:both\s*)?(?:option\s*)?'
     rf'(?:\(\s*{one}\s*\)|{one}(?=\s*(?:[.,)&]|$|\n|and\b|or\b|are\b)))',
@@ -155,7 +162,7 @@ def _stated(text: str, one: str) -> list[_Statement]:
   # Lower case only where a letter stands alone: `the answer is c`.
   letter = (
     rf'(?:\(\s*(?P<round>(?i:{one}))\s*\)'
-    rf'|(?P<bare>{one})(?=\s*(?:[.,;:)!]|$|\n|(?:{_CONNECTORS}|or|and|is)\b|[-–—]\s|\())'
+    rf'|(?P<bare>{one})(?=\s*(?:[.,;:)!。，、）：！\u3040-\u9fff]|$|\n|(?:{_CONNECTORS}|or|and|is)\b|[-–—]\s|\())'
     rf'|(?P<pair>{one})(?=\s*(?:[/&,]|or\b|and\b))'
     rf'|(?P<small>(?i:{one}))(?=\s*\)?\s*(?:[.!]?\s*$|[.!]\s*\n)))'
   )
@@ -164,10 +171,13 @@ def _stated(text: str, one: str) -> list[_Statement]:
     r'(?:the\s+)?(?:only\s+)?(?:correct|right|true|best|most \w+|valid|'
     r'appropriate)(?![\w-])|the\s+(?:final\s+)?(?:answer|solution)\b'
   )
-  lead = r'(?:therefore|thus|hence|so|consequently|accordingly|in conclusion)'
+  lead = (
+    r'(?:therefore|thus|hence|so|consequently|accordingly|in conclusion|'
+    r'actually|instead|indeed|yes|no|finally|conclude|concluding|correct is)'
+  )
   patterns = (
     # The answer is C; correct option: (C).
-    rf'(?i:\b(?:(?:final|correct|right|best|my|our|the)\s+)*(?:answer|ans|'
+    rf'(?i:\b(?:(?:final|correct|right|best|my|our|the)\s+)*(?:answer|ans\.?|'
     rf'(?:correct|right|best)\s+(?:option|choice|statement|letter|one|'
     rf'alternative|response|selection)|choice|antwort|respuesta|resposta|risposta|'
     rf'réponse|ответ|selection)'
@@ -183,15 +193,16 @@ def _stated(text: str, one: str) -> list[_Statement]:
     rf'(?i:\b(?:choose|pick|select|go(?:ing)? with|opt(?:ing)? for|settle on|'
     rf'vote for|choosing|selecting|picking)\s+(?:the\s+)?(?:{option}\s+)?){letter}',
     # Option C is correct; (C) is the answer.
-    rf'(?i:(?:^|(?<=[.,;:!?\n(])|\b(?:{lead}|that|because|since|only|{option})\b)\s*'
+    rf'(?i:(?:^|(?<=[.,;:!?\n(])|\b(?:{lead}|that|because|since|only|but|{option})\b)\s*'
     rf'(?:{option}\s+)?){letter}\)?(?:\s*[^\n.;]{{0,60}}?)?(?i:\s+(?:is|must be|'
-    rf'would be|seems|remains)\s+(?:{correct}))',
+    rf'would be|seems|remains)\s+(?P<also>also\s+)?(?:{correct}))'
+    rf'(?!\s+(?:only|if|when|for|provided|about))',
     # Answer C, alone on its line.
     rf'(?im:^\W*(?:(?:final|correct|my|the)\s+)*(?:answer|option|choice)\s+){letter}'
     rf'(?=\W*$)',
     # ... which is option C.
     rf'(?i:\b(?:corresponds? to|matches|match|(?:this|that|which|it) is|'
-    rf'gives?|leads? to|points? to)\s+(?:the\s+)?(?:option|choice|answer)\s+){letter}',
+    rf'gives?|leads? to|points? to)\s+(?:the\s+)?(?:(?:option|choice|answer)\s+)+){letter}',
   )
   found = []
   for pattern in patterns:
@@ -223,7 +234,7 @@ def _read(text: str, match: re.Match, one: str) -> _Statement | None:
   # The letter that begins a text, as in `A cell`, was not matched as bare.
   if _DENIED.match(rest) or re.match(r'[^.!\n]{0,30}\?', rest):
     return None
-  if _other_letter(rest, one):
+  if groups.get('also') or _other_letter(rest, one):
     return _Statement(match.start(), match.end(), None)
   if name == 'pair':
     return None

@@ -544,7 +544,7 @@ def _is_adjunct(
     if word == 'to' and (before in _MODALS or not i):
       if i < 2 or sentence[i - 2].word not in _PASSIVE:
         continue
-    if word == 'at' and part_of:
+    if word == 'at' and part_of or word == 'for' and before.startswith('last'):
       return False
     # `for $18.`: a price, where no thing is counted.
     price = following[0] in ('', 'dollar', 'dollars', 'cent', 'cents')
