@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ioa_jax.assemble import ASSETS
 from ioa_jax.domains import arithmetic
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.models import loading
-from ioa_jax.sampling import choosing
+from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler as sampler_lib
-from ioa_jax.subject import ASSETS
-from ioa_jax.training import optimizer, packing, probing, setup
+from ioa_jax.training import optimizer, packing, probing
+from ioa_jax.training import trainer as trainer_lib
 
 _CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'quickstart.py'
 _NAMES = [m.name for m in arithmetic.MODULES]
@@ -80,7 +81,7 @@ def _beside_decoding(config, student, codec, rounds):
     max_new_tokens=config.student.max_tokens,
     prompt_bucket=codec.prompt_bucket,
   )  # fmt: skip
-  greedy = choosing.Sampling(max_tokens=config.student.max_tokens)
+  greedy = logits_lib.Sampling(max_tokens=config.student.max_tokens)
   prompts = [codec.prompt(p.prompt) for p in probes]
 
   def decode():
@@ -122,7 +123,8 @@ def _share(config, student, codec, num_asked, rounds):
     probe_every_steps=config.gate.probe_every_steps,
     average_decay=c.average_decay, replay_share=c.replay_share,
   )  # fmt: skip
-  never = setup.place({'x': np.int32(benchmark_window.NEVER)}, mesh)['x']
+  never = np.int32(benchmark_window.NEVER)
+  never = trainer_lib.place({'x': never}, mesh)['x']
   without = inputs.replace(probe_every_steps=never)
 
   def run(inputs, probed):

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from ioa_jax.models import decoder, huggingface
-from ioa_jax.sampling import choosing
+from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler as sampler_lib
 
 _PEER_BATCHES = (8, 16, 32, 64)
@@ -113,7 +113,7 @@ def _in_turns(ways: dict[str, Callable], rounds: int):
 
 
 def _ours(sampler, params, prompts, limits):
-  settings = [choosing.Sampling(max_tokens=int(n)) for n in limits]
+  settings = [logits_lib.Sampling(max_tokens=int(n)) for n in limits]
   written = sampler(params, prompts, settings, [0] * len(prompts))
   return [list(g.tokens) for g in written]
 

@@ -5,27 +5,31 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder
+from ioa_jax.records import Score, Stage
+from ioa_jax.runtime import sharding
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import gate as gate_lib
-from ioa_jax.training import packing, probing, setup
+from ioa_jax.training import packing, probing
 from ioa_jax.training import step as step_lib
+from ioa_jax.training import trainer as trainer_lib
 
 NEVER = 2**30
 
 
 def endless_plan(names: Sequence[str], asked: Sequence[str]):
   """One stage of the modules `asked`, which ends never."""
-  stage = {
-    'modules': asked, 'kind': 'consolidate', 'max_steps': NEVER,
-    'remedial_steps': 0,
-  }  # fmt: skip
-  return setup.make_plan(
-    {'stages': [stage]}, names, np.ones(len(names)), gated=True,
-    tau_mastery=0.9, confidence=0.5, sequential=False, reopen=False,
-    min_probes=1, max_rounds=0, on_stall='advance',
-  )  # fmt: skip
+  rules = gate_lib.Rules(
+    tau_mastery=0.9,
+    confidence=0.5,
+    sequential=False,
+    reopen=False,
+    min_probes=1,
+    max_rounds=0,
+    on_stall='advance',
+  )
+  stage = Stage(asked, 'consolidate', 0.0, NEVER, 0)
+  return gate_lib.make_plan([stage], names, np.ones(len(names)), rules)
 
 
 def make(
@@ -48,28 +52,29 @@ def make(
   """A window of `num_steps` on one device, and what it takes."""
   names = list(lessons)
   mesh = sharding.make_mesh(devices=jax.devices()[:1])
-  score = {'correct': 0, 'n': 1}
-  diagnosis = {
-    'modules': {name: {'student': score, 'gap': 1.0} for name in names}
-  }
-  mix = setup.make_mix(
-    diagnosis, [], names, weighting='need', replay_share=replay_share,
+  k = len(names)
+  mix = curriculum_lib.make_mix(
+    np.ones(k),
+    np.zeros(k),
+    weighting='need',
+    replay_share=replay_share,
     need_floor=0.2,
-  )  # fmt: skip
+  )
   most = max(map(len, lessons.values()))
-  inputs = setup.make_inputs(
-    curriculum_lib.allocate([most] * len(names), row_length), mix, plan, bank,
-    mesh, seed=0, total_steps=NEVER, probe_every_steps=probe_every_steps,
+  filled = curriculum_lib.add_rows(
+    curriculum_lib.allocate([most] * k, row_length),
+    {i: packing.pack(lessons[n], row_length) for i, n in enumerate(names)},
+  )
+  pace = trainer_lib.Pace(
+    seed=0,
+    total_steps=NEVER,
+    probe_every_steps=probe_every_steps,
     average_decay=average_decay,
-  )  # fmt: skip
-  inputs = setup.add_lessons(inputs, lessons, names, row_length, mesh)
-  state = setup.make_state(
-    params, tx, diagnosis, names, plan, mesh, averages=average_decay > 0
   )
-  window = step_lib.Window(
-    step_lib.Program(config, tx, batch_rows=batch_rows),
-    num_steps=num_steps,
-    state_shardings=sharding.state_shardings(mesh, state),
-    metric_sharding=sharding.replicated(mesh),
+  inputs = trainer_lib.make_inputs(filled, mix, plan, bank, pace, mesh)
+  state = trainer_lib.make_state(
+    params, tx, [Score(0, 1)] * k, plan, mesh, averages=average_decay > 0
   )
+  program = step_lib.Program(config, tx, batch_rows=batch_rows)
+  window = trainer_lib.make_window(program, state, mesh, num_steps)
   return window, state, inputs, mesh

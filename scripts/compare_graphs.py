@@ -40,10 +40,11 @@ def main(argv: Sequence[str]) -> None:
   del argv
   import numpy as np
 
-  from ioa_jax import measuring, pipeline, progress
+  from ioa_jax import pipeline
   from ioa_jax.evaluation import intervals
-  from ioa_jax.identifier import dependency
+  from ioa_jax.identifier import dependency, learner_panel
   from ioa_jax.identifier import responses as responses_lib
+  from ioa_jax.runtime import display as display_lib
 
   config = commandline.config()
   if not config.identifier.panel.learners:
@@ -55,16 +56,17 @@ def main(argv: Sequence[str]) -> None:
   for seed in map(int, _SEEDS.value):
     config.seed = seed
     workdir = pathlib.Path(_WORKDIR.value) / str(seed)
-    with progress.Display() as display:
+    with display_lib.Display() as display:
       diagnosis = pipeline.identify(config, workdir, display)
-    responses = responses_lib.load(workdir / measuring.PANEL_FILE)
-    modules = diagnosis['modules']
-    open_ = [k for k, m in modules.items() if m['status'] in
-             ('target', 'deficient')]  # fmt: skip
+    responses = responses_lib.load(workdir / learner_panel.PANEL_FILE)
+    modules = diagnosis.modules
+    open_ = [
+      k for k, m in modules.items() if m.status in ('target', 'deficient')
+    ]
     candidates = list(itertools.permutations(open_, 2))
     found = {
-      name: [(e['from'], e['to']) for e in graph['edges']]
-      for name, graph in diagnosis['dependency']['graphs'].items()
+      name: [(e.source, e.target) for e in graph.edges]
+      for name, graph in diagnosis.dependency.graphs.items()
     }
     given = found.pop('given')
     c = config.identifier

@@ -71,7 +71,7 @@ def _mesh(topology, generation, chips, axes):
   # The compiler plugin raises its own types.
   from jax.experimental import topologies
 
-  from ioa_jax import sharding
+  from ioa_jax.runtime import sharding
 
   extra = 'cuda12' if generation == 'h100' else 'tpu'
   try:
@@ -104,15 +104,15 @@ def _train(config, model, mesh):
   import jax
   import jax.numpy as jnp
 
-  from ioa_jax import sharding
-  from ioa_jax import subject as subject_lib
+  from ioa_jax import assemble
   from ioa_jax.models import decoder, lora
+  from ioa_jax.runtime import sharding
   from ioa_jax.training import curriculum as curriculum_lib
   from ioa_jax.training import gate as gate_lib
   from ioa_jax.training import optimizer
   from ioa_jax.training import step as step_lib
 
-  spec = subject_lib.lora_spec(config)
+  spec = assemble.lora_spec(config)
   t = config.train
   tx, _ = optimizer.make(total_steps=t.total_steps, **config.optimizer)
   base = decoder.abstract_params(model)
@@ -217,12 +217,12 @@ def _panel(config, model, mesh):
   import jax
   import jax.numpy as jnp
 
-  from ioa_jax import measuring, sharding
-  from ioa_jax import subject as subject_lib
+  from ioa_jax import assemble
+  from ioa_jax.identifier import learner_panel, panel
   from ioa_jax.models import decoder
-  from ioa_jax.training import panel
+  from ioa_jax.runtime import sharding
 
-  spec = subject_lib.lora_spec(config)
+  spec = assemble.lora_spec(config)
   dtype = jnp.float32 if spec is None else model.dtype
   shape = jax.ShapeDtypeStruct
   length = config.train.row_length
@@ -236,7 +236,7 @@ def _panel(config, model, mesh):
     _bank(length, config.identifier.panel.batch_rows),
     shape((learners, _MODULES), jnp.float32), shape((learners,), jnp.uint32),
   )  # fmt: skip
-  program = measuring.make_program(config, model, spec)
+  program = learner_panel.make_program(config, model, spec)
   return panel.compiled(program, mesh).lower(
     _placed(inputs, panel.shardings(inputs, mesh))
   )
@@ -247,9 +247,9 @@ def _sampler(config, model, mesh):
   import jax
   import jax.numpy as jnp
 
-  from ioa_jax import sharding
   from ioa_jax.models import decoder
-  from ioa_jax.sampling import choosing
+  from ioa_jax.runtime import sharding
+  from ioa_jax.sampling import logits as logits_lib
   from ioa_jax.sampling import sampler as sampler_lib
   from ioa_jax.sampling import slots as slots_lib
 
@@ -274,7 +274,7 @@ def _sampler(config, model, mesh):
   queue = slots_lib.queue([], [], [], [], entries=4 * b, width=width)
   control = slots_lib.Control(
     keep_B=shape((b,), bool),
-    allowed_BxW=shape((b, choosing.num_words(model.vocab_size)), jnp.uint32),
+    allowed_BxW=shape((b, logits_lib.num_words(model.vocab_size)), jnp.uint32),
     limit=shape((), jnp.int32), more=shape((), bool),
   )  # fmt: skip
   loop = functools.partial(sampler_lib.run, model, chunk=chunk)
@@ -293,8 +293,8 @@ def main(argv: Sequence[str]) -> None:
   import dataclasses
 
   from ioa_jax import config as config_lib
-  from ioa_jax import sharding
   from ioa_jax.models import decoder, presets
+  from ioa_jax.runtime import sharding
 
   config_lib.validate(config)
   asked = list(_PROGRAMS.value)
@@ -339,7 +339,7 @@ def _check(program, config, model, mesh, generation):
   """Compiles one program; what it needs on a device, and whether it fits."""
   import jax
 
-  from ioa_jax import collectives
+  from ioa_jax.runtime import collectives
 
   limit = _HBM_GIB[generation]
   # Autotuning would time kernels on the device that is not there.

@@ -29,7 +29,7 @@ from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import scoring
 from ioa_jax.models import decoder, huggingface
 from ioa_jax.runtime import commandline
-from ioa_jax.sampling import choosing
+from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.training import losses, optimizer, packing
 
@@ -207,7 +207,7 @@ def held_out_scores(config, params, answer_format: str) -> dict[str, float]:
   )  # fmt: skip
   reverse = tokenizer_lib.reverse_digits
   prompts = [tokenizer.encode(reverse(p.prompt)).ids for p in probes]
-  greedy = choosing.Sampling(max_tokens=48)
+  greedy = logits_lib.Sampling(max_tokens=48)
   texts = [
     reverse(tokenizer.decode(list(g.tokens)))
     for g in sampler(

@@ -15,6 +15,7 @@ import pydantic
 
 from ioa_jax.teachers import ledger as ledger_lib
 from ioa_jax.teachers import openai_http
+from ioa_jax.teachers.client import Client
 from ioa_jax.teachers.requests import Budget, Request, schema_text
 
 
@@ -43,10 +44,9 @@ def settings(url: str, **fields) -> openai_http.Settings:
 def work(url: str, path: str, count: str) -> None:
   teacher = openai_http.OpenAITeacher('teacher', settings(url))
   ledger = ledger_lib.Ledger(pathlib.Path(path))
-  teacher.ask(
-    ledger, [request(i) for i in range(int(count))],
-    budget=Budget(), response_model=Answer,
-  )  # fmt: skip
+  Client(teacher, ledger, Budget()).ask(
+    [request(i) for i in range(int(count))], Answer
+  )
   ledger.close()
 
 

@@ -25,7 +25,7 @@ def main(port, num_processes, process, what, *rest):
   )
   import jax
 
-  from ioa_jax import sharding
+  from ioa_jax.runtime import sharding
 
   if num_processes > 1:
     sharding.join(f'127.0.0.1:{port}', num_processes, process)
@@ -56,23 +56,26 @@ def run(workdir, config_file, stop=None):
   import jax
   import ml_collections
 
-  from ioa_jax import pipeline, processes, progress, teaching
+  from ioa_jax import pipeline
+  from ioa_jax.phases import observing
+  from ioa_jax.runtime import display as display_lib
+  from ioa_jax.runtime import processes
 
   config = ml_collections.ConfigDict(
     json.loads(pathlib.Path(config_file).read_text())
   )
-  observe = teaching.Teaching.observe
+  record = observing.Observer.record
 
-  def observe_and_stop(self, state, metrics):
+  def record_and_stop(self, metrics):
     nonlocal stop
-    observe(self, state, metrics)
+    record(self, metrics)
     last = jax.process_index() == jax.process_count() - 1
-    if stop and last and int(state.step) >= int(stop):
+    if stop and last and metrics['step'][-1] >= int(stop):
       stop = None
       os.kill(os.getpid(), signal.SIGTERM)
 
-  teaching.Teaching.observe = observe_and_stop
-  with progress.Display(quiet=not processes.is_first()) as display:
+  observing.Observer.record = record_and_stop
+  with display_lib.Display(quiet=not processes.is_first()) as display:
     return pipeline.run(config, pathlib.Path(workdir), display)
 
 

@@ -13,11 +13,14 @@ import sys
 import jax
 import numpy as np
 
-from ioa_jax import sharding
 from ioa_jax.models import huggingface, vocabulary
+from ioa_jax.records import Score, Stage
+from ioa_jax.runtime import sharding
 from ioa_jax.training import curriculum as curriculum_lib
-from ioa_jax.training import optimizer, packing, probing, setup
+from ioa_jax.training import gate as gate_lib
+from ioa_jax.training import optimizer, packing, probing
 from ioa_jax.training import step as step_lib
+from ioa_jax.training import trainer as trainer_lib
 
 LENGTH, ROWS, NUM_LESSONS = 256, 4, 6
 NAMES = ['gsm8k']
@@ -43,26 +46,34 @@ def read_lessons(directory, data):
 def main(directory, data, num_steps):
   lessons = read_lessons(directory, data)
   mesh = sharding.make_mesh(data=1, devices=jax.devices()[:1])
-  answered = {'correct': 0, 'n': 2}
-  diagnosis = {
-    'modules': {'gsm8k': {'student': answered, 'teacher': answered, 'gap': 1.0}}
-  }
-  stage = {'modules': NAMES, 'kind': 'teach', 'readiness': 0.0,
-           'max_steps': 100, 'remedial_steps': 1}  # fmt: skip
-  plan = setup.make_plan(
-    {'stages': [stage]}, NAMES, np.ones(1), gated=True, tau_mastery=0.9,
-    confidence=0.5, sequential=False, reopen=False, min_probes=1,
-    max_rounds=0, on_stall='advance',
-  )  # fmt: skip
-  mix = setup.make_mix(
-    diagnosis, [], NAMES, weighting='gap', replay_share=0.0, need_floor=0.2
+  rules = gate_lib.Rules(
+    tau_mastery=0.9,
+    confidence=0.5,
+    sequential=False,
+    reopen=False,
+    min_probes=1,
+    max_rounds=0,
+    on_stall='advance',
   )
-  inputs = setup.make_inputs(
-    curriculum_lib.allocate([NUM_LESSONS], LENGTH), mix, plan,
-    probing.build([lessons[:2]], LENGTH, 2), mesh,
-    seed=0, total_steps=100, probe_every_steps=50, average_decay=0.9,
-  )  # fmt: skip
-  inputs = setup.add_lessons(inputs, {'gsm8k': lessons}, NAMES, LENGTH, mesh)
+  plan = gate_lib.make_plan(
+    [Stage(NAMES, 'teach', 0.0, 100, 1)], NAMES, np.ones(1), rules
+  )
+  filled = curriculum_lib.add_rows(
+    curriculum_lib.allocate([NUM_LESSONS], LENGTH),
+    {0: packing.pack(lessons, LENGTH)},
+  )
+  inputs = trainer_lib.make_inputs(
+    filled,
+    curriculum_lib.make_mix(
+      np.ones(1), [False], weighting='gap', replay_share=0.0, need_floor=0.2
+    ),
+    plan,
+    probing.build([lessons[:2]], LENGTH, 2),
+    trainer_lib.Pace(
+      seed=0, total_steps=100, probe_every_steps=50, average_decay=0.9
+    ),
+    mesh,
+  )
   # The recipe of full fine-tuning at a rate that shows within a few steps.
   tx, _ = optimizer.make(
     name='adamw',
@@ -71,14 +82,10 @@ def main(directory, data, num_steps):
     momentum_dtype='float32',
   )  # fmt: skip
   config = dataclasses.replace(huggingface.read_config(directory), remat='full')
-  state = setup.make_state(
-    huggingface.load_params(directory, config), tx, diagnosis, NAMES, plan, mesh
-  )
-  window = step_lib.Window(
-    step_lib.Program(config, tx, batch_rows=ROWS), num_steps=1,
-    state_shardings=sharding.state_shardings(mesh, state),
-    metric_sharding=sharding.replicated(mesh),
-  )  # fmt: skip
+  params = huggingface.load_params(directory, config)
+  state = trainer_lib.make_state(params, tx, [Score(0, 2)], plan, mesh)
+  program = step_lib.Program(config, tx, batch_rows=ROWS)
+  window = trainer_lib.make_window(program, state, mesh, num_steps=1)
   losses = []
   with jax.set_mesh(mesh):
     for _ in range(num_steps):

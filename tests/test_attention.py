@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ioa_jax import sharding
 from ioa_jax.models import attention
+from ioa_jax.runtime import sharding
 
 B, L, H, K, E = 2, 256, 4, 2, 32
 

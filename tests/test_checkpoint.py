@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ioa_jax import sharding
+from ioa_jax.records import Progress
+from ioa_jax.runtime import sharding
 from ioa_jax.training import checkpoint
 from tests import test_step
 
@@ -21,7 +22,7 @@ def saved(tmp_path_factory):
   kept = checkpoint.Checkpoints(path, keep=3)
   for step in (5, 10):
     state = state.replace(step=jnp.int32(step))
-    kept.save(state, inputs, {'lessons': step})
+    kept.save(state, inputs, Progress(lessons=step))
   kept.close()
   return path, state, inputs
 
@@ -42,7 +43,7 @@ def test_what_was_saved_comes_back_bit_for_bit(saved, tmp_path):
   test_step.assert_equal(
     jax.device_get(got_inputs.curriculum), jax.device_get(inputs.curriculum)
   )
-  assert progress == {'lessons': 10} and not said
+  assert progress == Progress(lessons=10) and not said
   empty = tmp_path / 'empty'
   assert restore(empty, state, inputs) == (None, [])
 
@@ -77,7 +78,7 @@ def test_a_flipped_bit_is_never_restored_as_a_value(saved, tmp_path, trial):
   victim.write_bytes(data)
   (got, _, progress), said = restore(copy, state, inputs)
   if said:
-    assert 'Checkpoint 10 is damaged' in said[0] and progress['lessons'] == 5
+    assert 'Checkpoint 10 is damaged' in said[0] and progress.lessons == 5
     state = state.replace(step=jnp.int32(5))
   test_step.assert_equal(jax.device_get(got), jax.device_get(state))
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 import pytest
 
-from ioa_jax import collectives, sharding
+from ioa_jax.runtime import collectives, sharding
 
 HAND = """
 %add (a: f32[], b: f32[]) -> f32[] {

@@ -7,65 +7,140 @@ import json
 import numpy as np
 import pytest
 
+from ioa_jax import records
 from ioa_jax.evaluation import intervals
-from ioa_jax.report import comparison
+from ioa_jax.experiments import comparison
 
 
 def module(teacher, student, status):
-  score = lambda correct: {'correct': correct, 'n': 10}
-  return {
-    'teacher': score(teacher), 'student': score(student), 'status': status
-  }  # fmt: skip
+  return records.ModuleDiagnosis(
+    description='',
+    prerequisites=(),
+    level=0,
+    teacher=records.Score(teacher, 10),
+    student=records.Score(student, 10),
+    student_loss=None,
+    teacher_loss=None,
+    teacher_ci95=None,
+    student_ci95=None,
+    gap=None,
+    severity=None,
+    status=status,
+  )
 
 
 def probe(**correct):
-  scores = {k: {'correct': c, 'n': 10} for k, c in correct.items()}
-  return {'event': 'probe', 'scores': scores}
-
-
-def write_run(directory, seed, after, retention, events):
-  directory.mkdir()
-  files = {
-    'results.json': {
-      'seed': seed, 'retention': retention,
-      'modules': {
-        'a': {'after': after[0], 'teacher': 1.0, 'loss_after': 0.5},
-        'b': {'after': after[1], 'teacher': 0.8, 'loss_after': 1 - after[1]},
-      },
-      'stages': [
-        {'kind': 'teach', 'outcome': 'mastered', 'remedial_rounds': 1},
-        {'kind': 'consolidate', 'outcome': 'pending', 'remedial_rounds': 0},
-      ],
-      'forgetting': [
-        {'scores': {'a': 1.0, 'b': 0.2}}, {'scores': {'a': 0.6, 'b': 0.8}},
-      ],
-      'tokens': {
-        'student_train': 1000, 'teacher_generated': 50,
-        'student_inferred': 300, 'panel': 20,
-      },
-      'seconds': {'train': 1.5, 'evaluate': 0.5}, 'compilations': 1,
-    },
-    'diagnosis.json': {
-      'modules': {
-        'a': module(10, 10, 'known'), 'b': module(8, 0, 'target'),
-        'c': module(0, 0, 'unteachable'),
-      }
-    },
-    'config.json': {'gate': {'tau_mastery': 0.9}},
-  }  # fmt: skip
-  for name, content in files.items():
-    (directory / name).write_text(json.dumps(content))
-  lines = '\n'.join(map(json.dumps, events))
-  (directory / 'metrics.jsonl').write_text(lines + '\n')
+  return records.Probing(
+    event='probe',
+    step=1,
+    stage=0,
+    round=0,
+    decision='stay',
+    scores={k: records.Score(c, 10) for k, c in correct.items()},
+    reopened=(),
+  )
 
 
 def train(tokens):
-  return {'event': 'train', 'train/tokens': tokens}
+  return records.Training('train', 1, 0, 0.5, 0.1, 0.01, tokens)
+
+
+def result(after, teacher, loss):
+  return records.ModuleResult(teacher, 0.0, after, (0.0, 1.0), 10, None, loss)
+
+
+def stage(kind, outcome, rounds):
+  return records.StageResult(('b',), (), kind, 10, rounds, outcome)
+
+
+MODULES = {
+  'a': module(10, 10, 'known'),
+  'b': module(8, 0, 'target'),
+  'c': module(0, 0, 'unteachable'),
+}
+
+
+def write_run(directory, seed, after, retention, events, modules=MODULES):
+  diagnosis = records.Diagnosis(
+    domain='test',
+    modules=modules,
+    dependency=records.Dependency('given', '', (), (), {}, ()),
+    thresholds=records.Thresholds(0.3, 0.7, 1.0),
+    wrong_answers={},
+    difficulty=None,
+    teacher_held_out={},
+    tokens={},
+    seconds=1.0,
+  )
+  results = records.Results(
+    domain='test',
+    method='ioa',
+    answer_format='steps',
+    teacher=records.TeacherResult('t', 10, 0.9),
+    student=records.StudentResult('s', 1, 0.1, 0.8),
+    retention=retention,
+    modules={
+      'a': result(after[0], 1.0, 0.5),
+      'b': result(after[1], 0.8, 1 - after[1]),
+    },
+    stages=(
+      stage('teach', 'mastered', 1),
+      stage('consolidate', 'not_reached', 0),
+    ),
+    reopened={},
+    forgetting=(
+      records.Recall(0, 1, {'a': 1.0, 'b': 0.2}),
+      records.Recall(1, 2, {'a': 0.6, 'b': 0.8}),
+    ),
+    tokens=records.TokenCounts(1000, 50, 0, 0, 300, 20),
+    lessons=5,
+    compilations=1,
+    seconds={'train': 1.5, 'evaluate': 0.5},
+    config_sha256='',
+    seed=seed,
+  )
+  directory.mkdir()
+  (directory / 'diagnosis.json').write_text(diagnosis.to_json())
+  (directory / 'results.json').write_text(results.to_json())
+  config = {'gate': {'tau_mastery': 0.9}}
+  (directory / 'config.json').write_text(json.dumps(config))
+  lines = ''.join(e.to_json() + '\n' for e in events)
+  (directory / 'metrics.jsonl').write_text(lines)
 
 
 EVENTS = [
-  train(400), probe(b=4), train(700), probe(b=8), train(1000), probe(a=9, b=6)
-]  # fmt: skip
+  train(400),
+  probe(b=4),
+  train(700),
+  probe(b=8),
+  train(1000),
+  probe(a=9, b=6),
+]
+
+
+@pytest.mark.parametrize(
+  'events,at',
+  [
+    # One round must find all of them: b alone, then d alone, is not that.
+    ([train(10), probe(b=8), train(20), probe(d=10)], None),
+    ([train(10), probe(b=8, d=8), train(20), probe(b=7, d=10)], None),
+    ([train(10), probe(b=7, d=10), train(20), probe(b=8, d=9)], 20),
+    # It stays where it was first seen, whatever falls later.
+    ([train(10), probe(b=8, d=9), train(20), probe(b=0, d=0)], 10),
+    ([], None),
+  ],
+)
+def test_all_is_mastered_when_one_round_finds_all_of_it(tmp_path, events, at):
+  modules = MODULES | {'d': module(10, 2, 'deficient')}
+  write_run(tmp_path / 'r', 0, (1.0, 0.6), 0.9, events, modules)
+  assert comparison.read(tmp_path / 'r').mastered_at == at
+
+
+def test_where_nothing_was_deficient_nothing_is_mastered(tmp_path):
+  modules = {'a': MODULES['a']}
+  events = [train(10), probe(a=10)]
+  write_run(tmp_path / 'r', 0, (1.0, 0.6), 0.9, events, modules)
+  assert comparison.read(tmp_path / 'r').mastered_at is None
 
 
 def test_a_curve_keeps_what_was_not_probed(tmp_path):
@@ -74,9 +149,9 @@ def test_a_curve_keeps_what_was_not_probed(tmp_path):
   # The module that cannot be taught is no part of the mean.
   assert run.curve == [(0, 0.5), (400, 0.75), (700, 1.0), (1000, 0.825)]
   assert run.mastered_at == 700
-  assert comparison.forgotten(dataclasses.replace(
-    run, results=run.results | {'forgetting': run.results['forgetting'][:1]}
-  )) is None  # fmt: skip
+  first = run.results.forgetting[:1]
+  once = dataclasses.replace(run.results, forgetting=first)
+  assert comparison.forgotten(dataclasses.replace(run, results=once)) is None
   assert comparison.group_score(run, ['b']) == pytest.approx(0.75)
   # From the best to the last: 0.4 of a, nothing of b.
   assert comparison.forgotten(run) == pytest.approx(0.2)
@@ -129,6 +204,9 @@ def test_paired_differences_and_gains(tmp_path):
 
 
 def test_a_run_that_is_not_finished_is_said(tmp_path):
+  with pytest.raises(ValueError, match='none of config.json'):
+    comparison.read(tmp_path)
+  (tmp_path / 'config.json').write_text('{}')
   with pytest.raises(ValueError, match='not a finished run'):
     comparison.read(tmp_path)
 

@@ -118,6 +118,18 @@ def test_weights_follow_stage_need_and_replay():
   np.testing.assert_allclose(got, [0.25, 0, 0.75, 0], rtol=1e-6)
 
 
+def test_without_taught_modules_replay_takes_the_whole_batch():
+  # The stage's modules have no rows yet: what is rehearsed fills the batch.
+  plan = make_plan([{1, 2}], [5])
+  mix = make_mix(rehearse_K=jnp.asarray([True, False, False, True]))
+  count = jnp.asarray([9, 0, 0, 9])
+  got = curriculum_lib.module_weights(mix, start(plan), plan, count)
+  np.testing.assert_allclose(got, [0.5, 0, 0, 0.5], rtol=1e-6)
+  # And without anything there is no weight at all, and nothing undefined.
+  got = curriculum_lib.module_weights(mix, start(plan), plan, jnp.zeros(K))
+  np.testing.assert_array_equal(got, np.zeros(K))
+
+
 def test_contrast_gives_hard_and_easy_half_each():
   plan = make_plan([{0, 1, 2, 3}], [5])
   gate = start(plan).replace(

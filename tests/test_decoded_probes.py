@@ -10,7 +10,7 @@ import pytest
 from ioa_jax.domains import arithmetic
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.models import decoder
-from ioa_jax.sampling import choosing
+from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.training import decoded_probes, probing
 from ioa_jax.training import gate as gate_lib
@@ -61,7 +61,7 @@ def test_counts_what_the_sampler_and_a_comparison_count():
     max_new_tokens=4,
   )  # fmt: skip
   probes = [e for n in test_step.NAMES for e in test_step.examples(n)[:6]]
-  greedy = choosing.Sampling(max_tokens=4)
+  greedy = logits_lib.Sampling(max_tokens=4)
   written = sampler(params, [e.prompt for e in probes], [greedy] * 18, [0] * 18)
   right = np.reshape(
     [list(g.tokens) == e.completion[:-1] for g, e in zip(written, probes)],

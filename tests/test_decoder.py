@@ -9,8 +9,8 @@ import optax
 import pytest
 import safetensors.numpy
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder, huggingface
+from ioa_jax.runtime import sharding
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ioa_jax import assemble
 from ioa_jax import config as config_lib
-from ioa_jax import sharding, subject
 from ioa_jax.models import decoder
+from ioa_jax.runtime import sharding
 from ioa_jax.training import distillation, losses
 from tests import test_pipeline
 
@@ -222,7 +223,7 @@ def test_the_teacher_must_have_the_students_tokens(
   tmp_path, top_k, token, message
 ):
   student = tmp_path / 'student'
-  shutil.copytree(subject.ASSETS / 'student', student)
+  shutil.copytree(assemble.ASSETS / 'student', student)
   path = student / 'tokenizer.json'
   path.write_text(path.read_text().replace('"R"', f'"{token}"'))
   config = test_pipeline.load_config(
@@ -231,4 +232,4 @@ def test_the_teacher_must_have_the_students_tokens(
      'student.model': str(student)},
   )  # fmt: skip
   with pytest.raises(ValueError, match=message):
-    subject.open_subject(config, sharding.make_mesh())
+    assemble.open_subject(config, sharding.make_mesh())

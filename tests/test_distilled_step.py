@@ -7,11 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder, lora
-from ioa_jax.training import checkpoint, distillation, losses, packing, setup
+from ioa_jax.records import Progress
+from ioa_jax.runtime import sharding
+from ioa_jax.training import checkpoint, distillation, losses, packing
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import step as step_lib
+from ioa_jax.training import trainer as trainer_lib
+from ioa_jax.training.trainer import Trainer
 from tests import test_step
 from tests.test_step import CONFIG, NAMES, L, examples
 
@@ -40,6 +43,18 @@ def scorer():
 _windows = {}
 
 
+def with_lessons(inputs, texts, mesh, score=None):
+  trainer = Trainer(None, None, inputs, NAMES, mesh, score or scorer())
+  trainer.add_lessons(texts)
+  return trainer.inputs
+
+
+def with_on_policy(inputs, texts, mesh, score=None):
+  trainer = Trainer(None, None, inputs, NAMES, mesh, score or scorer())
+  trainer.replace_on_policy(texts)
+  return trainer.inputs
+
+
 def make(*, weight=1.0, devices=1, axes=None, fill=NAMES, **settings):
   """`test_step.make` with rows that the teacher has scored."""
   _, state, inputs, mesh, schedule = test_step.make(
@@ -47,12 +62,10 @@ def make(*, weight=1.0, devices=1, axes=None, fill=NAMES, **settings):
   )
   empty = curriculum_lib.allocate([20] * 3, L, devices, top_k=K)
   inputs = inputs.replace(
-    **setup.place({'curriculum': empty}, mesh),
+    **trainer_lib.place({'curriculum': empty}, mesh),
     distillation=OBJECTIVE.replace(weight=np.float32(weight)),
   )
-  inputs = setup.add_lessons(
-    inputs, {n: examples(n) for n in fill}, NAMES, L, mesh, scorer()
-  )
+  inputs = with_lessons(inputs, {n: examples(n) for n in fill}, mesh)
   layout = str(axes or devices)
   if layout not in _windows:
     _windows[layout] = test_step.new_window(mesh, state)
@@ -82,7 +95,7 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn():
   exact = distillation.top_k(decoder.unembed(CONFIG, teacher(), hidden), K)
   rows |= dict(zip(packing.TEACHER_FIELDS, exact))
   curriculum = inputs.curriculum.replace(rows=rows)
-  inputs = inputs.replace(**setup.place({'curriculum': curriculum}, mesh))
+  inputs = inputs.replace(**trainer_lib.place({'curriculum': curriculum}, mesh))
   program = step_lib.Program(
     CONFIG, test_step.optimizer_and_schedule()[0], batch_rows=8
   )
@@ -145,10 +158,10 @@ def test_one_trace_with_lessons_that_come_later():
   parts = make(max_steps=10, fill=('copy',), rounds=1)
   score = distillation.Scorer(CONFIG, teacher(), k=K, batch_rows=4)
 
-  def supply(state, inputs, remedial):
-    names = ['copy'] if int(state.gate.stage) == 0 else ['next', 'last']
+  def supply(trainer):
+    names = ['copy'] if trainer.stage == 0 else ['next', 'last']
     new = {n: examples(n)[:5] for n in names}
-    return setup.add_lessons(inputs, new, NAMES, L, parts[3], score)
+    trainer.inputs = with_lessons(trainer.inputs, new, parts[3], score)
 
   state, inputs, metrics = test_step.run(parts, supply=supply)
   assert parts[0].compilations == score.compilations == 1
@@ -172,7 +185,7 @@ def test_a_resumed_run_is_the_unbroken_one_and_asks_nobody(tmp_path):
   with jax.set_mesh(mesh):
     for _ in range(3):
       state, _ = window(state, inputs)
-  kept.save(state, inputs, {})
+  kept.save(state, inputs, Progress())
   kept.close()
   # A new start: empty slabs, no teacher.
   _, fresh, empty, mesh, _ = make(weight=0.5, max_steps=10, fill=())
@@ -231,12 +244,12 @@ def on_policy(share, **settings):
   """`make` with empty slabs for the student's own texts."""
   _, state, inputs, mesh, schedule = make(**settings)
   own = curriculum_lib.allocate([6] * 3, L, 1, top_k=K)
-  curriculum = inputs.curriculum.replace(own=own)
+  curriculum = inputs.curriculum.replace(on_policy=own)
   inputs = inputs.replace(
-    **setup.place({'curriculum': curriculum}, mesh),
+    **trainer_lib.place({'curriculum': curriculum}, mesh),
     distillation=inputs.distillation.replace(on_policy_share=np.float32(share)),
   )
-  state = state.replace(own_cursor_K=jnp.zeros_like(state.cursor_K))
+  state = state.replace(on_policy_cursor_K=jnp.zeros_like(state.cursor_K))
   if 'own' not in _windows:
     _windows['own'] = test_step.new_window(mesh, state)
   return _windows['own'], state, inputs, mesh, schedule
@@ -253,19 +266,21 @@ def test_own_texts_take_their_share_and_only_their_divergence_counts():
   cursor, found = [], []
   with jax.set_mesh(mesh):
     before, metrics = window(jax.tree.map(jnp.array, state), inputs)
-    assert int(before.own_cursor_K.sum()) == 0  # There are none yet.
+    assert int(before.on_policy_cursor_K.sum()) == 0  # There are none yet.
     for value in (4, 5):
       score = distillation.Scorer(CONFIG, teacher(), k=K, batch_rows=4)
-      new = setup.renew_own(inputs, own_texts(value), NAMES, mesh, score)
+      new = with_on_policy(inputs, own_texts(value), mesh, score)
       after, metrics = window(jax.tree.map(jnp.array, state), new)
-      cursor.append((int(after.cursor_K.sum()), int(after.own_cursor_K.sum())))
+      cursor.append(
+        (int(after.cursor_K.sum()), int(after.on_policy_cursor_K.sum()))
+      )
       found.append(np.asarray(metrics['loss_sum'] / metrics['loss_count']))
     # The same with the own texts' targets changed: nobody learns those.
-    rows = jax.device_get(new.curriculum.own.rows)
+    rows = jax.device_get(new.curriculum.on_policy.rows)
     rows['target'] = 15 - rows['target']
-    own = new.curriculum.own.replace(rows=rows)
-    curriculum = new.curriculum.replace(own=own)
-    new = new.replace(**setup.place({'curriculum': curriculum}, mesh))
+    own = new.curriculum.on_policy.replace(rows=rows)
+    curriculum = new.curriculum.replace(on_policy=own)
+    new = new.replace(**trainer_lib.place({'curriculum': curriculum}, mesh))
     _, metrics = window(jax.tree.map(jnp.array, state), new)
   assert cursor == [(40, 40)] * 2  # Ten steps of eight rows.
   np.testing.assert_array_equal(
@@ -279,7 +294,7 @@ def test_own_texts_take_their_share_and_only_their_divergence_counts():
 def test_with_all_steps_its_own_no_lesson_is_drawn():
   window, state, inputs, mesh, _ = on_policy(1.0)
   with jax.set_mesh(mesh):
-    inputs = setup.renew_own(inputs, own_texts(4), NAMES, mesh, scorer())
+    inputs = with_on_policy(inputs, own_texts(4), mesh)
     state, _ = window(state, inputs)
   assert int(state.cursor_K.sum()) == 0
-  assert int(state.own_cursor_K.sum()) == 80
+  assert int(state.on_policy_cursor_K.sum()) == 80

@@ -139,10 +139,10 @@ class Replay:
     return decision
 
 
-jitted_decide = jax.jit(gate_lib.decide)
+jitted_judge = jax.jit(gate_lib.judge)
 jitted_step = jax.jit(gate_lib.count_step)
-jitted_grant = jax.jit(gate_lib.grant)
-jitted_note = jax.jit(gate_lib.note)
+jitted_resume = jax.jit(gate_lib.resume)
+jitted_record = jax.jit(gate_lib.record)
 
 
 @hypothesis.settings(max_examples=60, deadline=None)
@@ -172,7 +172,7 @@ def test_equals_a_plain_replay_of_the_recorded_outcomes(
   for correct in history:
     assert bool(gate_lib.active(gate, plan)) == oracle.active
     if oracle.waiting:
-      gate = jitted_grant(gate, jnp.bool_(True))
+      gate = jitted_resume(gate, jnp.bool_(True))
       oracle.waiting, oracle.round = False, oracle.round + 1
     if not oracle.active:
       break
@@ -180,7 +180,7 @@ def test_equals_a_plain_replay_of_the_recorded_outcomes(
     oracle.step()
     asked = gate_lib.asked(gate, plan)
     assert set(np.flatnonzero(asked)) == oracle.asked
-    gate, decision = jitted_decide(
+    gate, decision = jitted_judge(
       gate,
       plan,
       jnp.where(asked, jnp.asarray(correct), 0),
@@ -189,7 +189,7 @@ def test_equals_a_plain_replay_of_the_recorded_outcomes(
     before = oracle.stage
     assert gate_lib.DECISIONS[int(decision)] == oracle.probe(correct)
     if oracle.stage != before:
-      gate = jitted_note(gate, plan, jnp.asarray(correct), jnp.full(K, P))
+      gate = jitted_record(gate, plan, jnp.asarray(correct), jnp.full(K, P))
       oracle.probe_all(correct)
     assert set(np.flatnonzero(gate.reopened_K)) == oracle.reopened
     assert set(np.flatnonzero(gate.passed_K)) == oracle.passed
@@ -207,7 +207,7 @@ def test_shares_of_a_score_are_held_to_the_teachers_share():
   for total, passes in ((0.35 * P, False), (0.361 * P, True)):
     correct_K = jnp.zeros(K).at[0].set(total)
     probed_K = jnp.zeros(K, jnp.int32).at[0].set(P)
-    _, decision = gate_lib.decide(state, plan, correct_K, probed_K)
+    _, decision = gate_lib.judge(state, plan, correct_K, probed_K)
     assert (int(decision) == gate_lib.ADVANCE) is passes
 
 
@@ -217,7 +217,7 @@ def test_missing_evidence_is_never_a_pass():
   full = jnp.full(K, P)
   # Module 1 was not asked this round although its last score was perfect.
   gate = gate.replace(correct_K=full, probed_K=full)
-  gate, decision = gate_lib.decide(
+  gate, decision = gate_lib.judge(
     gate, plan, jnp.asarray([P, 0, 0, 0]), jnp.asarray([P, 0, 0, 0])
   )
   assert int(decision) == gate_lib.STAY
@@ -226,7 +226,7 @@ def test_missing_evidence_is_never_a_pass():
 
 def test_too_few_probes_are_no_evidence():
   plan = make_plan([{0}], [100], min_probes=P + 1)
-  gate, decision = gate_lib.decide(
+  gate, decision = gate_lib.judge(
     start(plan), plan, jnp.full(K, P), jnp.full(K, P)
   )
   assert int(decision) == gate_lib.STAY
@@ -235,7 +235,7 @@ def test_too_few_probes_are_no_evidence():
 
 def test_a_teacher_at_zero_is_never_matched():
   plan = make_plan([{0}], [100], teacher=[0.0, 1, 1, 1])
-  gate, decision = gate_lib.decide(
+  gate, decision = gate_lib.judge(
     start(plan), plan, jnp.full(K, P), jnp.full(K, P)
   )
   assert int(decision) == gate_lib.STAY
@@ -248,7 +248,7 @@ def test_threshold_is_relative_to_the_teacher(correct, passes):
   plan = make_plan([{0}], [100], teacher=[31 / 32, 1, 1, 1])
   counts = jnp.zeros(K, jnp.int32).at[0].set(correct)
   asked = jnp.zeros(K, jnp.int32).at[0].set(32)
-  _, decision = gate_lib.decide(start(plan), plan, counts, asked)
+  _, decision = gate_lib.judge(start(plan), plan, counts, asked)
   assert (int(decision) == gate_lib.ADVANCE) == passes
 
 
@@ -256,10 +256,10 @@ def test_a_held_stage_is_recorded_and_not_left():
   plan = make_plan([{0}], [1], hold={0})
   gate = start(plan)
   gate = gate_lib.count_step(gate)
-  gate, decision = gate_lib.decide(gate, plan, jnp.full(K, P), jnp.full(K, P))
+  gate, decision = gate_lib.judge(gate, plan, jnp.full(K, P), jnp.full(K, P))
   assert int(gate.outcome_S[0]) == gate_lib.MASTERED
   assert (int(gate.stage), int(decision)) == (0, gate_lib.STAY)
-  gate, _ = gate_lib.decide(gate, plan, jnp.zeros(K), jnp.full(K, P))
+  gate, _ = gate_lib.judge(gate, plan, jnp.zeros(K), jnp.full(K, P))
   assert int(gate.outcome_S[0]) == gate_lib.UNMASTERED
   assert bool(gate_lib.active(gate, plan))
 
@@ -268,7 +268,7 @@ def test_a_stage_without_lessons_waits_and_costs_no_round():
   plan = make_plan([{0}, {1}], [5, 5])
   gate = gate_lib.require_lessons(start(plan), plan, jnp.asarray([0, 3, 0, 0]))
   assert not bool(gate_lib.active(gate, plan))
-  gate = gate_lib.grant(gate, jnp.bool_(False))
+  gate = gate_lib.resume(gate, jnp.bool_(False))
   assert bool(gate_lib.active(gate, plan))
   assert int(gate.round) == 0 and int(gate.rounds_S[0]) == 0
   gate = gate_lib.require_lessons(gate, plan, jnp.asarray([3, 0, 0, 0]))
@@ -306,7 +306,7 @@ def test_steps_are_charged_to_their_stage():
   gate = start(plan)
   for _ in range(3):
     gate = gate_lib.count_step(gate)
-  gate, _ = gate_lib.decide(gate, plan, jnp.full(K, P), jnp.full(K, P))
+  gate, _ = gate_lib.judge(gate, plan, jnp.full(K, P), jnp.full(K, P))
   gate = gate_lib.count_step(gate)
   np.testing.assert_array_equal(gate.steps_S, [3, 1])
   assert int(gate.steps_in_stage) == 1
@@ -357,12 +357,12 @@ def test_a_settled_verdict_is_that_of_all_probes(
 def test_a_fallen_module_is_taught_again_until_it_passes():
   plan = make_plan([{0}, {1}, {2}], [100] * 3, reopen=True)
   counts = lambda *right: jnp.asarray(right, jnp.int32)
-  gate, _ = gate_lib.decide(
+  gate, _ = gate_lib.judge(
     start(plan), plan, counts(P, 0, 0, 0), counts(P, 0, 0, 0)
   )
   assert int(gate.stage) == 1
   # Module 0 was mastered and falls; 1 never was, so it has not fallen.
-  gate = gate_lib.note(gate, plan, counts(P // 2, 0, 0, 0), jnp.full(K, P))
+  gate = gate_lib.record(gate, plan, counts(P // 2, 0, 0, 0), jnp.full(K, P))
   assert list(np.asarray(gate_lib.asked(gate, plan))) == [
     True,
     True,
@@ -371,13 +371,13 @@ def test_a_fallen_module_is_taught_again_until_it_passes():
   ]
   assert list(np.asarray(gate.alarms_K)) == [1, 0, 0, 0]
   # The stage is left although module 0 has not recovered ...
-  gate, decision = gate_lib.decide(
+  gate, decision = gate_lib.judge(
     gate, plan, counts(P // 2, P, 0, 0), counts(P, P, 0, 0)
   )
   assert int(decision) == gate_lib.ADVANCE
   assert bool(gate.reopened_K[0]) and int(gate.alarms_K[0]) == 1
   # ... and once it has, it is asked no more.
-  gate, _ = gate_lib.decide(gate, plan, counts(P, 0, 0, 0), counts(P, 0, P, 0))
+  gate, _ = gate_lib.judge(gate, plan, counts(P, 0, 0, 0), counts(P, 0, P, 0))
   assert list(np.asarray(gate_lib.asked(gate, plan))) == [
     False,
     False,

@@ -12,7 +12,6 @@ import numpy as np
 import optax
 import pytest
 
-from ioa_jax import sharding
 from ioa_jax.models import (
   decoder,
   huggingface,
@@ -21,7 +20,9 @@ from ioa_jax.models import (
   orbax_params,
   peft,
 )
-from ioa_jax.sampling import choosing, sampler, streaming
+from ioa_jax.runtime import sharding
+from ioa_jax.sampling import logits as logits_lib
+from ioa_jax.sampling import sampler, streaming
 from ioa_jax.training import checkpoint
 from ioa_jax.training import step as step_lib
 from tests import test_huggingface
@@ -61,9 +62,9 @@ def run(script, *arguments, stdin=''):
 @pytest.mark.parametrize(
   'setting',
   [
-    choosing.Sampling(max_tokens=9),
-    choosing.Sampling(1.0, max_tokens=9),
-    choosing.Sampling(0.8, top_k=4, top_p=0.9, max_tokens=20),
+    logits_lib.Sampling(max_tokens=9),
+    logits_lib.Sampling(1.0, max_tokens=9),
+    logits_lib.Sampling(0.8, top_k=4, top_p=0.9, max_tokens=20),
   ],
   ids=['greedy', 'sampled', 'filtered'],
 )
@@ -82,7 +83,7 @@ def test_streaming_writes_what_the_sampler_writes(params, setting):
 def test_an_answer_without_a_prompt_is_refused(params):
   streamer = streaming.Streamer(CONFIG, stop_tokens=[1], max_tokens=4)
   with pytest.raises(ValueError, match='prompt has no tokens'):
-    next(streamer(params, [], choosing.Sampling(), 0))
+    next(streamer(params, [], logits_lib.Sampling(), 0))
 
 
 def test_text_waits_for_whole_characters():
@@ -112,7 +113,7 @@ def test_generate_applies_template_and_adapter(directory, params, tmp_path):
   tokens = '_ abcdefgh'  # The tokenizer's ids 2 to 9 are a to h.
   streamer = streaming.Streamer(CONFIG, stop_tokens=[1], max_tokens=12)
   merged = lora.merge(params, adapters, spec)
-  setting = choosing.Sampling(0.7, max_tokens=12)
+  setting = logits_lib.Sampling(0.7, max_tokens=12)
 
   def answer(prompt, seed):
     ids = [tokens.index(c) for c in prompt]
@@ -181,7 +182,7 @@ def test_a_run_is_converted(directory, params, tmp_path):
     state = step_lib.TrainState(
       step=jnp.int32(step), params=scaled(step), average=scaled(step + 1),
       opt_state=optax.adamw(1e-3).init(params), gate=jnp.zeros(3),
-      cursor_K=jnp.zeros(3), own_cursor_K=None, finite=jnp.bool_(True),
+      cursor_K=jnp.zeros(3), on_policy_cursor_K=None, finite=jnp.bool_(True),
     )  # fmt: skip
     inputs = types.SimpleNamespace(curriculum={'count': jnp.zeros(2)})
     kept.save(state, inputs, {})

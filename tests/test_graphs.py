@@ -6,7 +6,7 @@ import pytest
 from ioa_jax.identifier import dependency, graphs
 from ioa_jax.identifier import diagnosis as diagnosis_lib
 from ioa_jax.identifier import responses as responses_lib
-from ioa_jax.records import KnowledgeModule, Score
+from ioa_jax.records import KnowledgeModule, Score, StrongEdge, Thresholds
 
 NAMES = ['a', 'b', 'c']
 MODULES = tuple(KnowledgeModule(n, n, (), 0) for n in NAMES)
@@ -38,30 +38,31 @@ def test_the_chosen_graph_becomes_the_prerequisites():
   }  # fmt: skip
   dep = graphs.record(known, 'interventional')
   scores = {n: Score(9, 10) for n in NAMES}
-  found = diagnosis_lib.diagnose(
-    MODULES, scores, {n: Score(1, 10) for n in NAMES}, {}, {}, {},
-    domain='test',
-    dependency=dep, tau_gap=0.3, alpha=0.7, target_share=1.0,
-  )  # fmt: skip
+  measured_scores = diagnosis_lib.Measured(
+    scores, {n: Score(1, 10) for n in NAMES}, {}, {}
+  )
+  found = diagnosis_lib.diagnose_modules(
+    MODULES, measured_scores, dep, Thresholds(0.3, 0.7, 1.0)
+  )
   a, b, c = diagnosis_lib.modules_of(found)
   assert b.prerequisites == ('a',) and b.level == 1
   assert a.prerequisites == c.prerequisites == ()
   # Eq. 4 now has a strength: a is needed, c with the same gap is not. The
   # effect of a is .5 on a mean of .8: .7 * gap + .3 * 5/8.
   gap = 8 / 9
-  severity = lambda n: found['modules'][n]['severity']
+  severity = lambda n: found[n].severity
   assert severity('a') == pytest.approx(0.7 * gap + 0.3 * 0.625, abs=1e-6)
   assert severity('c') == pytest.approx(0.7 * gap)
   # Both graphs are there, and that they share nothing.
-  (pair,) = dep['agreement']
-  assert pair['f1'] == 0.0 and set(dep['graphs']) == set(known)
+  (pair,) = dep.agreement
+  assert pair.f1 == 0.0 and set(dep.graphs) == set(known)
 
 
 def test_removed_edges_are_on_record():
   graph = graphs.stated([('a', 'b'), ('b', 'a'), ('b', 'c')], NAMES)
   dep = graphs.record({'given': graph}, 'given')
-  assert len(dep['removed']) == 1 and len(dep['edges']) == 2
-  assert {'from': 'b', 'to': 'c', 'strength': None} in dep['edges']
+  assert len(dep.removed) == 1 and len(dep.edges) == 2
+  assert StrongEdge('b', 'c', None) in dep.edges
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import pytest
 import safetensors.numpy
 import tokenizers
 
-from ioa_jax import sharding
 from ioa_jax.models import (
   decoder,
   hub,
@@ -23,6 +22,7 @@ from ioa_jax.models import (
   vocabulary,
   weights,
 )
+from ioa_jax.runtime import sharding
 
 CONFIGS = {
   'llama': decoder.DecoderConfig(
@@ -374,7 +374,7 @@ def test_chat_template(tmp_path):
 _MEASURE = """
   import resource, sys
   import jax
-  from ioa_jax import sharding
+  from ioa_jax.runtime import sharding
   from ioa_jax.models import huggingface
 
   def resident():

@@ -7,7 +7,7 @@ import pytest
 from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.identifier import diagnosis as diagnosis_lib
 from ioa_jax.identifier import gaps, graphs
-from ioa_jax.records import KnowledgeModule, Probe, Score
+from ioa_jax.records import KnowledgeModule, Probe, Score, Thresholds
 
 
 def module(name, *prerequisites):
@@ -125,17 +125,21 @@ GIVEN = graphs.record(
 def test_diagnosis_never_makes_up_a_strength():
   scores = {m.name: Score(9, 10) for m in CHAIN}
   student = {'a': Score(9, 10), 'b': Score(1, 10), 'c': Score(0, 10)}
-  found = diagnosis_lib.diagnose(
-    CHAIN, scores | {'d': Score(0, 10)}, student | {'d': Score(3, 10)}, {},
-    {'a': 0.1}, {},
-    domain='test', dependency=GIVEN, tau_gap=0.3, alpha=0.7, target_share=0.5,
-  )  # fmt: skip
-  assert found['dependency']['source'] == 'given'
-  assert all(e['strength'] is None for e in found['dependency']['edges'])
-  statuses = {k: v['status'] for k, v in found['modules'].items()}
+  measured = diagnosis_lib.Measured(
+    teacher=scores | {'d': Score(0, 10)},
+    student=student | {'d': Score(3, 10)},
+    teacher_loss={},
+    student_loss={'a': 0.1},
+  )
+  found = diagnosis_lib.diagnose_modules(
+    CHAIN, measured, GIVEN, Thresholds(0.3, 0.7, 0.5)
+  )
+  assert GIVEN.source == 'given'
+  assert all(e.strength is None for e in GIVEN.edges)
+  statuses = {k: m.status for k, m in found.items()}
   assert statuses == {
     'a': 'known', 'b': 'target', 'c': 'target', 'd': 'unteachable'
   }  # fmt: skip
-  assert found['modules']['d']['gap'] is None
-  losses = [found['modules'][k]['student_loss'] for k in 'ab']
+  assert found['d'].gap is None
+  losses = [found[k].student_loss for k in 'ab']
   assert losses == [0.1, None]

@@ -1,4 +1,4 @@
-"""Data flows down the rooms: each imports only rooms before it."""
+"""Data flows down: each package imports only packages before it."""
 
 import ast
 import pathlib
@@ -8,20 +8,31 @@ import pytest
 import ioa_jax
 
 PACKAGE = pathlib.Path(ioa_jax.__file__).parent
-ROOMS = (
-  'records', 'domains', 'models', 'sharding', 'sampling', 'teachers',
-  'evaluation', 'identifier', 'organizer', 'adapter', 'training', 'baselines',
+# In the order in which they may be imported; a package or a file at the top.
+PACKAGES = (
+  'config',
+  'records',
+  'runtime',
+  'domains',
+  'models',
+  'sampling',
+  'teachers',
+  'evaluation',
+  'training',
+  'identifier',
+  'organizer',
+  'adapter',
+  'baselines',
   'report',
-)  # fmt: skip
-# Sharding is a table that the decoder reads, so it stands beside models; who
-# of several processes does what, all rooms may ask.
-LEVEL = {room: i for i, room in enumerate(ROOMS)}
-LEVEL |= {'sharding': 2, 'processes': 0, 'config': -1}
-TOP = (
-  'rundir', 'progress', 'seed_sources', 'subject', 'projection',
-  'classroom', 'measuring', 'teaching', 'pipeline', 'commands', 'runtime',
-  'collectives', 'plans', 'rounds',
-)  # fmt: skip
+  'student',
+  'assemble',
+  'phases',
+  'teaching',
+  'pipeline',
+  'experiments',
+  'commands',
+)
+LEVEL = {name: i for i, name in enumerate(PACKAGES)}
 
 
 def _imports(path):
@@ -37,7 +48,7 @@ def _imports(path):
           yield alias.name.split('.')[1]
 
 
-def _room(path):
+def _package(path):
   return path.relative_to(PACKAGE).parts[0].removesuffix('.py')
 
 
@@ -47,12 +58,10 @@ FILES = sorted(p for p in PACKAGE.rglob('*.py') if p.name != '__init__.py')
 @pytest.mark.parametrize(
   'path', FILES, ids=lambda p: str(p.relative_to(PACKAGE))
 )
-def test_imports_only_earlier_rooms(path):
-  room = _room(path)
-  if room in TOP:
-    return
-  assert room in LEVEL, f'{path.name} is in no room of DESIGN; name its place.'
-  upward = {i for i in _imports(path) if LEVEL.get(i, 99) > LEVEL[room]}
+def test_imports_only_earlier_packages(path):
+  package = _package(path)
+  assert package in LEVEL, f'{path.name} has no place in PACKAGES; name it.'
+  upward = {i for i in _imports(path) if LEVEL.get(i, 99) > LEVEL[package]}
   assert not upward, f'{path.relative_to(PACKAGE)} imports {sorted(upward)}'
 
 
@@ -64,5 +73,5 @@ def test_the_walk_sees_an_upward_import(tmp_path):
   assert set(_imports(file)) == {'report', 'training'}
 
 
-def test_no_room_is_named_utils():
+def test_no_package_is_named_utils():
   assert not [p for p in FILES if p.stem in ('utils', 'helpers', 'common')]

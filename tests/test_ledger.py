@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 import pytest
 
 from ioa_jax.teachers import ledger as ledger_lib
-from ioa_jax.teachers import local
+from ioa_jax.teachers.client import Client
 from ioa_jax.teachers.ledger import BudgetExceeded, Ledger, LedgerError
-from ioa_jax.teachers.replay import RecordedFirst, ReplayMiss, ReplayTeacher
-from ioa_jax.teachers.requests import Budget, Completion, Request
+from ioa_jax.teachers.replay import ReplayMiss, ReplayTeacher
+from ioa_jax.teachers.requests import Budget, Completion, Price, Request
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / 'scripts' / 'ledger.py'
@@ -70,7 +70,7 @@ def test_the_key_of_the_first_layout_is_kept():
 OTHER = {
   'model': 'other', 'prompt': '2+3=', 'temperature': 0.5, 'top_k': 3,
   'top_p': 0.9, 'max_tokens': 49, 'sample_index': 1, 'system': 'Teach.',
-  'history': (('user', 'hi'),), 'response_schema': '{}', 'stop': ('.',),
+  'response_schema': '{}', 'stop': ('.',),
   'reasoning_effort': 'low', 'min_p': 0.1,
 }  # fmt: skip
 
@@ -80,7 +80,6 @@ def test_every_field_is_in_the_key():
   changed = [dataclasses.replace(request(), **{k: v}) for k, v in OTHER.items()]
   # The same words in another place are another request.
   changed.append(request('Teach.', system='2+2='))
-  changed.append(request('2+2=', system='Teach.', history=(('user', 'hi'),)))
   assert len({r.key() for r in [request(), *changed]}) == 1 + len(changed)
 
 
@@ -153,7 +152,6 @@ def test_a_call_left_by_a_killed_process_still_counts(path):
   ('limit', 'enough', 'short'),
   [
     ('max_completion_tokens', 96, 95),
-    ('max_total_tokens', 116, 115),
     ('max_usd', 2.0, 1.999),
   ],
 )
@@ -251,30 +249,6 @@ def test_the_kept_sums_are_the_sums_of_the_rows(tmp_path_factory, operations):
 
 
 # Versions and damage.
-
-VERSION_1 = """
-CREATE TABLE meta (version INTEGER NOT NULL);
-INSERT INTO meta VALUES (1);
-CREATE TABLE completions (
-  key TEXT PRIMARY KEY, request TEXT NOT NULL, text TEXT NOT NULL,
-  finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
-  completion_tokens INTEGER NOT NULL);
-"""
-
-
-def test_the_first_layout_is_carried_over(path):
-  with sqlite3.connect(path) as db:
-    db.executescript(VERSION_1)
-    db.execute(
-      "INSERT INTO completions VALUES (?, ?, '4', 'stop', 5, 2)",
-      (request().key(), request().to_json()),
-    )
-  ledger = Ledger(path)
-  assert ledger.find([request()]) == [completion()]
-  assert ledger.totals()['completion_tokens'] == 2
-  reserve(ledger)
-  ledger.close()
-  assert ReplayTeacher(path).name == 'teacher'
 
 
 def test_a_newer_version_is_left_alone(ledger, path):
@@ -385,15 +359,16 @@ def test_replay_gives_what_was_recorded_for_nothing(ledger, path, tmp_path):
   mine = Ledger(tmp_path / 'mine.sqlite')
   mine.store([(request('0'), completion())])
   teacher = ReplayTeacher(path)
-  answers, cached = teacher.ask(mine, [request(str(i)) for i in range(3)])
-  assert answers == [completion()] * 3 and cached == 1
+  client = Client(teacher, mine, Budget())
+  answers = client.ask([request(str(i)) for i in range(3)])
+  assert answers == [completion()] * 3 and client.cached == 1
   assert mine.totals()['completions'] == 3
   assert mine.totals()['price_usd'] == 0
   before = mine.totals()
   with pytest.raises(
     ReplayMiss, match=rf"{request('new').key()[:12]} to 'teacher' \('new'\)"
   ):
-    teacher.ask(mine, [request('2'), request('new')])
+    client.ask([request('2'), request('new')])
   assert mine.totals() == before
   teacher.close()
   mine.close()
@@ -412,59 +387,123 @@ def test_replay_of_nothing_or_of_several_is_said(ledger, path, tmp_path):
   assert ReplayTeacher(path, 'other').name == 'other'
 
 
-# A teacher on this machine.
+# The client.
 
 
-class _Parrot(local.LocalTeacher):
-  """Everything of a local teacher but the model."""
+class Parrot:
+  """The smallest teacher: it answers with the prompt."""
+
+  name = 'teacher'
 
   def __init__(self):
-    self.name, self.asked = 'teacher', []
+    self.asked = []
 
-  def complete(self, requests):
-    self.asked.append(len(requests))
-    for i, r in reversed(list(enumerate(requests))):  # As they happen to end.
-      yield [(i, Completion(r.prompt, 'stop', 1, 3))]
+  def answer(self, requests, account, response_model):
+    for part in account.affordable(requests):
+      self.asked.append(len(part))
+      for r in reversed(part):  # As they happen to end.
+        account.store({r: Completion(r.prompt, 'stop', 1, 3)})
 
 
 def test_only_what_was_not_recorded_is_asked(ledger, path, tmp_path):
   old, new, mine = request('1+1='), request('2+2='), request('3+3=')
   ledger.store([(old, completion('2', price_usd=0.5)), (mine, completion())])
-  parrot = _Parrot()
-  teacher = RecordedFirst(parrot, path)
+  parrot = Parrot()
   own = Ledger(tmp_path / 'own.sqlite')
   own.store([(mine, completion('6'))])
-  answers, cached = teacher.ask(
-    own, [old, new, mine, old], budget=Budget(max_completion_tokens=1000)
+  recording = Ledger(path, read_only=True)
+  client = Client(
+    parrot, own, Budget(max_completion_tokens=1000), recording=recording
   )
+  answers = client.ask([old, new, mine, old])
   # The run's own answer comes before the recorded one.
   assert [a.text for a in answers] == ['2', '2+2=', '6', '2']
-  assert cached == 1 and parrot.asked == [1]
+  # What was copied does not count as from the ledger.
+  assert client.cached == 1 and parrot.asked == [1]
   totals = own.totals()
   assert totals['completions'] == 3 and totals['price_usd'] == 0
   # A second time nothing is copied and nothing asked.
-  assert teacher.ask(
-    own, [old, new], budget=Budget(max_completion_tokens=0)
-  ) == ([answers[0], answers[1]], 2)  # fmt: skip
+  poor = Client(
+    parrot, own, Budget(max_completion_tokens=0), recording=recording
+  )
+  assert poor.ask([old, new]) == [answers[0], answers[1]]
+  assert poor.cached == 2
 
 
-def test_a_local_teacher_is_asked_once_and_within_its_budget(ledger):
-  teacher = _Parrot()
+def test_a_teacher_is_asked_once_and_within_its_budget(ledger):
+  teacher = Parrot()
   requests = [request(str(i)) for i in range(10)]
-  answers, _ = teacher.ask(ledger, [*requests, *requests], budget=Budget())
+  within = lambda tokens: Client(teacher, ledger, Budget(tokens))
+  seen = []
+  answers = within(None).ask(
+    [*requests, *requests], on_progress=lambda *counts: seen.append(counts)
+  )
   assert [a.text for a in answers] == [r.prompt for r in requests] * 2
   # Ten are new; the other ten are the same requests again.
   assert teacher.asked == [10]
-  assert local.ask(teacher, ledger, requests, max_completion_tokens=0)[1] == 10
-  with pytest.raises(BudgetExceeded, match='30 of 77 completion tokens'):
-    teacher.ask(
-      ledger, [request('new')], budget=Budget(max_completion_tokens=77)
-    )
+  assert seen == [(2 * i, 20) for i in range(11)]
+  poor = within(0)
+  poor.ask(requests)
+  assert poor.cached == 10
+  with pytest.raises(BudgetExceeded, match='completion_tokens 77 .* are .* 30'):
+    within(77).ask([request('new')])
   assert teacher.asked == [10]
   # What could be paid for is asked, and kept when the next cannot.
-  budget = Budget(max_completion_tokens=30 + 48 + 2)
-  with pytest.raises(BudgetExceeded, match='33 of 80'):
-    teacher.ask(ledger, [request(f'n{i}') for i in range(5)], budget=budget)
+  with pytest.raises(BudgetExceeded, match='80 .* are .* 33'):
+    within(30 + 48 + 2).ask([request(f'n{i}') for i in range(5)])
+
+
+def test_a_limit_in_money_holds_for_any_teacher(ledger):
+  """A dollar a token; the worst case is more than two hundred of them."""
+  client = Client(
+    Parrot(), ledger, Budget(max_usd=1000.0), price=Price(1e6, 1e6)
+  )
+  with pytest.raises(BudgetExceeded, match='max_usd 1000'):
+    client.ask([request(str(i)) for i in range(1000)])
+  assert 1000 - 300 < client.totals()['price_usd'] <= 1000
+  assert client.totals()['price_usd'] == 4 * client.totals()['calls']
+  with pytest.raises(ValueError, match='price is not'):
+    Client(Parrot(), ledger, Budget(max_usd=1.0))
+
+
+def test_reasoning_effort_is_part_of_the_request(ledger):
+  plain = Client(Parrot(), ledger, Budget())
+  low = Client(Parrot(), ledger, Budget(), reasoning_effort='low')
+  plain.ask([request()])
+  assert low.find([request()]) == [None]
+  low.ask([request()])
+  assert low.cached == 0 and low.totals()['completions'] == 2
+  wanted = request(reasoning_effort='low')
+  assert low.find([request()]) == ledger.find([wanted]) != [None]
+
+
+def test_a_request_for_another_model_or_without_its_class_is_refused(ledger):
+  client = Client(Parrot(), ledger, Budget())
+  with pytest.raises(ValueError, match="not for the model 'teacher'"):
+    client.ask([dataclasses.replace(request(), model='other')])
+  with pytest.raises(ValueError, match='same pydantic class'):
+    client.ask([request(response_schema='{}')])
+
+
+def test_a_deleted_ledger_does_not_reset_the_budget(ledger, path, tmp_path):
+  """The run's checkpoint knows what was spent."""
+  Client(Parrot(), ledger, Budget()).ask([request(str(i)) for i in range(5)])
+  reserve(ledger, tokens=7)
+  before = ledger.totals()
+  fresh = Ledger(tmp_path / 'fresh.sqlite')
+  for _ in range(2):  # It counts once.
+    client = Client(Parrot(), fresh, Budget(22 + 47), spent_before=before)
+    totals = client.totals()
+    assert totals['completion_tokens'] == 15 + 7
+    assert totals['prompt_tokens'] == 5 + 10
+    assert totals['price_usd'] == 1.0 and totals['completions'] == 0
+  with pytest.raises(BudgetExceeded):
+    client.ask([request('new')])
+  # A ledger that is whole is believed.
+  for _ in range(2):
+    assert Client(
+      Parrot(), ledger, Budget(), spent_before=before
+    ).totals() == before  # fmt: skip
 
 
 # The script.

@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder, huggingface
-from ioa_jax.sampling import choosing, likelihood
+from ioa_jax.runtime import sharding
+from ioa_jax.sampling import likelihood
+from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler as sampler_lib
 
 CONFIG = decoder.DecoderConfig(
@@ -61,7 +62,7 @@ def test_equals_what_the_sampler_says_of_its_own_text(params):
   sampler = sampler_lib.Sampler(
     CONFIG, stop_tokens=[1], batch_size=3, max_new_tokens=12
   )
-  greedy = choosing.Sampling(max_tokens=12)
+  greedy = logits_lib.Sampling(max_tokens=12)
   written = sampler(params, prompts, [greedy] * 6, [0] * 6)
   completions = [[*g.tokens, *[1] * g.stopped] for g in written]
   likely = likelihood.Likelihood(CONFIG, batch_size=4)

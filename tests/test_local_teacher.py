@@ -7,8 +7,10 @@ import pytest
 import tokenizers
 
 from ioa_jax.models import decoder
+from ioa_jax.sampling import likelihood
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.teachers import local
+from ioa_jax.teachers.client import Client
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Budget, Request
 
@@ -58,7 +60,7 @@ def teacher(tokenizer):
   )
   return local.LocalTeacher(
     'tiny', decoder.init(CONFIG, jax.random.key(4)), sampler, codec=codec,
-    tokenizer_json=tokenizer.to_str(), config=CONFIG, batch_size=3,
+    tokenizer_json=tokenizer.to_str(), vocab_size=CONFIG.vocab_size,
   )  # fmt: skip
 
 
@@ -73,15 +75,14 @@ def test_requests_of_every_kind_share_one_program(teacher, tmp_path):
                        'required': ['even']})  # fmt: skip
   plain = [request('a'), request('bc', 0.0, 7), request('d', 0.3, 21)]
   ledger = Ledger(tmp_path / 'ledger.sqlite')
-  free, _ = teacher.ask(ledger, plain, budget=Budget())
+  free = Client(teacher, ledger, Budget()).ask(plain)
   assert all(c.completion_tokens <= r.max_tokens for r, c in zip(plain, free))
   stop = free[0].text[4:6]
   special = [
     request('a', sample_index=1, response_schema=schema),
     request('a', sample_index=2, stop=(stop, '~~~')),
   ]
-  again = Ledger(tmp_path / 'again.sqlite')
-  answers, _ = teacher.ask(again, [*special, *plain], budget=Budget())
+  answers = _answers(teacher, [*special, *plain])
   # The same text in other company.
   assert [a.text for a in answers[2:]] == [a.text for a in free]
   assert json.loads(answers[0].text).keys() == {'even'}
@@ -89,7 +90,6 @@ def test_requests_of_every_kind_share_one_program(teacher, tmp_path):
   assert stop not in answers[1].text and '~~~' not in answers[1].text
   assert teacher._sampler.compilations == 1
   ledger.close()
-  again.close()
 
 
 def test_a_stop_text_cuts_the_answer(teacher):
@@ -111,12 +111,18 @@ def test_min_p_reaches_the_sampler(teacher):
   assert texts[0] == texts[2] != texts[1]
 
 
-def test_a_greedy_answer_is_the_likeliest_of_its_length(teacher):
+def test_a_greedy_answer_is_the_likeliest_of_its_length(teacher, tokenizer):
   """Letter by letter: no other letter in its place is likelier there."""
   asked = request('xyz', 0.0, 5)
   (answer,) = _answers(teacher, [asked])
-  others = [answer.text[:4] + letter for letter in 'abcdefgh']
-  own, *rest = teacher.log_probs([asked] * 9, [answer.text, *others])
+  texts = [answer.text, *(answer.text[:4] + letter for letter in 'abcdefgh')]
+  codec = LetterCodec(tokenizer)
+  read = likelihood.Likelihood(CONFIG, batch_size=3)
+  own, *rest = read(
+    decoder.init(CONFIG, jax.random.key(4)),
+    [codec.prompt(asked.prompt)] * len(texts),
+    [codec.answer(text) for text in texts],
+  )
   assert len(own) == 6  # Its end, too.
   for log_probs in rest:
     assert log_probs[:4] == pytest.approx(own[:4], abs=1e-5)
@@ -131,7 +137,6 @@ def _answers(teacher, requests):
 @pytest.mark.parametrize(
   ('more', 'message'),
   [
-    (dict(history=(('user', 'hi'),)), 'takes no history'),
     (dict(stop=('a',), response_schema='{}'), 'stop texts and a response_'),
     (dict(stop=('',)), 'a stop text is empty'),
     (dict(response_schema='{"type": "colour"}'), 'JSON schema'),

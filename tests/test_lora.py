@@ -10,8 +10,8 @@ import optax
 import pytest
 import safetensors.numpy
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder, huggingface, lora, peft
+from ioa_jax.runtime import sharding
 from ioa_jax.training import optimizer
 
 CONFIG = decoder.DecoderConfig(

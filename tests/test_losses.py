@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder
+from ioa_jax.runtime import sharding
 from ioa_jax.training import losses
 from ioa_jax.training import step as step_lib
 from tests import test_step

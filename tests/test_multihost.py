@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ioa_jax import config as config_lib
-from ioa_jax import processes, sharding
+from ioa_jax.runtime import processes, sharding
 from tests import faulty_server, test_text_pipeline, word_problem_teacher
 
 ROOT = pathlib.Path(__file__).parents[1]

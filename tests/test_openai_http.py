@@ -16,10 +16,16 @@ import pytest
 
 pytest.importorskip('openai', reason='needs the extra `http`')
 
-from ioa_jax.teachers import chat, openai_http
 from ioa_jax.teachers import ledger as ledger_lib
+from ioa_jax.teachers import openai_http
+from ioa_jax.teachers.client import Client
 from ioa_jax.teachers.openai_http import OpenAITeacher, TeacherError
-from ioa_jax.teachers.requests import Budget, Price, Request
+from ioa_jax.teachers.requests import (
+  Budget,
+  Price,
+  Request,
+  worst_case_prompt_tokens,
+)
 from tests import faulty_server
 from tests.faulty_server import (
   FaultyServer,
@@ -51,10 +57,9 @@ def plain(prompt='problem 1', **fields) -> Request:
 def ask(
   url, ledger, requests, *, budget=None, price=None, model=None, **fields
 ):
-  teacher = OpenAITeacher('teacher', settings(url, **fields), price)
-  return teacher.ask(
-    ledger, requests, budget=budget or Budget(), response_model=model
-  )
+  teacher = OpenAITeacher('teacher', settings(url, **fields))
+  client = Client(teacher, ledger, budget or Budget(), price=price)
+  return client.ask(requests, model), client.cached
 
 
 def ask_one(respond, ledger, what=None, **fields):
@@ -178,10 +183,10 @@ def test_an_answer_is_stored_before_it_is_used(ledger, tmp_path):
       seen.append((done, *db.execute('SELECT COUNT(*) FROM completions')))
 
   with FaultyServer() as server:
-    OpenAITeacher('teacher', settings(server.url)).ask(
-      ledger, [plain(f'problem {i}') for i in range(5)], budget=Budget(),
-      on_progress=on_progress,
-    )  # fmt: skip
+    teacher = OpenAITeacher('teacher', settings(server.url))
+    Client(teacher, ledger, Budget()).ask(
+      [plain(f'problem {i}') for i in range(5)], on_progress=on_progress
+    )
   assert [done for done, _ in seen] == [0, 1, 2, 3, 4, 5]
   assert all(stored >= done for done, (stored,) in seen)
 
@@ -358,23 +363,13 @@ def test_no_budget_is_ever_crossed(ledger, seed):
   assert totals['price_usd'] == 18 * len(server.paid)
 
 
-def test_a_price_is_needed_for_a_limit_in_money(ledger):
-  with pytest.raises(TeacherError, match='prices are not'):
-    ask('http://127.0.0.1:1/v1', ledger, [plain()], budget=Budget(max_usd=1.0))
-
-
 def test_what_is_sent(ledger):
-  what = plain(
-    system='Teach.', history=(('user', 'hi'), ('assistant', 'hello')),
-    stop=('END',), reasoning_effort='low',
-  )  # fmt: skip
+  what = plain(system='Teach.', stop=('END',), reasoning_effort='low')
   _, (body,) = ask_one(lambda *_: good(), ledger, what)
   assert body == {
     'model': 'teacher',
     'messages': [
       {'role': 'system', 'content': 'Teach.'},
-      {'role': 'user', 'content': 'hi'},
-      {'role': 'assistant', 'content': 'hello'},
       {'role': 'user', 'content': 'problem 1'},
     ],
     'max_tokens': 64,
@@ -388,9 +383,8 @@ def test_a_reasoning_model_is_sent_what_it_takes(ledger):
   what = Request('o1-mini', 'problem 1', 0.0, 5, 0.9, 64, system='Teach.')
   teacher_reply = lambda *_: good()
   with FaultyServer(respond=teacher_reply) as server:
-    OpenAITeacher('o1-mini', settings(server.url)).ask(
-      ledger, [what], budget=Budget()
-    )
+    teacher = OpenAITeacher('o1-mini', settings(server.url))
+    Client(teacher, ledger, Budget()).ask([what])
   assert server.bodies == [
     {
       'model': 'o1-mini',
@@ -539,11 +533,6 @@ def test_a_reply_without_usage_counts_in_full(ledger):
   assert answer.prompt_tokens > len('problem 1')
 
 
-def test_a_schema_without_its_class_is_refused(ledger):
-  with pytest.raises(ValueError, match='same pydantic class'):
-    ask('http://127.0.0.1:1/v1', ledger, [request(1)])
-
-
 def test_limits_of_the_server_are_followed(ledger):
   """Two requests a half second, told only through the headers."""
   allowed = {'left': 2, 'until': time.monotonic() + 0.5, 'refused': 0}
@@ -608,7 +597,7 @@ def test_against_transformers_serve(ledger):
   )
   try:
     _wait_for(port, server)
-    (hello, count), _ = teacher.ask(ledger, requests, budget=Budget())
+    hello, count = Client(teacher, ledger, Budget()).ask(requests)
   finally:
     server.kill()
     server.wait()
@@ -616,7 +605,7 @@ def test_against_transformers_serve(ledger):
   assert (count.finish_reason, count.text) == ('length', '')
   assert count.discarded and count.completion_tokens == 8
   # The bound on prompts holds for a template that adds its own preamble.
-  assert hello.prompt_tokens <= chat.worst_case_prompt_tokens(requests[0])
+  assert hello.prompt_tokens <= worst_case_prompt_tokens(requests[0])
   assert ledger.find(requests) == [hello, count]
 
 

@@ -7,16 +7,25 @@ from hypothesis import strategies as st
 import pytest
 
 from ioa_jax.identifier import gaps
-from ioa_jax.organizer import curriculum as curriculum_lib
+from ioa_jax.organizer import curriculum as organizer
 from ioa_jax.organizer import stages as stages_lib
-from ioa_jax.records import KnowledgeModule
+from ioa_jax.records import KnowledgeModule, ModuleDiagnosis, Score
 
-TIMES = dict(
-  order='prerequisites', identified=True, length={}, seed=0,
-  tau_zpd=0.15, zpd='readiness', response='exact', min_stage_modules=1,
-  total_steps=1000, consolidation_share=0.3, probe_every_steps=25, max_rounds=2,
-  remedial_share=0.2,
-)  # fmt: skip
+BUDGET = organizer.Budget(
+  total_steps=1000, probe_every_steps=25, max_rounds=2, remedial_share=0.2
+)
+
+
+def organise(diagnosed, response='exact', **changes):
+  rules = organizer.Rules(
+    tau_zpd=0.15,
+    zpd='readiness',
+    response=response,
+    min_stage_modules=1,
+    consolidation_share=0.3,
+  )
+  how = dict(order='prerequisites', identified=True, length={}, seed=0)
+  return organizer.organise(diagnosed, rules, BUDGET, **(how | changes))
 
 
 @st.composite
@@ -145,73 +154,70 @@ def test_a_merged_stage_is_not_cut_before_a_prerequisite():
   assert build(0.4, 0.1) == [['x', 'y'], ['a', 'b'], ['f', 'e']]
 
 
+def diagnosis(scores, targets, needs=(), nats=None):
+  """Modules with these scores of the student; the teacher knows all."""
+  found = {}
+  for k, score in scores.items():
+    found[k] = ModuleDiagnosis(
+      description='',
+      prerequisites=tuple(a for a, b in needs if b == k),
+      level=0,
+      teacher=Score(10, 10),
+      student=Score(round(10 * score), 10),
+      student_loss=(nats or {}).get(k),
+      teacher_loss=None,
+      teacher_ci95=None,
+      student_ci95=None,
+      gap=1 - score,
+      severity=1 - score,
+      status='target' if k in targets else 'known',
+    )
+  return found
+
+
+CHAIN = diagnosis(
+  {'a': 1.0, 'b': 0.5, 'c': 0.0}, 'bc', needs=[('a', 'b'), ('b', 'c')]
+)
+
+
 def test_likelihood_tells_modules_apart_that_nobody_can_answer():
-  modules = [
-    KnowledgeModule('a', '', (), 0), KnowledgeModule('b', '', ('a',), 1),
-    KnowledgeModule('c', '', ('a',), 1),
-  ]  # fmt: skip
-  found = diagnosis(dict.fromkeys('abc', 0.0), 'abc')
-  for name, nats in ('a', 0.5), ('b', 3.0), ('c', 0.6):
-    found['modules'][name]['student_loss'] = nats
-  stages = lambda **changes: [
-    s['modules']
-    for s in curriculum_lib.organise(found, modules, **(TIMES | changes))[
-      'stages'
-    ][:-1]
-  ]
-  assert stages() == [['a'], ['b', 'c']]
-  assert stages(response='likelihood') == [['a'], ['c'], ['b']]
-  likely = curriculum_lib.organise(
-    found, modules, **(TIMES | {'response': 'likelihood'})
-  )
-  assert likely['stages'][1]['readiness'] == pytest.approx(math.exp(-0.6))
+  needs = [('a', 'b'), ('a', 'c')]
+  nats = {'a': 0.5, 'b': 3.0, 'c': 0.6}
+  diagnosed = diagnosis(dict.fromkeys('abc', 0.0), 'abc', needs, nats)
+  modules = lambda found: [list(s.modules) for s in found.stages[:-1]]
+  assert modules(organise(diagnosed)) == [['a'], ['b', 'c']]
+  likely = organise(diagnosed, 'likelihood')
+  assert modules(likely) == [['a'], ['c'], ['b']]
+  assert likely.stages[1].readiness == pytest.approx(math.exp(-0.6))
   # From c to b is a step that no split can make smaller.
-  assert [c['holds'] for c in likely['zpd']['checks']] == [True, False]
-  found['modules']['b']['student_loss'] = None
+  assert [c.holds for c in likely.zpd.checks] == [True, False]
+  assert [likely.request_kind(i) for i in range(3)] == [
+    'stage',
+    'stage',
+    'bridging',
+  ]
+  del nats['b']
+  unknown = diagnosis(dict.fromkeys('abc', 0.0), 'abc', needs, nats)
   with pytest.raises(ValueError, match=r"\['b'\] have no gate probe with"):
-    stages(response='likelihood')
-
-
-def diagnosis(scores, target):
-  return {
-    'modules': {
-      k: {
-        'status': 'target' if k in target else 'known', 'gap': 1 - s,
-        'student': {'correct': round(10 * s), 'n': 10},
-      }
-      for k, s in scores.items()
-    }
-  }  # fmt: skip
-
-
-CHAIN = [
-  KnowledgeModule('a', '', (), 0), KnowledgeModule('b', '', ('a',), 1),
-  KnowledgeModule('c', '', ('b',), 2),
-]  # fmt: skip
+    organise(unknown, 'likelihood')
 
 
 def test_steps_follow_gaps_and_fit_the_budget():
-  found = curriculum_lib.organise(
-    diagnosis({'a': 1.0, 'b': 0.5, 'c': 0.0}, 'bc'), CHAIN, **TIMES
-  )
-  b, c, last = found['stages']
-  assert (b['modules'], c['modules']) == (['b'], ['c'])
-  assert last['kind'] == 'consolidate' and last['modules'] == ['b', 'c']
-  assert found['rehearsed'] == ['a']
+  found = organise(CHAIN)
+  b, c, last = found.stages
+  assert (b.modules, c.modules) == (('b',), ('c',))
+  assert last.kind == 'consolidate' and last.modules == ('b', 'c')
+  assert found.rehearsed == ('a',)
   # Budgets 700 * 1/3 and 700 * 2/3, of which 1/1.4 is the stage's own part.
-  assert (b['max_steps'], c['max_steps']) == (175, 325)
-  longest = sum(s['max_steps'] + 2 * s['remedial_steps'] for s in (b, c))
+  assert (b.max_steps, c.max_steps) == (175, 325)
+  longest = sum(s.max_steps + 2 * s.remedial_steps for s in (b, c))
   assert longest <= 700 + 3 * 25
-  assert all(s['max_steps'] % 25 == 0 for s in (b, c))
+  assert all(s.max_steps % 25 == 0 for s in (b, c))
 
 
 def test_without_order_there_is_one_stage_of_everything():
-  found = curriculum_lib.organise(
-    diagnosis({'a': 1.0, 'b': 0.5, 'c': 0.0}, 'bc'), CHAIN,
-    **(TIMES | {'order': None}),
-  )  # fmt: skip
-  (only,) = found['stages']
-  assert only['modules'] == ['a', 'b', 'c'] and only['kind'] == 'consolidate'
+  (only,) = organise(CHAIN, order=None).stages
+  assert only.modules == ('a', 'b', 'c') and only.kind == 'consolidate'
 
 
 def test_other_orders_keep_the_sizes_and_lose_nothing():
@@ -233,17 +239,17 @@ def test_other_orders_keep_the_sizes_and_lose_nothing():
 
 
 def test_without_the_identifier_known_modules_are_taught_too():
-  found = curriculum_lib.organise(
-    diagnosis({'a': 1.0, 'b': 0.5, 'c': 0.0}, 'bc'), CHAIN,
-    **(TIMES | {'identified': False}),
-  )  # fmt: skip
-  assert [s['modules'] for s in found['stages']] == [
-    ['a'], ['b'], ['c'], ['a', 'b', 'c'],
-  ]  # fmt: skip
-  assert found['rehearsed'] == []
-  assert len({s['max_steps'] for s in found['stages'][:3]}) == 1
+  found = organise(CHAIN, identified=False)
+  assert [list(s.modules) for s in found.stages] == [
+    ['a'],
+    ['b'],
+    ['c'],
+    ['a', 'b', 'c'],
+  ]
+  assert found.rehearsed == ()
+  assert len({s.max_steps for s in found.stages[:3]}) == 1
 
 
 def test_nothing_to_teach_is_said():
-  with pytest.raises(curriculum_lib.NothingToTeach, match='already knows'):
-    curriculum_lib.organise(diagnosis({'a': 1.0}, ''), CHAIN[:1], **TIMES)
+  with pytest.raises(organizer.NothingToTeach, match='already knows'):
+    organise(diagnosis({'a': 1.0}, ''))

@@ -8,11 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from ioa_jax import sharding
+from ioa_jax.identifier import panel
 from ioa_jax.models import decoder, lora
+from ioa_jax.runtime import sharding
 from ioa_jax.sampling import likelihood
 from ioa_jax.training import curriculum as curriculum_lib
-from ioa_jax.training import losses, packing, panel, probing
+from ioa_jax.training import losses, packing, probing
 
 CONFIG = decoder.DecoderConfig(
   vocab_size=16, width=16, num_layers=1, num_heads=2, num_kv_heads=1,

@@ -18,9 +18,11 @@ import pytest
 import rich.console
 import safetensors.numpy
 
-from ioa_jax import pipeline, progress, subject, teaching
+from ioa_jax import assemble, pipeline
 from ioa_jax.domains import arithmetic
 from ioa_jax.models import huggingface
+from ioa_jax.phases import observing
+from ioa_jax.runtime import display as display_lib
 from ioa_jax.training import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -44,10 +46,11 @@ def load_config(name, changes):
 
 def run_config(config, workdir):
   text = io.StringIO()
-  display = progress.Display(rich.console.Console(file=text, width=200))
+  display = display_lib.Display(rich.console.Console(file=text, width=200))
   with display:
     results = pipeline.run(config, workdir, display)
-  return results, text.getvalue()
+  # As the file has it.
+  return results and results.to_dict(), text.getvalue()
 
 
 def run(workdir, **changes):
@@ -252,15 +255,15 @@ def test_sigterm_saves_and_the_same_call_continues(
   finished, tmp_path, monkeypatch
 ):
   workdir = tmp_path / 'run'
-  observe = teaching.Teaching.observe
+  record = observing.Observer.record
 
-  def observe_then_signal(self, state, metrics):
-    observe(self, state, metrics)
-    if int(state.step) == 15:
+  def record_then_signal(self, metrics):
+    record(self, metrics)
+    if metrics['step'][-1] == 15:
       os.kill(os.getpid(), signal.SIGTERM)
 
   with monkeypatch.context() as patch:
-    patch.setattr(teaching.Teaching, 'observe', observe_then_signal)
+    patch.setattr(observing.Observer, 'record', record_then_signal)
     results, text = run(workdir)
   assert results is None
   assert 'Stopped by SIGTERM at step 15; saved' in text
@@ -314,7 +317,7 @@ def test_a_loss_that_is_not_finite_names_the_lessons(tmp_path):
 
 def test_a_missing_teacher_file_leaves_nothing(tmp_path):
   model = tmp_path / 'teacher'
-  shutil.copytree(subject.ASSETS / 'teacher', model)
+  shutil.copytree(assemble.ASSETS / 'teacher', model)
   (model / 'model.safetensors').unlink()
   with pytest.raises(ValueError, match='model.safetensors'):
     run(tmp_path / 'run', **{'teacher.model': str(model)})
@@ -322,7 +325,7 @@ def test_a_missing_teacher_file_leaves_nothing(tmp_path):
 
 
 def test_a_budget_too_small_stops_before_it_is_crossed(tmp_path):
-  with pytest.raises(ValueError, match='teacher budget: .* could write'):
+  with pytest.raises(ValueError, match='teacher budget: .* next call'):
     run(tmp_path / 'run', **{'teacher.max_completion_tokens': 100})
   with sqlite3.connect(tmp_path / 'run/ledger.sqlite') as db:
     (spent,) = db.execute('SELECT SUM(completion_tokens) FROM calls').fetchone()

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ioa_jax import plans
+from ioa_jax.experiments import plans
 from ioa_jax.teachers.ledger import Ledger
 from tests import test_pipeline
 

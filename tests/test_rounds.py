@@ -2,9 +2,11 @@
 
 import pytest
 
-from ioa_jax import pipeline, progress, rounds
+from ioa_jax import pipeline
+from ioa_jax.assemble import ASSETS
+from ioa_jax.experiments import rounds
 from ioa_jax.organizer.curriculum import NothingToTeach
-from ioa_jax.subject import ASSETS
+from ioa_jax.runtime import display as display_lib
 from ioa_jax.teachers.ledger import BudgetExceeded, Ledger
 from tests.test_pipeline import SMALL, load_config
 
@@ -15,7 +17,7 @@ CHANGES = SMALL | {
 
 def go(workdir, most=2, **changes):
   config = load_config('quickstart', CHANGES | changes)
-  with progress.Display() as display:
+  with display_lib.Display() as display:
     return rounds.run(config, workdir, most, display)
 
 

@@ -9,7 +9,7 @@ import ml_collections
 import pytest
 
 from ioa_jax import config as config_lib
-from ioa_jax import rundir
+from ioa_jax.runtime import rundir
 
 
 def make(**changes):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tokenizers
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder
-from ioa_jax.sampling import choosing, guides
+from ioa_jax.runtime import sharding
+from ioa_jax.sampling import guides
+from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler as sampler_lib
 
 CONFIG = decoder.DecoderConfig(
@@ -82,7 +83,7 @@ def test_greedy_equals_the_full_forward_pass(params, batch_size, scan_unroll):
     make(batch_size, scan_unroll=scan_unroll),
     params,
     asked,
-    choosing.Sampling(max_tokens=12),
+    logits_lib.Sampling(max_tokens=12),
   )
   for prompt, generation in zip(asked, got):
     tokens, stopped, log_prob = greedy_without_cache(params, prompt, 12)
@@ -93,7 +94,7 @@ def test_greedy_equals_the_full_forward_pass(params, batch_size, scan_unroll):
 
 def test_text_depends_on_its_seed_and_not_on_row_or_batch(params):
   asked = prompts(6)
-  hot = choosing.Sampling(temperature=1.0, max_tokens=12)
+  hot = logits_lib.Sampling(temperature=1.0, max_tokens=12)
   first = sample(make(8), params, asked, hot)
   turned = sample(make(3), params, asked[::-1], hot, seeds=range(5, -1, -1))
   assert [g.tokens for g in first] == [g.tokens for g in turned[::-1]]
@@ -103,13 +104,13 @@ def test_text_depends_on_its_seed_and_not_on_row_or_batch(params):
 
 def test_nothing_about_a_request_recompiles(params):
   sampler = make(3)
-  sample(sampler, params, prompts(1), choosing.Sampling(max_tokens=1))
+  sample(sampler, params, prompts(1), logits_lib.Sampling(max_tokens=1))
   warm = sampler.compilations
   for n, setting in (
-    (4, choosing.Sampling(max_tokens=5)),
-    (40, choosing.Sampling(temperature=0.7, top_k=3, max_tokens=12)),
-    (7, choosing.Sampling(temperature=1.3, top_p=0.5, max_tokens=3)),
-    (2, choosing.Sampling(temperature=1.3, min_p=0.5, max_tokens=3)),
+    (4, logits_lib.Sampling(max_tokens=5)),
+    (40, logits_lib.Sampling(temperature=0.7, top_k=3, max_tokens=12)),
+    (7, logits_lib.Sampling(temperature=1.3, top_p=0.5, max_tokens=3)),
+    (2, logits_lib.Sampling(temperature=1.3, min_p=0.5, max_tokens=3)),
   ):
     sample(sampler, params, prompts(n), setting, seeds=range(9, 9 + n))
   assert sampler.compilations == warm == 1
@@ -120,7 +121,7 @@ def test_slots_are_refilled_and_stay_full(params):
   rng = np.random.default_rng(1)
   asked = prompts(60)
   settings = [
-    choosing.Sampling(max_tokens=int(n)) for n in rng.integers(1, 13, 60)
+    logits_lib.Sampling(max_tokens=int(n)) for n in rng.integers(1, 13, 60)
   ]
   sampler = sampler_lib.Sampler(
     CONFIG, stop_tokens=[STOP], batch_size=3, max_new_tokens=12
@@ -142,7 +143,7 @@ def test_what_prompts_share_changes_no_bit(params):
   rng = np.random.default_rng(2)
   start = list(rng.integers(2, 23, 40))
   asked = [start + [5, 6], start + [5, 6], start + [7] * 9, [4] * 3]
-  hot = choosing.Sampling(temperature=1.0, max_tokens=12)
+  hot = logits_lib.Sampling(temperature=1.0, max_tokens=12)
   together = sample(make(3), params, asked, hot)
   alone = [
     sample(make(3), params, [p], hot, seeds=[i])[0] for i, p in enumerate(asked)
@@ -155,7 +156,7 @@ def test_log_probs_are_of_the_unmodified_distribution(params):
   prompt = prompts(1)[0]
   (got,) = sample(
     make(3), params, [prompt],
-    choosing.Sampling(temperature=0.5, top_k=4, max_tokens=12),
+    logits_lib.Sampling(temperature=0.5, top_k=4, max_tokens=12),
   )  # fmt: skip
   text, want = list(prompt), []
   for token in [*got.tokens, *[STOP] * got.stopped]:
@@ -170,7 +171,7 @@ def test_log_probs_are_of_the_unmodified_distribution(params):
 def test_min_p_keeps_a_share_of_the_likeliest():
   logits = jnp.log(jnp.asarray([[0.15, 0.5, 0.05, 0.3]]))
   for min_p, kept in ((0.0, [0, 1, 2, 3]), (0.2, [0, 1, 3]), (0.61, [1])):
-    got = choosing.filter_logits(
+    got = logits_lib.filter_logits(
       logits, jnp.asarray([0]), jnp.ones(1), jnp.asarray([min_p])
     )
     assert list(np.flatnonzero(np.isfinite(got[0]))) == kept
@@ -178,7 +179,7 @@ def test_min_p_keeps_a_share_of_the_likeliest():
 
 def test_a_mesh_writes_the_same_greedy_tokens(params):
   asked = prompts(6)
-  greedy = choosing.Sampling(max_tokens=12)
+  greedy = logits_lib.Sampling(max_tokens=12)
   mesh = sharding.make_mesh(data=2, fsdp=1, tensor=2, devices=jax.devices()[:4])
   config = dataclasses.replace(CONFIG, vocab_size=24, num_tokens=23)
   padded = params | {
@@ -201,7 +202,7 @@ def test_a_stop_text_ends_between_tokens(params):
   """Letters are tokens; 'ab' is looked for in what they spell."""
   spell = lambda tokens: ''.join('_.abcdefghijklmnopqrstu'[t] for t in tokens)
   asked = prompts(8)
-  hot = choosing.Sampling(temperature=1.0, max_tokens=12)
+  hot = logits_lib.Sampling(temperature=1.0, max_tokens=12)
   free = sample(make(3), params, asked, hot)
   whole = [spell(g.tokens) for g in free]
   stop = next(w[3:5] for w in whole if len(w) > 6)
@@ -245,7 +246,7 @@ def test_answers_keep_to_their_schema_beside_free_ones():
   sampler = sampler_lib.Sampler(
     config, stop_tokens=[1], batch_size=3, max_new_tokens=48
   )
-  hot = choosing.Sampling(temperature=5.0, max_tokens=48)
+  hot = logits_lib.Sampling(temperature=5.0, max_tokens=48)
   asked, seeds = [[3, 4, 5]] * 12, range(12)
   free = sampler(weights, asked, [hot] * 12, seeds)
   guided = [
@@ -268,10 +269,10 @@ def test_answers_keep_to_their_schema_beside_free_ones():
 
 def test_top_one_is_greedy(params):
   asked = prompts(4)
-  greedy = sample(make(3), params, asked, choosing.Sampling(max_tokens=12))
+  greedy = sample(make(3), params, asked, logits_lib.Sampling(max_tokens=12))
   for setting in (
-    choosing.Sampling(temperature=2.0, top_k=1, max_tokens=12),
-    choosing.Sampling(temperature=2.0, top_p=1e-6, max_tokens=12),
+    logits_lib.Sampling(temperature=2.0, top_k=1, max_tokens=12),
+    logits_lib.Sampling(temperature=2.0, top_p=1e-6, max_tokens=12),
   ):
     assert [g.tokens for g in sample(make(3), params, asked, setting)] == [
       g.tokens for g in greedy
@@ -287,7 +288,7 @@ def test_filter_keeps_the_smallest_set_that_reaches_top_p():
     (0.79, [1, 3]),
     (0.81, [0, 1, 3]),
   ):
-    got = choosing.filter_logits(
+    got = logits_lib.filter_logits(
       logits, jnp.asarray([0]), jnp.asarray([top_p]), jnp.zeros(1)
     )
     assert list(np.flatnonzero(np.isfinite(got[0]))) == kept
@@ -295,7 +296,7 @@ def test_filter_keeps_the_smallest_set_that_reaches_top_p():
 
 def test_filter_leaves_the_other_rows_alone():
   logits = jnp.zeros((2, 5)).at[:, 2].set(1.0)
-  got = choosing.filter_logits(
+  got = logits_lib.filter_logits(
     logits, jnp.asarray([1, 0]), jnp.asarray([1.0, 1.0]), jnp.zeros(2)
   )
   assert np.isfinite(got[0]).sum() == 1 and np.isfinite(got[1]).all()
@@ -305,7 +306,7 @@ def test_frequencies_follow_the_temperature(params):
   # One prompt, many seeds: the first token's frequencies against softmax.
   prompt, n = [5, 6, 7], 2048
   sampler = make(256, max_new_tokens=1)
-  sampling = choosing.Sampling(temperature=1.5, max_tokens=1)
+  sampling = logits_lib.Sampling(temperature=1.5, max_tokens=1)
   drawn = sample(sampler, params, [prompt] * n, sampling)
   tokens = [g.tokens[0] if g.tokens else STOP for g in drawn]
   padded = np.zeros((1, 32), np.int32)
@@ -320,7 +321,7 @@ def test_length_limits_hold_per_request(params):
   sampler = make(3)
   batch = sampler(
     params, prompts(3),
-    [choosing.Sampling(max_tokens=n) for n in (1, 2, 12)], [0, 1, 2],
+    [logits_lib.Sampling(max_tokens=n) for n in (1, 2, 12)], [0, 1, 2],
   )  # fmt: skip
   lengths = [len(g.tokens) + g.stopped for g in batch]
   assert all(n <= limit for n, limit in zip(lengths, (1, 2, 12)))
@@ -338,14 +339,14 @@ def test_length_limits_hold_per_request(params):
 )
 def test_bad_settings_are_refused(bad):
   with pytest.raises(ValueError, match='sampling: '):
-    choosing.Sampling(**bad)
+    logits_lib.Sampling(**bad)
 
 
 def test_a_request_longer_than_the_program_is_refused(params):
   with pytest.raises(ValueError, match='max_tokens 13 is over'):
-    sample(make(3), params, prompts(1), choosing.Sampling(max_tokens=13))
+    sample(make(3), params, prompts(1), logits_lib.Sampling(max_tokens=13))
 
 
 def test_a_prompt_without_tokens_is_refused(params):
   with pytest.raises(ValueError, match='no tokens'):
-    sample(make(3), params, [[]], choosing.Sampling(max_tokens=1))
+    sample(make(3), params, [[]], logits_lib.Sampling(max_tokens=1))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ioa_jax import seed_sources
+from ioa_jax.domains import seed_sources
 
 ROWS = [
   {'question': f'What is {n} + 1?', 'answer': f'So.\n#### {n + 1}'}

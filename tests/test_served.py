@@ -15,13 +15,15 @@ pytest.importorskip('openai', reason='needs the extra `http`')
 pytest.importorskip('fastapi', reason='needs transformers[serving]')
 pytest.importorskip('accelerate', reason='needs transformers[serving]')
 
-from ioa_jax import sharding
-from ioa_jax import subject as subject_lib
+from ioa_jax import assemble
 from ioa_jax.adapter import Level
 from ioa_jax.models import huggingface, vocabulary
-from ioa_jax.sampling import choosing, sampler
+from ioa_jax.runtime import sharding
+from ioa_jax.sampling import logits as logits_lib
+from ioa_jax.sampling import sampler
 from ioa_jax.teachers import ledger as ledger_lib
 from ioa_jax.teachers import openai_http
+from ioa_jax.teachers.client import Client
 from ioa_jax.teachers.requests import Budget, Request
 from tests import word_problem_teacher
 from tests.test_pipeline import load_config
@@ -79,8 +81,11 @@ def test_a_real_server_writes_what_the_same_weights_write_here(
   ]
   ledger = ledger_lib.Ledger(tmp_path / 'ledger.sqlite')
   try:
-    answers, cached = teacher.ask(ledger, requests, budget=Budget())
-    again, all_cached = teacher.ask(ledger, requests, budget=Budget())
+    client = Client(teacher, ledger, Budget())
+    answers = client.ask(requests)
+    cached = client.cached
+    again = client.ask(requests)
+    all_cached = client.cached
   finally:
     ledger.close()
   assert (cached, all_cached) == (0, 3) and again == answers
@@ -91,7 +96,7 @@ def test_a_real_server_writes_what_the_same_weights_write_here(
     config, stop_tokens=codec.stop_tokens, batch_size=3,
     max_new_tokens=TOKENS, prompt_bucket=codec.prompt_bucket,
   )  # fmt: skip
-  greedy = choosing.Sampling(max_tokens=TOKENS)
+  greedy = logits_lib.Sampling(max_tokens=TOKENS)
   wrote = here(
     params, [codec.prompt(p) for p in PROMPTS[:3]], [greedy] * 3, [0] * 3
   )
@@ -116,7 +121,7 @@ def test_lessons_of_a_weak_teacher_are_each_kept_or_counted(
     'teacher.max_tokens': 64, 'student.model': str(smollm2),
     'adapter.seeds_per_module': 2, 'adapter.items_per_seed': 1,
   })  # fmt: skip
-  subject = subject_lib.open_subject(config, sharding.make_mesh(**config.mesh))
+  subject = assemble.open_subject(config, sharding.make_mesh(**config.mesh))
   adapter = subject.adapter
   items = adapter.plan(
     'apples/one', 'stage', stage=0, round=0, level=Level(score=0.5)
@@ -124,10 +129,9 @@ def test_lessons_of_a_weak_teacher_are_each_kept_or_counted(
   ledger = ledger_lib.Ledger(tmp_path / 'ledger.sqlite')
 
   def ask(requests, response_model=None):
-    answers, _ = subject.teacher.ask(
-      ledger, requests, budget=subject.budget, response_model=response_model
+    return Client(subject.teacher, ledger, subject.budget).ask(
+      requests, response_model
     )
-    return answers
 
   try:
     lessons, rejected = adapter.write(items, ask, [])

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder
+from ioa_jax.runtime import sharding
 from ioa_jax.training import curriculum
 
 

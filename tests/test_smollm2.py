@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder, huggingface, vocabulary
-from ioa_jax.sampling import choosing, sampler
+from ioa_jax.runtime import sharding
+from ioa_jax.sampling import logits as logits_lib
+from ioa_jax.sampling import sampler
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED = ROOT.parent / 'shared'
@@ -97,7 +98,7 @@ def test_equals_transformers_on_real_weights(directory, prompts, wanted, axes):
   with jax.set_mesh(mesh):
     got_logits = jax.device_get(logits(params))
     generations = sample(
-      params, prompts, [choosing.Sampling(max_tokens=40)] * len(prompts),
+      params, prompts, [logits_lib.Sampling(max_tokens=40)] * len(prompts),
       [0] * len(prompts),
     )  # fmt: skip
   for got, want in zip(got_logits, want_logits, strict=True):

@@ -8,15 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder
-from ioa_jax.sampling import choosing
+from ioa_jax.records import Probing, Score, Stage, Training
+from ioa_jax.runtime import sharding
+from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import gate as gate_lib
-from ioa_jax.training import loop, optimizer, packing, probing, setup
 from ioa_jax.training import metrics as metrics_lib
+from ioa_jax.training import optimizer, packing, probing
 from ioa_jax.training import step as step_lib
+from ioa_jax.training import trainer as trainer_lib
+from ioa_jax.training.trainer import NonFiniteLoss, Status, Trainer
 
 CONFIG = decoder.DecoderConfig(
   vocab_size=16, width=32, num_layers=2, num_heads=4, num_kv_heads=2,
@@ -25,15 +28,7 @@ CONFIG = decoder.DecoderConfig(
 NAMES = ['copy', 'next', 'last']
 EOS = 1
 L = 16
-DIAGNOSIS = {
-  'modules': {
-    name: {
-      'student': {'correct': 0, 'n': 6}, 'teacher': {'correct': 6, 'n': 6},
-      'gap': 1.0,
-    }
-    for name in NAMES
-  }
-}  # fmt: skip
+UNTAUGHT = [Score(0, 6)] * 3
 
 
 def example(module, value):
@@ -48,19 +43,13 @@ def examples(module):
   return [example(module, v) for v in range(4, 14)]
 
 
-def curriculum(max_steps=40, remedial=10, total=200):
-  stage = lambda names, kind: {
-    'modules': names, 'kind': kind, 'readiness': 0.0,
-    'max_steps': max_steps, 'remedial_steps': remedial,
-  }  # fmt: skip
-  return {
-    'stages': [
-      stage(['copy'], 'teach'), stage(['next', 'last'], 'teach'),
-      stage(NAMES, 'consolidate'),
-    ],
-    'rehearsed': [],
-    'total_steps': total,
-  }  # fmt: skip
+def stages(max_steps=40, remedial=10):
+  stage = lambda names, kind: Stage(names, kind, 0.0, max_steps, remedial)
+  return [
+    stage(['copy'], 'teach'),
+    stage(['next', 'last'], 'teach'),
+    stage(NAMES, 'consolidate'),
+  ]
 
 
 @functools.cache
@@ -75,12 +64,8 @@ def optimizer_and_schedule():
 
 
 def new_window(mesh, state):
-  return step_lib.Window(
-    step_lib.Program(CONFIG, optimizer_and_schedule()[0], batch_rows=8),
-    num_steps=10,
-    state_shardings=sharding.state_shardings(mesh, state),
-    metric_sharding=sharding.replicated(mesh),
-  )  # fmt: skip
+  program = step_lib.Program(CONFIG, optimizer_and_schedule()[0], batch_rows=8)
+  return trainer_lib.make_window(program, state, mesh, num_steps=10)
 
 
 _windows = {}
@@ -94,46 +79,60 @@ def make(
   mesh = sharding.make_mesh(
     **(axes or {'data': devices}), devices=jax.devices()[:devices]
   )
-  plan = setup.make_plan(
-    curriculum(max_steps), NAMES, np.ones(3), gated=True, tau_mastery=tau,
-    confidence=0.5, sequential=sequential, reopen=reopen, min_probes=1,
-    max_rounds=rounds, on_stall='advance',
-  )  # fmt: skip
-  mix = setup.make_mix(
-    DIAGNOSIS, [], NAMES, weighting='need', replay_share=0.3, need_floor=0.2
+  rules = gate_lib.Rules(
+    tau_mastery=tau,
+    confidence=0.5,
+    sequential=sequential,
+    reopen=reopen,
+    min_probes=1,
+    max_rounds=rounds,
+    on_stall='advance',
+  )
+  plan = gate_lib.make_plan(stages(max_steps), NAMES, np.ones(3), rules)
+  mix = curriculum_lib.make_mix(
+    np.ones(3), np.zeros(3), weighting='need', replay_share=0.3, need_floor=0.2
   )
   bank = probing.build([examples(n)[:6] for n in NAMES], L, 4)
-  inputs = setup.make_inputs(
-    curriculum_lib.allocate([20] * 3, L), mix, plan, bank, mesh,
-    seed=7, total_steps=total_steps, probe_every_steps=5, average_decay=0.5,
-  )  # fmt: skip
-  inputs = setup.add_lessons(
-    inputs, {n: examples(n) for n in fill}, NAMES, L, mesh
+  filled = curriculum_lib.add_rows(
+    curriculum_lib.allocate([20] * 3, L),
+    {NAMES.index(n): packing.pack(examples(n), L) for n in fill},
   )
+  pace = trainer_lib.Pace(
+    seed=7, total_steps=total_steps, probe_every_steps=5, average_decay=0.5
+  )
+  inputs = trainer_lib.make_inputs(filled, mix, plan, bank, pace, mesh)
   tx, schedule = optimizer_and_schedule()
   params = decoder.init(CONFIG, jax.random.key(0))
-  state = setup.make_state(params, tx, DIAGNOSIS, NAMES, plan, mesh)
+  state = trainer_lib.make_state(params, tx, UNTAUGHT, plan, mesh)
   layout = str(axes or devices)
   if fresh_window or layout not in _windows:
     _windows[layout] = new_window(mesh, state)
   return _windows[layout], state, inputs, mesh, schedule
 
 
-def run(parts, *, supply=None, grade=None, save=lambda state, inputs: None):
-  run_window, state, inputs, mesh, _ = parts
+def run(parts, *, supply=None, grade=None, save=None):
+  """What a run does between windows; the trainer's state, inputs, metrics."""
+  window, state, inputs, mesh, _ = parts
+  trainer = Trainer(window, state, inputs, NAMES, mesh)
   seen = []
-
-  def default_supply(state, inputs, remedial):
-    return inputs
-
-  with loop.StopRequest() as stop, jax.set_mesh(mesh):
-    state, inputs = loop.run(
-      run_window, state, inputs,
-      supply=supply or default_supply, grade=grade,
-      observe=lambda state, metrics: seen.append(metrics),
-      save=save, stop=stop,
-    )  # fmt: skip
-  return state, inputs, jax.tree.map(lambda *x: np.concatenate(x), *seen)
+  with jax.set_mesh(mesh):
+    while (status := trainer.status()) is not Status.ENDED:
+      if status is Status.SCORES:
+        seen.append(trainer.grade(grade))
+      elif status is Status.TRAIN:
+        seen.append(trainer.window())
+        trainer.require_finite(seen[-1])
+      else:
+        if supply:
+          supply(trainer)
+        trainer.resume(remedial=status is Status.REMEDIAL)
+      if save:
+        save(trainer)
+  return (
+    trainer.state,
+    trainer.inputs,
+    jax.tree.map(lambda *x: np.concatenate(x), *seen),
+  )
 
 
 def assert_equal(a, b):
@@ -143,15 +142,11 @@ def assert_equal(a, b):
 def test_one_trace_over_stages_remediation_new_rows_and_the_end():
   asked = []
   parts = make(max_steps=10, fill=('copy',), fresh_window=True)
-  mesh = parts[3]
 
-  def supply(state, inputs, remedial):
-    stage = int(state.gate.stage)
-    asked.append((stage, remedial))
-    names = ['copy'] if stage == 0 else ['next', 'last']
-    return setup.add_lessons(
-      inputs, {n: examples(n)[:5] for n in names}, NAMES, L, mesh
-    )
+  def supply(trainer):
+    asked.append((trainer.stage, trainer.status() is Status.REMEDIAL))
+    names = ['copy'] if trainer.stage == 0 else ['next', 'last']
+    trainer.add_lessons({n: examples(n)[:5] for n in names})
 
   state, _, metrics = run(parts, supply=supply)
   assert parts[0].compilations == 1
@@ -183,13 +178,13 @@ def test_recorded_outcomes_replayed_give_the_same_gate():
   gate = gate_lib.init(plan, np.zeros(3), np.full(3, 6))
   for t in np.flatnonzero(metrics['ran']):
     if bool(gate.needs_data):
-      gate = gate_lib.grant(gate, jnp.bool_(True))
+      gate = gate_lib.resume(gate, jnp.bool_(True))
     assert int(gate.stage) == metrics['stage'][t]
     assert int(gate.round) == metrics['round'][t]
     gate = gate_lib.count_step(gate)
     if metrics['decision'][t] != gate_lib.NO_PROBE:
       in_stage = np.asarray(gate_lib.in_stage(gate, plan))
-      gate, decision = gate_lib.decide(
+      gate, decision = gate_lib.judge(
         gate, plan,
         np.where(in_stage, metrics['correct_K'][t], 0),
         np.where(in_stage, metrics['probed_K'][t], 0),
@@ -219,7 +214,9 @@ def test_interrupted_at_any_window_ends_bit_identical():
     with jax.set_mesh(mesh):
       for _ in range(interrupt):
         if bool(state.gate.needs_data):
-          state = state.replace(gate=loop._grant(state.gate, np.bool_(True)))
+          state = state.replace(
+            gate=trainer_lib._resume(state.gate, np.bool_(True))
+          )
         state, _ = run_window(state, inputs)
     # Through the host and back, as a checkpoint does, into a new program.
     kept = jax.device_get(state)
@@ -273,17 +270,13 @@ def test_a_non_finite_step_changes_nothing_and_stops():
   broken['embedding'] = broken['embedding'].at[2].set(jnp.nan)
   state = state.replace(params=broken)
   saved = []
-  with pytest.raises(loop.NonFiniteLoss, match='step 1: .*stage 0') as raised:
-    run(
-      (run_window, state, inputs, mesh, schedule),
-      save=lambda state, inputs: saved.append(state),
-    )
+  with pytest.raises(NonFiniteLoss, match='step 1: .*stage 1') as raised:
+    run((run_window, state, inputs, mesh, schedule), save=saved.append)
   # A restart would take it for the end of the run.
   assert not saved
-  # Rows of the first stage's module, which is the first slab.
-  curriculum = inputs.curriculum
-  assert len(raised.value.rows) == 8
-  assert set(raised.value.rows) <= set(range(int(curriculum.count_K[0])))
+  # Lessons of the first stage's module.
+  texts = {(*e.prompt, *e.completion) for e in examples('copy')}
+  assert raised.value.texts and set(raised.value.texts) <= texts
 
 
 def test_idle_steps_cost_no_token_and_keep_the_state():
@@ -307,7 +300,7 @@ def test_probes_agree_with_decoding_and_comparing_text():
     CONFIG, stop_tokens=[EOS], batch_size=18, max_new_tokens=4
   )
   probes = [e for n in NAMES for e in examples(n)[:6]]
-  greedy = choosing.Sampling(max_tokens=4)
+  greedy = logits_lib.Sampling(max_tokens=4)
   written = sampler(params, [e.prompt for e in probes], [greedy] * 18, [0] * 18)
   right = [
     g.stopped and list(g.tokens) == list(e.completion[:-1])
@@ -403,12 +396,12 @@ def test_events_sum_what_the_steps_report():
   events = metrics_lib.window_events(
     metrics, NAMES, tokens_before=100, learning_rate=parts[4], every=5
   )
-  trains = [e for e in events if e['event'] == 'train']
-  assert trains[-1]['train/tokens'] == 100 + metrics['tokens'].sum()
-  assert trains[-1]['step'] == 40
-  probes = [e for e in events if e['event'] == 'probe']
+  trains = [e for e in events if isinstance(e, Training)]
+  assert trains[-1].tokens == 100 + metrics['tokens'].sum()
+  assert trains[-1].step == 40
+  probes = [e for e in events if isinstance(e, Probing)]
   assert len(probes) == (metrics['decision'] != 0).sum()
-  assert all(set(e['scores']) <= set(NAMES) for e in probes)
+  assert all(set(e.scores) <= set(NAMES) for e in probes)
 
 
 def test_the_average_follows_the_parameters():

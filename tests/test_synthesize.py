@@ -7,15 +7,16 @@ import datasets
 import pytest
 import rich.console
 
-from ioa_jax import pipeline, progress
+from ioa_jax import pipeline
 from ioa_jax.adapter import dataset
+from ioa_jax.runtime import display as display_lib
 from tests import faulty_server, word_problem_teacher
 from tests.test_pipeline import SMALL, load_config, run_config
 from tests.test_text_pipeline import config, files  # noqa: F401
 
 
 def synthesize(settings, workdir):
-  display = progress.Display(rich.console.Console(file=io.StringIO()))
+  display = display_lib.Display(rich.console.Console(file=io.StringIO()))
   return pipeline.synthesize(settings, workdir, display)
 
 

@@ -126,15 +126,15 @@ def test_retry_after():
 
 # Cost.
 
-LESSONS = Planned('lessons', 100, 150, 40.0, 200, typical_tokens=50)
+LESSONS = Planned('lessons', 100, 150, 40.0, 200)
 PROBES = Planned('probes', 10, 10, 33.4, 20, max_calls=3)
 
 
 def test_a_projection_worked_by_hand():
   price = Price(2.0, 8.0)
   projected = cost.project([LESSONS, PROBES], price)
-  # 100*40 + 10*33.4 and 100*50 + 10*1 tokens.
-  assert projected.low == Bound(110, 4334, 5010, pytest.approx(0.048748))
+  # 100*40 + 10*33.4 and 100*1 + 10*1 tokens.
+  assert projected.low == Bound(110, 4334, 110, pytest.approx(0.009548))
   # 150*40 + 10*(3*33.4 + 2*20) and 150*200 + 10*3*20 tokens.
   assert projected.high == Bound(160, 7402, 30600, pytest.approx(0.259604))
 
@@ -154,16 +154,16 @@ def test_a_projection_says_what_the_budget_says():
   price = Price(2.0, 8.0)
   text = cost.render([LESSONS, PROBES], price)
   assert text.splitlines() == [
-    'lessons: 100 to 150 requests, 4,000 to 6,000 prompt tokens, 5,000 to '
-    '30,000 completion tokens, $0.0480 to 0.2520',
+    'lessons: 100 to 150 requests, 4,000 to 6,000 prompt tokens, 100 to '
+    '30,000 completion tokens, $0.0088 to 0.2520',
     'probes: 10 requests, 334 to 1,402 prompt tokens, 10 to 600 completion '
     'tokens, $0.0007 to 0.0076',
-    'total: 110 to 160 requests, 4,334 to 7,402 prompt tokens, 5,010 to '
-    '30,600 completion tokens, $0.0487 to 0.2596',
+    'total: 110 to 160 requests, 4,334 to 7,402 prompt tokens, 110 to '
+    '30,600 completion tokens, $0.0095 to 0.2596',
   ]
   may = cost.render([LESSONS], price, Budget(max_usd=0.1))
   assert 'the high end crosses the budget: max_usd 0.1' in may
-  cannot = cost.render([LESSONS], price, Budget(max_completion_tokens=4999))
+  cannot = cost.render([LESSONS], price, Budget(max_completion_tokens=99))
   assert cannot.endswith('The run cannot finish.')
   assert 'budget' not in cost.render([LESSONS], price, Budget(max_usd=1.0))
 
@@ -172,7 +172,7 @@ def test_a_projection_says_what_the_budget_says():
   'wrong',
   [
     {'low_requests': -1}, {'high_requests': 99}, {'prompt_tokens': -1.0},
-    {'max_tokens': 0}, {'max_calls': 0}, {'typical_tokens': 201},
+    {'max_tokens': 0}, {'max_calls': 0},
   ],
 )  # fmt: skip
 def test_impossible_plans_are_refused(wrong):

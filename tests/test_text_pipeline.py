@@ -314,16 +314,16 @@ def test_a_recorded_teacher_repeats_the_run_offline(finished, replayed):
 def test_a_stopped_run_continues_to_the_same_end(
   replayed, tmp_path, monkeypatch
 ):
-  grade = teaching.Teaching.grade
+  grade = teaching._Phase.grade
   for at in (8, 20):  # Between a probe's steps and its scores.
 
-    def grade_then_signal(self, state, ask_K, at=at):
-      if int(state.step) == at:
+    def grade_then_signal(self, names, at=at):
+      if self.trainer.step == at:
         os.kill(os.getpid(), signal.SIGTERM)
-      return grade(self, state, ask_K)
+      return grade(self, names)
 
     with monkeypatch.context() as patch:
-      patch.setattr(teaching.Teaching, 'grade', grade_then_signal)
+      patch.setattr(teaching._Phase, 'grade', grade_then_signal)
       results, text = run_config(replayed[2], tmp_path / 'run')
     assert results is None and f'at step {at}' in text
   run_config(replayed[2], tmp_path / 'run')

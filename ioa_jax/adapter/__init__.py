@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import pydantic
 
-from ioa_jax import processes
 from ioa_jax.records import Lesson, Probe, Seed
+from ioa_jax.runtime import processes
 from ioa_jax.teachers.requests import Completion, Request
 
 WRONG_KEPT = 3  # Wrong answers of a module that a remedial request shows.

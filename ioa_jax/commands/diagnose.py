@@ -15,6 +15,7 @@ import pathlib
 
 from absl import flags
 
+from ioa_jax.records import Diagnosis
 from ioa_jax.runtime import commandline
 
 FLAGS = flags.FLAGS
@@ -29,37 +30,35 @@ def main(argv: Sequence[str]) -> None:
   del argv
   config = commandline.config()
   # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax import pipeline, progress
+  from ioa_jax import pipeline
+  from ioa_jax.runtime import display as display_lib
 
   workdir = pathlib.Path(FLAGS.workdir)
-  with progress.Display() as display:
+  with display_lib.Display() as display:
     diagnosis = pipeline.identify(config, workdir, display)
   print(table(diagnosis))
   print(f'{workdir / "report.html"} shows it; diagnosis.json has it all.')
 
 
-def table(diagnosis) -> str:
+def table(diagnosis: Diagnosis) -> str:
   """Modules, the least known first; those without a gap last.
 
   Nats are of the reference answers, for a token: how hard they still are. Each
   model counts its own tokens, so only equal vocabularies compare.
   """
-  width = max(map(len, diagnosis['modules']))
+  width = max(map(len, diagnosis.modules))
   lines = [
     f'{"":{width}}       score                 nats a token',
     f'{"module":{width}}  teacher  student    gap  teacher  student  status',
   ]
-  gap = lambda item: -1.0 if item[1]['gap'] is None else item[1]['gap']
+  gap = lambda item: -1.0 if item[1].gap is None else item[1].gap
   number = lambda x, width: f'{"-" if x is None else f"{x:.2f}":>{width}}'
-  for name, m in sorted(diagnosis['modules'].items(), key=gap, reverse=True):
-    share = lambda s: f'{s["correct"] / s["n"]:7.2f}' if s['n'] else '      -'
+  for name, m in sorted(diagnosis.modules.items(), key=gap, reverse=True):
     lines.append(
-      f'{name:{width}}  {share(m["teacher"])}  {share(m["student"])} '
-      f'{number(m["gap"], 6)} {number(m.get("teacher_loss"), 8)} '
-      f'{number(m["student_loss"], 8)}  {m["status"]}'
+      f'{name:{width}}  {number(m.teacher.mean, 7)}  '
+      f'{number(m.student.mean, 7)} {number(m.gap, 6)} '
+      f'{number(m.teacher_loss, 8)} {number(m.student_loss, 8)}  {m.status}'
     )
-  dependency = diagnosis['dependency']
-  lines.append(
-    f'{len(dependency["edges"])} prerequisites ({dependency["source"]}).'
-  )
+  dependency = diagnosis.dependency
+  lines.append(f'{len(dependency.edges)} prerequisites ({dependency.source}).')
   return '\n'.join(lines)

@@ -48,7 +48,10 @@ def main(argv: Sequence[str]) -> None:
   del argv
   config = commandline.config()
   # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax import pipeline, processes, progress, rounds
+  from ioa_jax import pipeline
+  from ioa_jax.experiments import rounds
+  from ioa_jax.runtime import display as display_lib
+  from ioa_jax.runtime import processes
 
   commandline.join_processes()
   args = FLAGS
@@ -58,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
       print(projected)
     return
   workdir = pathlib.Path(args.workdir)
-  with progress.Display(quiet=not processes.is_first()) as display:
+  with display_lib.Display(quiet=not processes.is_first()) as display:
     if args.rounds > 1:
       found = rounds.run(config, workdir, args.rounds, display)
     else:
@@ -72,13 +75,12 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _show(results, workdir):
-  stages = [s for s in results['stages'] if s['kind'] == 'teach']
-  passed = sum(s['outcome'] == 'mastered' for s in stages)
+  stages = [s for s in results.stages if s.kind == 'teach']
+  passed = sum(s.outcome == 'mastered' for s in stages)
+  student = results.student
   print(
-    f'Retention {results["retention"]:.3f}: student '
-    f'{results["student"]["score_before"]:.3f} -> '
-    f'{results["student"]["score_after"]:.3f}, teacher '
-    f'{results["teacher"]["score"]:.3f}; {passed} of {len(stages)} stages '
-    f'mastered; {results["seconds"]["total"]:.0f} s.\n'
+    f'Retention {results.retention:.3f}: student {student.score_before:.3f} -> '
+    f'{student.score_after:.3f}, teacher {results.teacher.score:.3f}; {passed} '
+    f'of {len(stages)} stages mastered; {results.seconds["total"]:.0f} s.\n'
     f'Report: {workdir / "report.html"}'
   )

@@ -75,9 +75,9 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   del argv
   # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax import rundir
   from ioa_jax.evaluation import answers as answers_lib
   from ioa_jax.evaluation import benchmarks as benchmarks_lib
+  from ioa_jax.runtime import rundir
 
   if not all(k.isdigit() and 0 < int(k) <= FLAGS.samples for k in FLAGS.k):
     raise ValueError(
@@ -163,7 +163,7 @@ class _Model:
   def answer(self, questions, max_tokens):
     """Yields batches of (text, finish reason)."""
     from ioa_jax.models import decoder
-    from ioa_jax.sampling import choosing
+    from ioa_jax.sampling import logits as logits_lib
     from ioa_jax.sampling import sampler as sampler_lib
 
     sampler = sampler_lib.Sampler(
@@ -172,7 +172,9 @@ class _Model:
       batch_size=FLAGS.batch_size, max_new_tokens=max_tokens,
       prompt_bucket=64,
     )  # fmt: skip
-    sampling = choosing.Sampling(FLAGS.temperature, 0, FLAGS.top_p, max_tokens)
+    sampling = logits_lib.Sampling(
+      FLAGS.temperature, 0, FLAGS.top_p, max_tokens
+    )
     # So many at once that slots are full, so few that little is lost.
     size = 8 * FLAGS.batch_size
     for start in range(0, len(questions), size):

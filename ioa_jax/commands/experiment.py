@@ -36,8 +36,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   del argv
   # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax import plans
-  from ioa_jax.report import comparison
+  from ioa_jax.experiments import comparison, plans
 
   args = FLAGS
   plan, workdir = plans.load(args.plan), pathlib.Path(args.workdir)

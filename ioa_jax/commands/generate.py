@@ -62,9 +62,10 @@ def main(argv: Sequence[str]) -> None:
   import dataclasses
 
   from ioa_jax.models import hub, huggingface, lora, peft, vocabulary
-  from ioa_jax.sampling import choosing, streaming
+  from ioa_jax.sampling import logits as logits_lib
+  from ioa_jax.sampling import streaming
 
-  sampling = choosing.Sampling(
+  sampling = logits_lib.Sampling(
     FLAGS.temperature,
     FLAGS.top_k,
     FLAGS.top_p,

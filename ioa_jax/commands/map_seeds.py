@@ -37,10 +37,12 @@ def main(argv: Sequence[str]) -> None:
   del argv
   config = commandline.config()
   # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax import progress, seed_sources, sharding
-  from ioa_jax import subject as subject_lib
-  from ioa_jax.domains import taxonomy
+  from ioa_jax import assemble
+  from ioa_jax.domains import seed_sources, taxonomy
   from ioa_jax.identifier import decomposition
+  from ioa_jax.runtime import display as display_lib
+  from ioa_jax.runtime import sharding
+  from ioa_jax.teachers.client import Client
   from ioa_jax.teachers.ledger import Ledger
 
   columns = {k: v for k, v in config.domain.columns.items() if k != 'module'}
@@ -49,26 +51,33 @@ def main(argv: Sequence[str]) -> None:
     [name for name in columns.values() if name],
   )  # fmt: skip
   problems = [str(row[columns['problem']]) for _, row in rows]
-  teacher, _, _, budget, _ = subject_lib.open_teacher(
+  teacher, _, _, budget, price = assemble.open_teacher(
     config, sharding.make_mesh(**config.mesh)
   )
   output = pathlib.Path(FLAGS.output_dir)
   output.mkdir(parents=True, exist_ok=True)
-  ledger = Ledger(output / 'ledger.sqlite')
+  client = Client(
+    teacher,
+    Ledger(output / 'ledger.sqlite'),
+    budget,
+    price=price,
+    recording=assemble.recording(config),
+  )
   asking = decomposition.Asking(
     teacher.name,
     config.teacher.max_tokens,
     config.teacher.temperature,
     config.teacher.reasoning_effort,
   )
-  with progress.Display() as display:
+  with display_lib.Display() as display:
 
     def ask(requests, response_model, phase):
       display.update(phase=phase, done=0, total=len(requests))
-      return teacher.ask(
-        ledger, requests, budget=budget, response_model=response_model,
-        on_progress=lambda done, total: display.update(done=done, total=total),
-      )[0]  # fmt: skip
+      return client.ask(
+        requests,
+        response_model,
+        lambda done, total: display.update(done=done, total=total),
+      )
 
     modules = _units(
       decomposition, ask, asking, config.domain.description, problems

@@ -22,7 +22,7 @@ FLAGS = flags.FLAGS
 
 
 def _plan(spec: str, cores_per_run: int):
-  from ioa_jax import plans
+  from ioa_jax.experiments import plans
 
   try:
     settings = config_lib.call(spec, 'get_sweep')
@@ -67,8 +67,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   del argv
   # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax import plans
-  from ioa_jax.report import comparison
+  from ioa_jax.experiments import comparison, plans
 
   args = FLAGS
   plan = _plan(args.config, args.cores_per_run)

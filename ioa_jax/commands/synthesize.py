@@ -34,12 +34,13 @@ def main(argv: Sequence[str]) -> None:
   del argv
   config = commandline.config()
   # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax import pipeline, progress
+  from ioa_jax import pipeline
+  from ioa_jax.runtime import display as display_lib
 
   if FLAGS.dry_run:
     print(pipeline.dry_run(config, remedial_rounds=0))
     return
   workdir = pathlib.Path(FLAGS.workdir)
-  with progress.Display() as display:
+  with display_lib.Display() as display:
     lessons = pipeline.synthesize(config, workdir, display)
   print(f'{len(lessons)} lessons: {workdir / "data"}')

@@ -3,45 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+import dataclasses
 
 from ioa_jax.evaluation import intervals
 from ioa_jax.identifier import gaps, graphs
-from ioa_jax.records import KnowledgeModule, Score
+from ioa_jax.records import (
+  Dependency,
+  KnowledgeModule,
+  ModuleDiagnosis,
+  Score,
+  Thresholds,
+)
 
-_WRONG_SHOWN = 3
+WRONG_SHOWN = 3
 
 
-def diagnose(
+@dataclasses.dataclass(frozen=True)
+class Measured:
+  """What both models were found to know, by module.
+
+  Attributes:
+    teacher, student: scores on the gate probes.
+    teacher_loss, student_loss: nats per token of the reference answers, of
+      modules where they are known.
+  """
+
+  teacher: Mapping[str, Score]
+  student: Mapping[str, Score]
+  teacher_loss: Mapping[str, float]
+  student_loss: Mapping[str, float]
+
+
+def diagnose_modules(
   modules: Sequence[KnowledgeModule],
-  teacher: Mapping[str, Score],
-  student: Mapping[str, Score],
-  wrong_answers: Mapping[str, list[dict[str, str]]],
-  student_loss: Mapping[str, float],
-  teacher_loss: Mapping[str, float],
-  *,
-  domain: str,
-  dependency: Mapping[str, Any],
-  tau_gap: float,
-  alpha: float,
-  target_share: float,
-) -> dict[str, Any]:
-  """Gaps, severity and targets from measured scores (METHOD §2).
+  measured: Measured,
+  dependency: Dependency,
+  thresholds: Thresholds,
+) -> dict[str, ModuleDiagnosis]:
+  """Gaps, severity and targets from measured scores (paper, Eqs. 2, 4-6).
 
   Args:
-    student_loss, teacher_loss: nats per token of the reference answers, of
-      modules where they are known.
-    dependency: of `graphs.record`; its edges become the prerequisites.
+    dependency: its edges become the prerequisites.
   """
-  strengths = {(e['from'], e['to']): e['strength'] for e in dependency['edges']}
+  strengths = {(e.source, e.target): e.strength for e in dependency.edges}
   modules = graphs.apply(modules, list(strengths))
-  measured = {
-    m.name: gaps.gap(teacher[m.name], student[m.name]) for m in modules
+  gap = {
+    m.name: gaps.gap(measured.teacher[m.name], measured.student[m.name])
+    for m in modules
   }
-  teachable = {k: v for k, v in measured.items() if v is not None}
-  severities = gaps.severity(teachable, strengths, alpha)
+  teachable = {k: v for k, v in gap.items() if v is not None}
+  severities = gaps.severity(teachable, strengths, thresholds.alpha)
   deficient, targets = gaps.select_targets(
-    teachable, severities, modules, tau_gap=tau_gap, target_share=target_share
+    teachable,
+    severities,
+    modules,
+    tau_gap=thresholds.tau_gap,
+    target_share=thresholds.target_share,
   )
 
   def status(name):
@@ -52,43 +69,33 @@ def diagnose(
     return 'deficient' if name in deficient else 'known'
 
   return {
-    'domain': domain,
-    'modules': {
-      m.name: {
-        'description': m.description,
-        'prerequisites': list(m.prerequisites),
-        'level': m.level,
-        'teacher': teacher[m.name].to_dict(),
-        'student': student[m.name].to_dict(),
-        'student_loss': student_loss.get(m.name),
-        'teacher_loss': teacher_loss.get(m.name),
-        'teacher_ci95': _interval(teacher[m.name]),
-        'student_ci95': _interval(student[m.name]),
-        'gap': measured[m.name],
-        'severity': severities.get(m.name),
-        'status': status(m.name),
-      }
-      for m in modules
-    },
-    'dependency': dict(dependency),
-    'thresholds': {
-      'tau_gap': tau_gap, 'alpha': alpha, 'target_share': target_share
-    },
-    'wrong_answers': {
-      k: list(v[:_WRONG_SHOWN]) for k, v in wrong_answers.items()
-    },
-  }  # fmt: skip
+    m.name: ModuleDiagnosis(
+      description=m.description,
+      prerequisites=m.prerequisites,
+      level=m.level,
+      teacher=measured.teacher[m.name],
+      student=measured.student[m.name],
+      student_loss=measured.student_loss.get(m.name),
+      teacher_loss=measured.teacher_loss.get(m.name),
+      teacher_ci95=_interval(measured.teacher[m.name]),
+      student_ci95=_interval(measured.student[m.name]),
+      gap=gap[m.name],
+      severity=severities.get(m.name),
+      status=status(m.name),
+    )
+    for m in modules
+  }
 
 
-def modules_of(diagnosis: Mapping[str, Any]) -> tuple[KnowledgeModule, ...]:
+def modules_of(
+  diagnosed: Mapping[str, ModuleDiagnosis],
+) -> tuple[KnowledgeModule, ...]:
   """The modules with the prerequisites that the diagnosis settled on."""
   return tuple(
-    KnowledgeModule(
-      name, m['description'], tuple(m['prerequisites']), m['level']
-    )
-    for name, m in diagnosis['modules'].items()
+    KnowledgeModule(name, m.description, m.prerequisites, m.level)
+    for name, m in diagnosed.items()
   )
 
 
-def _interval(score: Score) -> list[float] | None:
-  return list(intervals.wilson(score.correct, score.n)) if score.n else None
+def _interval(score: Score) -> tuple[float, float] | None:
+  return intervals.wilson(score.correct, score.n) if score.n else None

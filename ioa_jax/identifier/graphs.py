@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import dataclasses
 import itertools
-from typing import Any
 
 import networkx as nx
 import numpy as np
 
 from ioa_jax.identifier import dependency
-from ioa_jax.identifier.dependency import Edge
-from ioa_jax.records import KnowledgeModule
+from ioa_jax.records import (
+  Agreement,
+  Dependency,
+  Edge,
+  GraphRecord,
+  KnowledgeModule,
+  PairEstimate,
+  StrongEdge,
+)
 
 _NOTES = {
   'given': "The domain's own prerequisites; their strength is not measured.",
@@ -39,13 +45,13 @@ class Graph:
     pairs: what was estimated of each pair, for people and later analysis.
   """
 
-  strengths: Mapping[Edge, float | None]
-  removed: Sequence[Edge] = ()
+  strengths: Mapping[dependency.Edge, float | None]
+  removed: Sequence[dependency.Edge] = ()
   undefined: int = 0
-  pairs: Sequence[Mapping[str, Any]] = ()
+  pairs: Sequence[PairEstimate] = ()
 
 
-def stated(edges: Sequence[Edge], names: Sequence[str]) -> Graph:
+def stated(edges: Sequence[dependency.Edge], names: Sequence[str]) -> Graph:
   """A graph that somebody states, of edges without strengths.
 
   Raises:
@@ -87,20 +93,20 @@ def measured(
   )  # fmt: skip
   kept, removed = dependency.break_cycles(found)
   pairs = [
-    {
-      'from': names[i],
-      'to': names[j],
-      'strength': float(contrast.strength[i, j]),
-      'ci95': contrast.interval[:, i, j].tolist(),
-      'effect': float(contrast.effect[i, j]),
-      'learners': contrast.learners[:, i, j].tolist(),
-    }
+    PairEstimate(
+      names[i],
+      names[j],
+      float(contrast.strength[i, j]),
+      ci95=contrast.interval[:, i, j].tolist(),
+      effect=float(contrast.effect[i, j]),
+      learners=contrast.learners[:, i, j].tolist(),
+    )
     for i, j in np.argwhere(~np.isnan(contrast.strength))
   ]
   return Graph(kept, removed, undefined, pairs)
 
 
-def record(graphs: Mapping[str, Graph], source: str) -> dict[str, Any]:
+def record(graphs: Mapping[str, Graph], source: str) -> Dependency:
   """`dependency` of diagnosis.json: the chosen graph, then all of them.
 
   Raises:
@@ -113,33 +119,36 @@ def record(graphs: Mapping[str, Graph], source: str) -> dict[str, Any]:
     )
   names = sorted({n for g in graphs.values() for e in g.strengths for n in e})
   candidates = list(itertools.permutations(names, 2))
-  chosen = graphs[source]
-  return {
-    'source': source,
-    'note': _NOTES[source],
-    'edges': _listed(chosen.strengths),
-    'removed': [{'from': a, 'to': b} for a, b in chosen.removed],
-    'graphs': {
-      name: {
-        'edges': _listed(graph.strengths),
-        'removed': [{'from': a, 'to': b} for a, b in graph.removed],
-        'undefined': graph.undefined,
-        'pairs': list(graph.pairs),
-      }
-      for name, graph in graphs.items()
-    },
-    'agreement': [
-      {'first': a, 'second': b}
-      | dependency.agreement(
-        list(graphs[a].strengths), list(graphs[b].strengths), candidates
+  recorded = {
+    name: GraphRecord(
+      edges=tuple(StrongEdge(a, b, s) for (a, b), s in graph.strengths.items()),
+      removed=tuple(Edge(a, b) for a, b in graph.removed),
+      undefined=graph.undefined,
+      pairs=tuple(graph.pairs),
+    )
+    for name, graph in graphs.items()
+  }
+  return Dependency(
+    source=source,
+    note=_NOTES[source],
+    edges=recorded[source].edges,
+    removed=recorded[source].removed,
+    graphs=recorded,
+    agreement=tuple(
+      Agreement(
+        first=a,
+        second=b,
+        **dependency.agreement(
+          list(graphs[a].strengths), list(graphs[b].strengths), candidates
+        ),
       )
       for a, b in itertools.combinations(graphs, 2)
-    ],
-  }
+    ),
+  )
 
 
 def apply(
-  modules: Sequence[KnowledgeModule], edges: Sequence[Edge]
+  modules: Sequence[KnowledgeModule], edges: Sequence[dependency.Edge]
 ) -> tuple[KnowledgeModule, ...]:
   """The modules with the prerequisites and levels of an acyclic graph."""
   graph = nx.DiGraph()
@@ -158,9 +167,3 @@ def apply(
     )
     for m in modules
   )  # fmt: skip
-
-
-def _listed(strengths):
-  return [
-    {'from': a, 'to': b, 'strength': s} for (a, b), s in strengths.items()
-  ]

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ioa_jax import sharding
+from ioa_jax.runtime import sharding
 
 # Rows shorter than this, or odd, are plain: kernels work in whole blocks.
 _BLOCK = 512

@@ -22,8 +22,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ioa_jax import sharding
 from ioa_jax.models import attention, lora, rope
+from ioa_jax.runtime import sharding
 
 Params = dict[str, Any]
 

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ioa_jax import sharding as sharding_lib
 from ioa_jax.models import decoder, rope, weights
+from ioa_jax.runtime import sharding as sharding_lib
 
 ModelError = weights.ModelError
 

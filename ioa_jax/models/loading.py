@@ -9,8 +9,8 @@ import pathlib
 import jax
 import tokenizers
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder, huggingface, orbax_params
+from ioa_jax.runtime import sharding
 
 
 @dataclasses.dataclass(frozen=True)

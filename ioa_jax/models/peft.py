@@ -7,8 +7,8 @@ import pathlib
 import numpy as np
 import safetensors.numpy
 
-from ioa_jax import sharding
 from ioa_jax.models import huggingface, lora, weights
+from ioa_jax.runtime import sharding
 
 CONFIG, WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
 _TENSOR = 'base_model.model.{layer}.lora_{part}.weight'

@@ -20,7 +20,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ioa_jax import processes
+from ioa_jax.runtime import processes
 
 INDEX = 'model.safetensors.index.json'
 SINGLE = 'model.safetensors'

@@ -5,36 +5,63 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import dataclasses
 import math
-from typing import Any
 
+from ioa_jax.identifier import diagnosis as diagnosis_lib
 from ioa_jax.identifier import gaps
 from ioa_jax.organizer import stages as stages_lib
-from ioa_jax.records import KnowledgeModule
+from ioa_jax.records import Curriculum, ModuleDiagnosis, Stage, Zone, ZpdCheck
 
 
 class NothingToTeach(ValueError):
   """No module is deficient: the student already knows what the teacher does."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rules:
+  """How stages are made, `config.organizer`.
+
+  Attributes:
+    tau_zpd, zpd: see `stages.zpd_check`.
+    response: what a student's readiness for a module is: 'exact', its score on
+      the gate probes, or 'likelihood', which the reference answers have for it
+      (per token), and which still differs where every score is 0.
+    min_stage_modules: stages of fewer are merged, since little material is
+      learned by heart; 1 never puts a prerequisite beside what needs it.
+    consolidation_share: of all steps, for all targets together at the end.
+  """
+
+  tau_zpd: float
+  zpd: str
+  response: str
+  min_stage_modules: int
+  consolidation_share: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Budget:
+  """The optimizer steps that stages share.
+
+  Attributes:
+    remedial_share: steps of a remedial round, as a share of the stage's own.
+  """
+
+  total_steps: int
+  probe_every_steps: int
+  max_rounds: int
+  remedial_share: float
+
+
 def organise(
-  diagnosis: dict[str, Any],
-  modules: Sequence[KnowledgeModule],
+  diagnosed: Mapping[str, ModuleDiagnosis],
+  rules: Rules,
+  budget: Budget,
   *,
   order: str | None,
   identified: bool,
   length: Mapping[str, float],
   seed: int,
-  tau_zpd: float,
-  zpd: str,
-  response: str,
-  min_stage_modules: int,
-  total_steps: int,
-  consolidation_share: float,
-  probe_every_steps: int,
-  max_rounds: int,
-  remedial_share: float,
-) -> dict[str, Any]:
-  """Stages with their step budgets (METHOD §3).
+) -> Curriculum:
+  """Stages with their step budgets (paper, section 3.2).
 
   Steps are shared among stages by the gaps they hold, since a stage with more
   to learn needs longer. What stages save by passing early goes to the last
@@ -47,16 +74,47 @@ def organise(
     identified: False makes known modules targets as well.
     length: of each module's answers, in any unit.
     seed: of a random order.
-    response: what a student's readiness for a module is: 'exact', its score on
-      the gate probes, or 'likelihood', which the reference answers have for it
-      (per token), and which still differs where every score is 0.
-    min_stage_modules: stages of fewer are merged, since little material is
-      learned by heart; 1 never puts a prerequisite beside what needs it.
-    remedial_share: steps of a remedial round, as a share of the stage's own.
+
+  Raises:
+    NothingToTeach: if no module is a target.
   """
-  named = diagnosis['modules']
-  targets = [m.name for m in modules if named[m.name]['status'] == 'target']
-  known = [m.name for m in modules if named[m.name]['status'] == 'known']
+  of_status = lambda status: [
+    k for k, m in diagnosed.items() if m.status == status
+  ]
+  targets, known = of_status('target'), of_status('known')
+  _require_targets(targets, known)
+  if order is None:
+    everything = [k for k in diagnosed if k in {*targets, *known}]
+    student = _readiness(diagnosed, everything, rules.response)
+    only = _stage(everything, 'consolidate', student, budget.total_steps, 0)
+    return _curriculum([only], [], [], rules, budget)
+  if not identified:
+    targets, known = [k for k in diagnosed if k in {*targets, *known}], []
+  student = _readiness(diagnosed, targets, rules.response)
+  zone = dict(tau_zpd=rules.tau_zpd, zpd=rules.zpd)
+  graph = gaps.prerequisite_graph(diagnosis_lib.modules_of(diagnosed))
+  ordered_stages = stages_lib.build_stages(
+    targets, graph, student, min_modules=rules.min_stage_modules, **zone
+  )
+  if order != 'prerequisites':
+    ordered_stages = stages_lib.reorder(ordered_stages, order, length, seed)
+  checks = stages_lib.check_stages(ordered_stages, student, **zone)
+  need = [
+    sum(diagnosed[k].gap for k in s) if identified else len(s)
+    for s in ordered_stages
+  ]
+  teach_steps = budget.total_steps * (1 - rules.consolidation_share)
+  timed = [
+    _stage(
+      names, 'teach', student, *_steps(teach_steps * gap / sum(need), budget)
+    )
+    for names, gap in zip(ordered_stages, need)
+  ]
+  timed.append(_stage(targets, 'consolidate', student, budget.total_steps, 0))
+  return _curriculum(timed, known, checks, rules, budget)
+
+
+def _require_targets(targets, known):
   if not targets and not known:
     raise NothingToTeach(
       'the teacher answers no gate probe of any module correctly, so it cannot '
@@ -69,85 +127,43 @@ def organise(
       'what this domain teaches. Lower --config.identifier.tau_gap or choose '
       'another domain.'
     )
-  zone = {'mode': zpd, 'tau': tau_zpd, 'response': response}
-  if order is None:
-    everything = [
-      m.name for m in modules if m.name in targets or m.name in known
-    ]
-    student = _readiness(named, everything, response)
-    only = _stage(everything, 'consolidate', student, total_steps, 0)
-    return _curriculum([only], [], [], zone, total_steps)
-  if not identified:
-    targets, known = [m.name for m in modules if m.name in targets + known], []
-  student = _readiness(named, targets, response)
-  ordered_stages = stages_lib.build_stages(
-    targets, gaps.prerequisite_graph(modules), student,
-    tau_zpd=tau_zpd, zpd=zpd, min_modules=min_stage_modules,
-  )  # fmt: skip
-  if order != 'prerequisites':
-    ordered_stages = stages_lib.reorder(ordered_stages, order, length, seed)
-  checks = stages_lib.check_stages(
-    ordered_stages, student, tau_zpd=tau_zpd, zpd=zpd
-  )
-  need = [
-    sum(named[k]['gap'] for k in s) if identified else len(s)
-    for s in ordered_stages
-  ]
-  teach_steps = total_steps * (1 - consolidation_share)
-  timed = []
-  for names, gap in zip(ordered_stages, need):
-    budget = teach_steps * gap / sum(need)
-    own = budget / (1 + max_rounds * remedial_share)
-    # Whole probing intervals: a budget that ends between two probes would run
-    # on to the next one anyway.
-    own = max(1, round(own / probe_every_steps)) * probe_every_steps
-    extra = round(own * remedial_share / probe_every_steps) * probe_every_steps
-    timed.append(
-      _stage(names, 'teach', student, own, max(extra, probe_every_steps))
-    )
-  timed.append(_stage(targets, 'consolidate', student, total_steps, 0))
-  return _curriculum(timed, known, checks, zone, total_steps)
 
 
-def request_kind(curriculum: Mapping[str, Any], stage: int) -> str:
-  """'bridging' where the step up from the stage before is too high."""
-  checks = curriculum['zpd']['checks']
-  if 0 < stage <= len(checks) and not checks[stage - 1]['holds']:
-    return 'bridging'
-  return 'stage'
+def _steps(steps: float, budget: Budget) -> tuple[int, int]:
+  """Of `steps`: a stage's own, and those of each remedial round."""
+  own = steps / (1 + budget.max_rounds * budget.remedial_share)
+  # Whole probing intervals: a budget that ends between two probes would run
+  # on to the next one anyway.
+  every = budget.probe_every_steps
+  own = max(1, round(own / every)) * every
+  extra = round(own * budget.remedial_share / every) * every
+  return own, max(extra, every)
 
 
-def _readiness(named, names, response) -> dict[str, float]:
+def _readiness(diagnosed, names, response) -> dict[str, float]:
   """How far the student is in each module, in [0, 1]."""
   if response == 'exact':
-    return {
-      k: named[k]['student']['correct'] / named[k]['student']['n']
-      for k in names
-    }
-  if unknown := [k for k in names if named[k]['student_loss'] is None]:
+    return {k: diagnosed[k].student.mean for k in names}
+  if unknown := [k for k in names if diagnosed[k].student_loss is None]:
     raise ValueError(
       "config.organizer.response is 'likelihood' and modules "
       f'{unknown} have no gate probe with a reference answer that fits a row '
       "(train.row_length); set it to 'exact'."
     )
-  return {k: math.exp(-named[k]['student_loss']) for k in names}
+  return {k: math.exp(-diagnosed[k].student_loss) for k in names}
 
 
-def _curriculum(stages, rehearsed, checks, zone, total_steps):
-  return {
-    'stages': stages,
-    'zpd': {**zone, 'checks': [dataclasses.asdict(c) for c in checks]},
-    'rehearsed': rehearsed,
-    'total_steps': total_steps,
-  }
+def _curriculum(
+  stages: Sequence[Stage],
+  rehearsed: Sequence[str],
+  checks: Sequence[ZpdCheck],
+  rules: Rules,
+  budget: Budget,
+) -> Curriculum:
+  zone = Zone(rules.zpd, rules.tau_zpd, rules.response, tuple(checks))
+  return Curriculum(tuple(stages), zone, tuple(rehearsed), budget.total_steps)
 
 
-def _stage(names, kind, student, max_steps, remedial_steps):
-  scores = [student[k] for k in names]
-  return {
-    'modules': list(names),
-    'kind': kind,
-    'readiness': sum(scores) / len(scores),
-    'max_steps': max_steps,
-    'remedial_steps': remedial_steps,
-  }
+def _stage(names, kind, student, max_steps, remedial_steps) -> Stage:
+  readiness = sum(student[k] for k in names) / len(names)
+  return Stage(tuple(names), kind, readiness, max_steps, remedial_steps)

@@ -1,29 +1,14 @@
-"""Targets to stages a learner can climb: METHOD §3, Eqs. 7 and 8."""
+"""Targets to stages a learner can climb: the paper's Eqs. 7 and 8."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-import dataclasses
 import itertools
 
 import networkx as nx
 import numpy as np
 
-
-@dataclasses.dataclass(frozen=True)
-class ZpdCheck:
-  """Eq. 8 for one pair of neighbouring stages.
-
-  Attributes:
-    before, after: mean student scores of the two stages.
-    limit: what the drop (readiness) or rise (literal) may be at most.
-    holds: whether it is within the limit.
-  """
-
-  before: float
-  after: float
-  limit: float
-  holds: bool
+from ioa_jax.records import ZpdCheck
 
 
 def generations(targets: Sequence[str], graph: nx.DiGraph) -> list[list[str]]:

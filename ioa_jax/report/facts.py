@@ -7,43 +7,40 @@ results.json; before that, the events tell the same as far as they go.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import hashlib
-from typing import Any
+from typing import Any, TypeVar
 
-from ioa_jax.records import DIFFICULTIES, Lesson
+from ioa_jax.records import DIFFICULTIES, Lesson, Probing, Supply, Training
 from ioa_jax.report.charts import Span
 from ioa_jax.report.read import Run
 
 _MAX_SAMPLES = 2
+T = TypeVar('T')
 
 
 def module_names(run: Run) -> list[str]:
   """Every module that any file knows, the domain's order first."""
-  names = dict.fromkeys(run.diagnosis['modules'] if run.diagnosis else ())
-  names |= dict.fromkeys(run.results['modules'] if run.results else ())
-  for event in run.events:
-    names |= dict.fromkeys(event.get('scores', ()))
+  names = dict.fromkeys(run.diagnosis.modules if run.diagnosis else ())
+  names |= dict.fromkeys(run.results.modules if run.results else ())
+  for event in of_kind(run, Probing):
+    names |= dict.fromkeys(event.scores)
   return list(names)
 
 
-def mean(score: Mapping[str, int]) -> float | None:
-  """Correct of n as a share; None without a probe."""
-  return score['correct'] / score['n'] if score['n'] else None
-
-
-def _of_kind(run, kind):
-  return [e for e in run.events if e['event'] == kind]
+def of_kind(run: Run, kind: type[T]) -> list[T]:
+  """The events of one kind, in order."""
+  return [e for e in run.events if isinstance(e, kind)]
 
 
 def last_step(run: Run) -> int:
-  return max((e['step'] for e in run.events), default=0)
+  return max((e.step for e in run.events), default=0)
 
 
 def total_steps(run: Run) -> int:
   """The length of the time axis: what was planned, or more if more was run."""
-  planned = run.curriculum['total_steps'] if run.curriculum else 0
+  planned = run.curriculum.total_steps if run.curriculum else 0
   return max(planned, last_step(run))
 
 
@@ -51,8 +48,8 @@ def spans(run: Run) -> list[Span]:
   """When each stage was trained: until the last step that was charged to it."""
   end: dict[int, int] = {}
   for event in run.events:
-    if event['event'] in ('train', 'probe'):
-      end[event['stage']] = max(end.get(event['stage'], 0), event['step'])
+    if isinstance(event, Training | Probing):
+      end[event.stage] = max(end.get(event.stage, 0), event.step)
   found, start = [], 0
   for stage in sorted(end):
     found.append(Span(stage, start, max(start, end[stage])))
@@ -69,7 +66,7 @@ class StageStory:
     max_steps, readiness: of the plan; None without curriculum.json.
     steps: optimizer steps it took.
     rounds: remedial rounds it was given.
-    outcome: of `read.OUTCOMES`, or 'running'.
+    outcome: of a `StageResult`, or 'running'.
     untaught: modules of it that no lesson could be had of.
     gates: probe events, in order.
     supplies: supply events, in order.
@@ -85,47 +82,46 @@ class StageStory:
   rounds: int
   outcome: str
   untaught: Sequence[str]
-  gates: Sequence[Mapping[str, Any]]
-  supplies: Sequence[Mapping[str, Any]]
+  gates: Sequence[Probing]
+  supplies: Sequence[Supply]
 
   def lessons(self) -> dict[str, int]:
     """How many lessons each kind of supply brought."""
     count: Counter[str] = Counter()
     for supply in self.supplies:
-      count[supply['kind']] += supply['lessons']
+      count[supply.kind] += supply.lessons
     # The stage's own lessons first.
     return dict(sorted(count.items(), key=lambda c: c[0] != 'stage'))
 
 
 def stages(run: Run) -> list[StageStory]:
   """Every planned stage, and any further one that the events mention."""
-  plan = run.curriculum['stages'] if run.curriculum else []
-  ended = run.results['stages'] if run.results else []
+  plan = run.curriculum.stages if run.curriculum else ()
+  ended = run.results.stages if run.results else ()
   span_of = {s.stage: s for s in spans(run)}
   count = max(len(plan), len(ended), *(s + 1 for s in span_of), 0, 0)
-  untaught = {
-    name for e in _of_kind(run, 'supply') for name in e.get('untaught') or []
-  }
+  untaught = {name for e in of_kind(run, Supply) for name in e.untaught}
   stories = []
   for i in range(count):
-    gates = [e for e in _of_kind(run, 'probe') if e['stage'] == i]
-    supplies = [e for e in _of_kind(run, 'supply') if e['stage'] == i]
-    known = (ended[i:] or plan[i:] or [{'modules': [], 'kind': 'teach'}])[0]
+    gates = [e for e in of_kind(run, Probing) if e.stage == i]
+    supplies = [e for e in of_kind(run, Supply) if e.stage == i]
+    known = (*ended[i : i + 1], *plan[i : i + 1], None)[0]
     span = span_of.get(i)
+    end = ended[i] if i < len(ended) else None
     stories.append(
       StageStory(
         index=i,
-        modules=known['modules'],
-        kind=known['kind'],
-        max_steps=plan[i]['max_steps'] if i < len(plan) else None,
-        readiness=plan[i]['readiness'] if i < len(plan) else None,
+        modules=known.modules if known else (),
+        kind=known.kind if known else 'teach',
+        max_steps=plan[i].max_steps if i < len(plan) else None,
+        readiness=plan[i].readiness if i < len(plan) else None,
         span=span,
-        steps=known.get('steps', span.end - span.start if span else 0),
-        rounds=known.get(
-          'remedial_rounds', sum(g['decision'] == 'remediate' for g in gates)
-        ),
-        outcome=known.get('outcome') or _outcome_so_far(span, gates),
-        untaught=[name for name in known['modules'] if name in untaught],
+        steps=end.steps if end else span.end - span.start if span else 0,
+        rounds=end.remedial_rounds
+        if end
+        else sum(g.decision == 'remediate' for g in gates),
+        outcome=end.outcome if end else _outcome_so_far(span, gates),
+        untaught=[n for n in known.modules if n in untaught] if known else [],
         gates=gates,
         supplies=supplies,
       )
@@ -134,7 +130,7 @@ def stages(run: Run) -> list[StageStory]:
 
 
 def _outcome_so_far(span, gates):
-  decisions = {g['decision'] for g in gates}
+  decisions = {g.decision for g in gates}
   if 'advance' in decisions:
     return 'mastered'
   if 'stall' in decisions:
@@ -145,11 +141,11 @@ def _outcome_so_far(span, gates):
 def mastery_points(run: Run, name: str) -> list[tuple[int, float]]:
   """(step, score on gate probes), from the diagnosis at step 0 on."""
   points = []
-  if run.diagnosis and name in run.diagnosis['modules']:
-    points.append((0, mean(run.diagnosis['modules'][name]['student'])))
-  for event in _of_kind(run, 'probe'):
-    if name in event['scores']:
-      points.append((event['step'], mean(event['scores'][name])))
+  if run.diagnosis and name in run.diagnosis.modules:
+    points.append((0, run.diagnosis.modules[name].student.mean))
+  for event in of_kind(run, Probing):
+    if name in event.scores:
+      points.append((event.step, event.scores[name].mean))
   return [(s, p) for s, p in points if p is not None]
 
 
@@ -159,19 +155,19 @@ def threshold(run: Run, name: str) -> float | None:
   tau = gate.get('tau_mastery') if isinstance(gate, dict) else None
   if not isinstance(tau, (int, float)) or not run.diagnosis:
     return None
-  module = run.diagnosis['modules'].get(name)
-  teacher = mean(module['teacher']) if module else None
+  module = run.diagnosis.modules.get(name)
+  teacher = module.teacher.mean if module else None
   return tau * teacher if teacher else None
 
 
 def weakest(
-  run: Run, event: Mapping[str, Any], modules: Sequence[str]
+  run: Run, event: Probing, modules: Sequence[str]
 ) -> tuple[str, float] | None:
   """The module that a gate decision hung on, with its score."""
   scores = {
-    k: mean(v)
-    for k, v in event['scores'].items()
-    if v['n'] and (k in modules or not modules)
+    k: v.mean
+    for k, v in event.scores.items()
+    if v.n and (k in modules or not modules)
   }
   if not scores:
     return None
@@ -188,24 +184,22 @@ def forgetting(run: Run) -> list[dict[str, Any]]:
   """
   rows = []
   if run.diagnosis:
-    scores = {
-      k: mean(m['student']) for k, m in run.diagnosis['modules'].items()
-    }
+    scores = {k: m.student.mean for k, m in run.diagnosis.modules.items()}
     rows.append({'stage': None, 'step': 0, 'scores': scores})
   if run.results:
     found = [
-      {'stage': f['after_stage'], 'step': f['step'], 'scores': f['scores']}
-      for f in run.results['forgetting']
+      {'stage': f.after_stage, 'step': f.step, 'scores': f.scores}
+      for f in run.results.forgetting
     ]
   else:
     found = [
       {
-        'stage': e['stage'],
-        'step': e['step'],
-        'scores': {k: mean(v) for k, v in e['scores'].items()},
+        'stage': e.stage,
+        'step': e.step,
+        'scores': {k: v.mean for k, v in e.scores.items()},
       }
-      for e in _of_kind(run, 'probe')
-      if e['decision'] in ('advance', 'stall')
+      for e in of_kind(run, Probing)
+      if e.decision in ('advance', 'stall')
     ]
   return rows + found if found else []
 
@@ -213,9 +207,9 @@ def forgetting(run: Run) -> list[dict[str, Any]]:
 def alarms(run: Run) -> list[tuple[int, str]]:
   """(step, module) whenever a mastered module was found fallen."""
   found, open_before = [], set()
-  for event in _of_kind(run, 'probe'):
-    now = set(event.get('reopened') or ())
-    found += [(event['step'], name) for name in sorted(now - open_before)]
+  for event in of_kind(run, Probing):
+    now = set(event.reopened)
+    found += [(event.step, name) for name in sorted(now - open_before)]
     open_before = now
   return found
 
@@ -223,8 +217,8 @@ def alarms(run: Run) -> list[tuple[int, str]]:
 def rejected(run: Run) -> dict[str, int]:
   """Why lessons were thrown away, over all supplies, most frequent first."""
   count: Counter[str] = Counter()
-  for event in _of_kind(run, 'supply'):
-    count.update(event['rejected'])
+  for event in of_kind(run, Supply):
+    count.update(event.rejected)
   return dict(count.most_common())
 
 
@@ -249,14 +243,14 @@ def adaptation(run: Run) -> list[dict[str, Any]]:
 
   Sums over all deliveries, so a seed weighs as often as it was used.
   """
-  measured = [e['measures'] for e in run.events if e.get('measures')]
+  measured = [e.measures for e in of_kind(run, Supply)]
   rows = []
   for name, (strategy, unit, share) in _MEASURES.items():
     value = {}
     for side in ('seeds', 'lessons'):
-      sums = [m[side][name] for m in measured if name in m[side]]
-      n = sum(s['n'] for s in sums)
-      value[side] = sum(s['sum'] for s in sums) / n if n else None
+      sums = [getattr(m, side)[name] for m in measured if name in m.seeds]
+      n = sum(s.n for s in sums)
+      value[side] = sum(s.sum for s in sums) / n if n else None
     if value['lessons'] is not None:
       rows.append({'strategy': strategy, 'unit': unit, 'share': share, **value})
   flags = ('concretization', 'decomposition', 'format_template',
@@ -318,12 +312,11 @@ def identity(run: Run) -> dict[str, Any]:
   """The configuration's hash as recorded and as it is now, and the command."""
   text = run.config_text
   now = hashlib.sha256(text.encode()).hexdigest() if text is not None else None
-  recorded = run.results['config_sha256'] if run.results else None
+  recorded = run.results.config_sha256 if run.results else None
   return {
     'sha256': recorded or now,
     'changed': bool(recorded and now and recorded != now),
-    'seed': (run.results or run.config or {}).get('seed'),
-    'command': (run.results or {}).get('command'),
+    'seed': run.results.seed if run.results else (run.config or {}).get('seed'),
     'fields': _flatten(run.config or {}),
   }
 

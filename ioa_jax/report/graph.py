@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import itertools
-from typing import Any
 
 from markupsafe import Markup
 
+from ioa_jax.records import ModuleDiagnosis
 from ioa_jax.report import svg
 
 _NODE_WIDTH, _NODE_HEIGHT, _GAP_X = 176, 42, 74
@@ -21,7 +21,7 @@ _SLOT, _THIN_SLOT = 62, 26  # Heights of a module and of a passing edge.
 _SWEEPS = 12
 _ROW, _ARC_WIDTH = 34, 96
 
-Modules = Mapping[str, Mapping[str, Any]]
+Modules = Mapping[str, ModuleDiagnosis]
 Edge = tuple[str, str, float | None]
 
 
@@ -49,7 +49,7 @@ def layered(modules: Modules, edges: Sequence[Edge]) -> Markup:
 
 def arcs(modules: Modules, edges: Sequence[Edge]) -> Markup:
   """Modules under one another by level; an arc from each prerequisite."""
-  names = sorted(modules, key=lambda k: modules[k]['level'])
+  names = sorted(modules, key=lambda k: modules[k].level)
   y = {name: _ROW * (i + 0.5) for i, name in enumerate(names)}
   parts = []
   for start, end, _ in edges:
@@ -68,7 +68,7 @@ def arcs(modules: Modules, edges: Sequence[Edge]) -> Markup:
     # The head tells which end depends on the other.
     parts.append(svg.tag('path', d=f'M{x} {b}l-7 -3.5v7Z', class_='edge-head'))
   for name in names:
-    status = modules[name]['status']
+    status = modules[name].status
     parts.append(
       svg.tag(
         'circle', cx=_ARC_WIDTH + 7, cy=y[name], r=6, class_=f'node {status}'
@@ -96,8 +96,8 @@ def _columns(modules, edges):
 
   A passing edge is the pair (edge index, column index).
   """
-  levels = sorted({m['level'] for m in modules.values()})
-  column_of = {k: levels.index(m['level']) for k, m in modules.items()}
+  levels = sorted({m.level for m in modules.values()})
+  column_of = {k: levels.index(m.level) for k, m in modules.items()}
   columns = [
     [k for k in modules if column_of[k] == c] for c in range(len(levels))
   ]
@@ -196,8 +196,8 @@ def _edge(position, chain, edge):
 
 def _node(name, module, x, y):
   category, _, leaf = name.rpartition('/')
-  status = module['status']
-  title = f'{name}: {module["description"]} ({status})'
+  status = module.status
+  title = f'{name}: {module.description} ({status})'
   return svg.tag(
     'g',
     svg.tag('title', title),

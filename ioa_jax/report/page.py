@@ -10,6 +10,8 @@ from typing import Any
 from markupsafe import Markup
 
 from ioa_jax.evaluation.intervals import wilson
+from ioa_jax.records import Supply, Training
+from ioa_jax.records.diagnosis import STATUSES
 from ioa_jax.report import charts, facts, graph, html, read
 
 _MAX_TEXT = 1500
@@ -74,14 +76,14 @@ def _headline(run: read.Run) -> dict[str, Any]:
     'total_steps': facts.total_steps(run),
   }
   if run.results:
-    teacher, student = run.results['teacher'], run.results['student']
+    teacher, student = run.results.teacher, run.results.student
     # A teacher behind a server does not tell its size.
-    line['size'] = (teacher['params'] or 0) / max(student['params'], 1)
+    line['size'] = (teacher.params or 0) / max(student.params, 1)
     line['journey'] = charts.journey(
-      student['score_before'], student['score_after'], teacher['score']
+      student.score_before, student.score_after, teacher.score
     )
   if run.diagnosis:
-    status = [m['status'] for m in run.diagnosis['modules'].values()]
+    status = [m.status for m in run.diagnosis.modules.values()]
     line['modules'] = len(status)
     line['unknown'] = status.count('deficient') + status.count('target')
     line['targets'] = status.count('target')
@@ -92,21 +94,18 @@ def _gaps(run: read.Run) -> list[dict[str, Any]]:
   if not run.diagnosis:
     return []
   rows = []
-  for name, module in run.diagnosis['modules'].items():
-    teacher, student = (
-      facts.mean(module['teacher']),
-      facts.mean(module['student']),
-    )
+  for name, module in run.diagnosis.modules.items():
+    teacher, student = module.teacher.mean, module.student.mean
     chart = None
     if teacher is not None and student is not None:
       chart = charts.gap(
         name,
         teacher,
         student,
-        wilson(module['teacher']['correct'], module['teacher']['n']),
-        wilson(module['student']['correct'], module['student']['n']),
+        wilson(module.teacher.correct, module.teacher.n),
+        wilson(module.student.correct, module.student.n),
       )
-    wrong = run.diagnosis['wrong_answers'].get(name, [])
+    wrong = run.diagnosis.wrong_answers.get(name, ())
     rows.append({
       'name': name, 'module': module, 'chart': chart, 'teacher': teacher,
       'student': student, 'wrong': wrong[:_WRONG_ANSWERS],
@@ -116,21 +115,18 @@ def _gaps(run: read.Run) -> list[dict[str, Any]]:
 
 
 def _graphs(run: read.Run) -> dict[str, Any] | None:
-  if not run.diagnosis or not run.diagnosis['modules']:
+  if not run.diagnosis or not run.diagnosis.modules:
     return None
-  modules = run.diagnosis['modules']
+  modules = run.diagnosis.modules
   edges = [
-    (e['from'], e['to'], e['strength'])
-    for e in run.diagnosis['dependency']['edges']
+    (e.source, e.target, e.strength) for e in run.diagnosis.dependency.edges
   ]
   return {
     'wide': graph.layered(modules, edges),
     'narrow': graph.arcs(modules, edges),
     'strengths': any(s is not None for _, _, s in edges),
     'statuses': [
-      s
-      for s in read.STATUSES
-      if any(m['status'] == s for m in modules.values())
+      s for s in STATUSES if any(m.status == s for m in modules.values())
     ],
   }
 
@@ -142,14 +138,18 @@ def _curriculum(run: read.Run) -> dict[str, Any]:
     gates = []
     for event in story.gates:
       weakest = facts.weakest(run, event, story.modules)
-      title = f'step {event["step"]}: {event["decision"]}'
+      title = f'step {event.step}: {event.decision}'
       title += ' (weakest: {} {:.0%})'.format(*weakest) if weakest else ''
-      gates.append((event['step'], event['decision'], title, weakest, event))
+      gates.append((event.step, event.decision, title, weakest, event))
     supplies = [
-      (e['step'], e['kind'], f'step {e["step"]}: {e["lessons"]} {e["kind"]} '
-       f'lessons for {", ".join(e["modules"])}')
+      (
+        e.step,
+        e.kind,
+        f'step {e.step}: {e.lessons} {e.kind} lessons for '
+        f'{", ".join(e.modules)}',
+      )
       for e in story.supplies
-    ]  # fmt: skip
+    ]
     chart = None
     if total:
       chart = charts.lane(
@@ -161,7 +161,7 @@ def _curriculum(run: read.Run) -> dict[str, Any]:
     'rows': rows,
     'axis': charts.steps_axis(total),
     'decisions': sum(len(r['gates']) for r in rows),
-    'supplies': [e for e in run.events if e['event'] == 'supply'],
+    'supplies': facts.of_kind(run, Supply),
   }
 
 
@@ -181,9 +181,9 @@ def _mastery(run: read.Run) -> dict[str, Any]:
     })  # fmt: skip
   # A step that failed reports NaN; the curve goes on without it.
   losses = [
-    (e['step'], e['train/loss'])
-    for e in run.events
-    if e['event'] == 'train' and 0 < e['train/loss'] < float('inf')
+    (e.step, e.loss)
+    for e in facts.of_kind(run, Training)
+    if 0 < e.loss < float('inf')
   ]
   return {
     'cells': cells,
@@ -200,12 +200,10 @@ def _changes(run: read.Run) -> list[dict[str, Any]]:
     {
       'name': name,
       'module': m,
-      'kept': m['after'] / m['teacher'] if m['teacher'] else None,
-      'chart': charts.change(
-        name, m['before'], m['after'], tuple(m['ci95']), m['teacher']
-      ),
+      'kept': m.after / m.teacher if m.teacher else None,
+      'chart': charts.change(name, m.before, m.after, m.ci95, m.teacher),
     }
-    for name, m in run.results['modules'].items()
+    for name, m in run.results.modules.items()
   ]
 
 
@@ -234,17 +232,17 @@ def _forgetting(run: read.Run) -> dict[str, Any] | None:
 
 
 def _costs(run: read.Run) -> dict[str, Any]:
-  seconds = dict(run.results['seconds']) if run.results else {}
+  seconds = dict(run.results.seconds) if run.results else {}
   total = seconds.pop('total', sum(seconds.values()))
-  trained = [e['train/tokens'] for e in run.events if e['event'] == 'train']
-  supplies = [e for e in run.events if e['event'] == 'supply']
+  trained = [e.tokens for e in facts.of_kind(run, Training)]
+  supplies = facts.of_kind(run, Supply)
   return {
     'seconds': seconds,
     'total_seconds': total,
     'chart': charts.shares(seconds, 'Seconds per phase') if seconds else None,
     'trained': max(trained, default=0),
-    'teacher': sum(e['teacher_tokens'] for e in supplies),
-    'lessons': sum(e['lessons'] for e in supplies) or len(run.lessons),
+    'teacher': sum(e.teacher_tokens for e in supplies),
+    'lessons': sum(e.lessons for e in supplies) or len(run.lessons),
     'rejected': facts.rejected(run),
   }
 

@@ -98,7 +98,7 @@ def join_processes() -> None:
   """
   args = flags.FLAGS
   if args.distributed or args.coordinator:
-    from ioa_jax import sharding
+    from ioa_jax.runtime import sharding
 
     sharding.join(args.coordinator, args.num_processes, args.process)
   elif args.num_processes is not None or args.process is not None:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ioa_jax.sampling import choosing
+from ioa_jax.sampling import logits as logits_lib
 
 _ALL = np.uint32(0xFFFFFFFF)
 _NO_LIMIT = 2**30
@@ -96,7 +96,7 @@ class Schemas:
         'an answer of a JSON schema from a local model needs llguidance: '
         "pip install -e '.[schema]'"
       ) from None
-    self._num_words = choosing.num_words(vocab_size)
+    self._num_words = logits_lib.num_words(vocab_size)
     self._matcher = llguidance.LLMatcher
     try:
       self._tokenizer = llguidance.LLTokenizer(
@@ -163,7 +163,7 @@ class Watch:
 
   def __init__(self, guides: Sequence[Guide | None], vocab_size: int):
     self._guides = guides
-    self._num_words = choosing.num_words(vocab_size)
+    self._num_words = logits_lib.num_words(vocab_size)
 
   def slots(self, request_B: np.ndarray) -> Iterator[int]:
     """Slots whose request has a guide."""

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder
+from ioa_jax.runtime import sharding
 
 # Logits that are held at once; 64 MiB in float32.
 _MAX_LOGITS = 2**24

@@ -24,11 +24,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder
-from ioa_jax.sampling import choosing, guides, reading
+from ioa_jax.runtime import sharding
+from ioa_jax.sampling import guides, prefill
+from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import slots as slots_lib
-from ioa_jax.sampling.choosing import Rows, Sampling
+from ioa_jax.sampling.logits import Rows, Sampling
 from ioa_jax.sampling.slots import Control, Done, Queue, Slots
 
 # Queue entries for each slot. Emptying the queue is when the host is needed.
@@ -112,7 +113,7 @@ def _write_token(config, params, slots: Slots, done: Done, allowed_BxW, stop_S):
   logits_BxV = sharding.constrain(
     decoder.unembed(config, params, slots.hidden_BxD), ('batch', 'vocab')
   )
-  token_B, log_prob_B = choosing.choose(
+  token_B, log_prob_B = logits_lib.choose(
     logits_BxV, slots.rows, slots.count_B, allowed_BxW
   )
   # Free slots write behind the last column, which is nowhere.
@@ -155,10 +156,10 @@ def _enter(config, params, slots: Slots, queue: Queue, entered, chunk):
 
   def fill(carry):
     slots, entered = carry
-    lanes, entered = reading.take(slots.lanes, queue, entered, chunk)
+    lanes, entered = prefill.take(slots.lanes, queue, entered, chunk)
     lanes = jax.lax.while_loop(
       lambda lanes: ~jnp.any(lanes.done_R),
-      lambda lanes: reading.read(config, params, lanes, chunk),
+      lambda lanes: prefill.read(config, params, lanes, chunk),
       lanes,
     )
     slots = jax.lax.while_loop(
@@ -182,7 +183,7 @@ def _move(slots: Slots) -> Slots:
   slot, lane = jnp.argmax(slots.request_B < 0), jnp.argmax(lanes.done_R)
   put = lambda old_B, new_R: old_B.at[slot].set(new_R[lane])
   return slots.replace(
-    cache=reading.copy_row(lanes.cache, lane, slots.cache, slot),
+    cache=prefill.copy_row(lanes.cache, lane, slots.cache, slot),
     held_B=put(slots.held_B, lanes.length_R),
     hidden_BxD=put(slots.hidden_BxD, lanes.hidden_RxD),
     request_B=put(slots.request_B, lanes.request_R),

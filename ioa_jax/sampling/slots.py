@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder
-from ioa_jax.sampling import reading
-from ioa_jax.sampling.choosing import Rows, Sampling
+from ioa_jax.runtime import sharding
+from ioa_jax.sampling import prefill
+from ioa_jax.sampling.logits import Rows, Sampling
 
 
 @flax.struct.dataclass
@@ -41,7 +41,7 @@ class Slots:
   count_B: jax.Array
   token_BxT: jax.Array
   log_prob_BxT: jax.Array
-  lanes: reading.Lanes
+  lanes: prefill.Lanes
 
 
 @flax.struct.dataclass
@@ -91,7 +91,7 @@ def empty_slots(
       count_B=zeros(jnp.int32),
       token_BxT=jnp.zeros((slots, new), jnp.int32),
       log_prob_BxT=jnp.zeros((slots, new)),
-      lanes=reading.empty(config, lanes=lanes, prompt=prompt),
+      lanes=prefill.empty(config, lanes=lanes, prompt=prompt),
     )
   )
 

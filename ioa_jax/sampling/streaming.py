@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ioa_jax.models import decoder
-from ioa_jax.sampling import choosing
+from ioa_jax.sampling import logits as logits_lib
 
 # Prompts are padded to a multiple of this, so that turns share programs.
 _PROMPT_BUCKET = 64
@@ -41,7 +41,7 @@ class Streamer:
     self,
     params: decoder.Params,
     prompt: Sequence[int],
-    sampling: choosing.Sampling,
+    sampling: logits_lib.Sampling,
     seed: int,
   ) -> Iterator[int]:
     """Yields tokens up to the stop token, which is left out, or the limit."""
@@ -52,7 +52,7 @@ class Streamer:
     p = -(-length // _PROMPT_BUCKET) * _PROMPT_BUCKET
     prompt_1xP = np.zeros((1, p), np.int32)
     prompt_1xP[0, :length] = prompt
-    rows = choosing.Rows.of([sampling], [seed], 1)
+    rows = logits_lib.Rows.of([sampling], [seed], 1)
     token, cache = self._prefill(params, prompt_1xP, np.int32(length), rows)
     for step in range(limit):
       if int(token[0]) in self._stop:
@@ -72,14 +72,14 @@ class Streamer:
       self._config, params, prompt_1xP, jnp.zeros(1, jnp.int32), cache
     )
     logits = decoder.unembed(self._config, params, hidden[:, length - 1])
-    return choosing.choose(logits, rows, jnp.zeros(1, jnp.int32))[0], cache
+    return logits_lib.choose(logits, rows, jnp.zeros(1, jnp.int32))[0], cache
 
   def _next(self, params, cache, token_1, length, step, rows):
     hidden, cache = decoder.forward_cached(
       self._config, params, token_1[:, None], (length + step)[None], cache
     )
     logits = decoder.unembed(self._config, params, hidden[:, 0])
-    return choosing.choose(logits, rows, (step + 1)[None])[0], cache
+    return logits_lib.choose(logits, rows, (step + 1)[None])[0], cache
 
 
 def text_pieces(

@@ -15,7 +15,7 @@ from typing import Any
 import pydantic
 
 from ioa_jax.teachers import structured
-from ioa_jax.teachers.requests import Completion, Price, Request
+from ioa_jax.teachers.requests import Completion, Request
 
 # Families that refuse sampling parameters, and those of them without a system
 # role. Others are found out from the server's refusal.
@@ -155,22 +155,6 @@ def _is_strict(schema: Any) -> bool:
   return all(map(_is_strict, schema.values()))
 
 
-def worst_case_prompt_tokens(
-  request: Request, repair: Sequence[dict[str, str]] = ()
-) -> int:
-  """An upper bound without the model's tokenizer.
-
-  A token of a byte-level vocabulary is at least one byte. Chat templates add
-  a few tokens to each message, and some a preamble.
-  """
-  messages = [*request.messages(), *repair]
-  size = sum(len(m['content'].encode()) for m in messages)
-  size += len(request.response_schema.encode())
-  if request.response_schema:
-    size += len(_SCHEMA_PROMPT)
-  return size + 16 * len(messages) + 128
-
-
 class _Usage(pydantic.BaseModel):
   prompt_tokens: int
   completion_tokens: int
@@ -221,7 +205,6 @@ def parse(content: bytes) -> Reply:
 def completion(
   reply: Reply,
   *,
-  price: Price,
   worst_prompt_tokens: int,
   max_tokens: int,
   response_model: type[pydantic.BaseModel] | None,
@@ -260,7 +243,6 @@ def completion(
     completion_tokens=usage.completion_tokens,
     reasoning=reasoning,
     discarded=mended_from if finish == 'stop' else text,
-    price_usd=price.usd(usage.prompt_tokens, usage.completion_tokens),
     response_id=reply.id or '',
   )
   return answer, why

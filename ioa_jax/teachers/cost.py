@@ -18,8 +18,6 @@ class Planned:
       student, as with remedial rounds.
     prompt_tokens: of one request, on average.
     max_tokens: the most that one answer may be.
-    typical_tokens: of one answer, where known (from a ledger, from a probe of
-      a few); None: as little as one token.
     max_calls: of one request, at most (schema checks that fail ask again).
   """
 
@@ -28,7 +26,6 @@ class Planned:
   high_requests: int
   prompt_tokens: float
   max_tokens: int
-  typical_tokens: float | None = None
   max_calls: int = 1
 
   def __post_init__(self):
@@ -38,9 +35,7 @@ class Planned:
       (self.prompt_tokens < 0, 'prompt_tokens < 0'),
       (self.max_tokens < 1, 'max_tokens < 1'),
       (self.max_calls < 1, 'max_calls < 1'),
-      (not 0 <= (self.typical_tokens or 0) <= self.max_tokens,
-       'typical_tokens not in 0..max_tokens'),
-    ):  # fmt: skip
+    ):
       if wrong:
         raise ValueError(f'planned requests for {self.purpose!r}: {text}.')
 
@@ -66,17 +61,13 @@ class Projection:
 def project(planned: Sequence[Planned], price: Price) -> Projection:
   """Sums `planned` at both ends.
 
-  Low: the fewest requests, each answered at once in its typical length. High:
+  Low: the fewest requests, each answered at once in one token. High:
   the most requests, each asked `max_calls` times and answered in full length;
   every repeat carries the answer before it in its prompt. Retries after errors
   are not in it: servers do not charge them.
   """
   low = _sum(
-    (
-      p.low_requests,
-      p.low_requests * p.prompt_tokens,
-      p.low_requests * (1.0 if p.typical_tokens is None else p.typical_tokens),
-    )
+    (p.low_requests, p.low_requests * p.prompt_tokens, p.low_requests)
     for p in planned
   )
   high = _sum(
@@ -118,9 +109,7 @@ def render(
   total = project(planned, price)
   lines.append(f'total: {_range(total)}')
   for name, end in (('low', total.low), ('high', total.high)):
-    crossed = (budget or Budget()).crossed_by(
-      end.prompt_tokens, end.completion_tokens, end.usd
-    )
+    crossed = (budget or Budget()).crossed_by(end.completion_tokens, end.usd)
     if crossed:
       lines.append(
         f'the {name} end crosses the budget: ' + '; '.join(crossed)

@@ -9,13 +9,14 @@ twice. `calls` has one row for each call that cost or may have cost something:
   lost      the connection broke after sending: likewise counted in full.
   stored    its answer is in `completions`.
   rejected  paid for and not usable (wrong schema, empty); `note` has it.
+  carried   spent by earlier starts whose ledger is gone.
 
 Dropping a completion leaves its calls: the money stays spent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import json
@@ -135,25 +136,63 @@ class Ledger:
     # NORMAL: survives the process, which is what the count is for; only an
     # answer is worth waiting for the disk.
     with self._transaction('NORMAL') as db:
-      spent = _sums(db)
-      crossed = budget.crossed_by(
-        spent['prompt_tokens'] + prompt_tokens,
-        spent['completion_tokens'] + completion_tokens,
-        spent['price_usd'] + price_usd,
-      )
-      if crossed:
-        raise BudgetExceeded(
-          f'teacher budget: teacher.{", teacher.".join(crossed)} does not '
-          f'allow the next call, which may take {prompt_tokens} prompt and '
-          f'{completion_tokens} completion tokens; spent or under way are '
-          f'{spent["prompt_tokens"]} and {spent["completion_tokens"]} '
-          f'(${spent["price_usd"]:.4f}). Raise it; what was paid for is kept.'
-        )
+      self.check(budget, prompt_tokens, completion_tokens, price_usd)
       return db.execute(
         'INSERT INTO calls (key, state, prompt_tokens, completion_tokens, '
         "price_usd) VALUES (?, 'sent', ?, ?, ?)",
         (request.key(), prompt_tokens, completion_tokens, price_usd),
       ).lastrowid
+
+  def spent(self) -> tuple[int, int, float]:
+    """Prompt and completion tokens and dollars; what may be charged as well."""
+    with self._lock:
+      sums = _sums(self._db)
+    return sums['prompt_tokens'], sums['completion_tokens'], sums['price_usd']
+
+  def check(
+    self,
+    budget: Budget,
+    prompt_tokens: int,
+    completion_tokens: int,
+    price_usd: float,
+  ) -> None:
+    """Whether this much more is within the budget.
+
+    Raises:
+      BudgetExceeded: it is not.
+    """
+    prompt, completion, usd = self.spent()
+    crossed = budget.crossed_by(completion + completion_tokens, usd + price_usd)
+    if crossed:
+      raise BudgetExceeded(
+        f'teacher budget: teacher.{", teacher.".join(crossed)} does not '
+        f'allow the next call, which may take {prompt_tokens} prompt and '
+        f'{completion_tokens} completion tokens; spent or under way are '
+        f'{prompt} and {completion} (${usd:.4f}). Raise it; what was paid for '
+        'is kept.'
+      )
+
+  def carry(self, before: Mapping[str, Any]) -> None:
+    """Counts what an earlier start had spent and this file does not know of.
+
+    The file was deleted, or an older one was put in its place.
+
+    Args:
+      before: `totals()` as they were then.
+    """
+    with self._transaction() as db:
+      now, lost = _sums(db), {}
+      for name in ('prompt_tokens', 'completion_tokens', 'price_usd'):
+        had = before[name] + before['unsettled'][name]
+        lost[name] = max(0, had - now[name])
+      # Prices are sums of floats in some order.
+      if lost['completion_tokens'] or lost['price_usd'] > 1e-6:
+        db.execute(
+          'INSERT INTO calls (key, state, prompt_tokens, completion_tokens, '
+          "price_usd, note) VALUES ('', 'carried', ?, ?, ?, "
+          "'spent before this ledger began')",
+          tuple(lost.values()),
+        )
 
   def settle(self, call: int, request: Request, answer: Completion) -> None:
     """Stores the answer of a reserved call; durable when this returns."""
@@ -200,7 +239,7 @@ class Ledger:
     """
     with self._lock:
       ((completions,),) = self._rows('SELECT COUNT(*) FROM completions')
-      paid = _sums(self._db, ('stored', 'rejected'))
+      paid = _sums(self._db, ('stored', 'rejected', 'carried'))
       unsettled = _sums(self._db, ('sent', 'lost'))
     return {'completions': completions, **paid, 'unsettled': unsettled}
 

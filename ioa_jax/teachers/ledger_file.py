@@ -42,12 +42,6 @@ CREATE TRIGGER call_removed AFTER DELETE ON calls BEGIN {_SUBTRACT} END;
 CREATE TRIGGER call_changed AFTER UPDATE ON calls BEGIN
   {_SUBTRACT} {_ADD} END;
 """
-_NEW_COLUMNS = {
-  'reasoning': "TEXT NOT NULL DEFAULT ''",
-  'discarded': "TEXT NOT NULL DEFAULT ''",
-  'price_usd': 'REAL NOT NULL DEFAULT 0',
-  'response_id': "TEXT NOT NULL DEFAULT ''",
-}
 _CREATE = f"""
 BEGIN;
 CREATE TABLE meta (version INTEGER NOT NULL);
@@ -56,22 +50,11 @@ CREATE TABLE completions (
   key TEXT PRIMARY KEY, request TEXT NOT NULL, text TEXT NOT NULL,
   finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
   completion_tokens INTEGER NOT NULL,
-  {', '.join(f'{k} {v}' for k, v in _NEW_COLUMNS.items())});
+  reasoning TEXT NOT NULL DEFAULT '', discarded TEXT NOT NULL DEFAULT '',
+  price_usd REAL NOT NULL DEFAULT 0, response_id TEXT NOT NULL DEFAULT '');
 {_CALLS}
 COMMIT;
 """
-_FROM_1 = f"""
-BEGIN IMMEDIATE;
-{' '.join(
-  f'ALTER TABLE completions ADD COLUMN {k} {v};'
-  for k, v in _NEW_COLUMNS.items()
-)}
-{_CALLS}
-INSERT INTO calls (key, state, prompt_tokens, completion_tokens, price_usd)
-  SELECT key, 'stored', prompt_tokens, completion_tokens, 0 FROM completions;
-UPDATE meta SET version = {_VERSION};
-COMMIT;
-"""  # fmt: skip
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -150,9 +133,7 @@ def _checked(db, path, *, migrate):
       raise LedgerError(
         f'{path}: a sqlite file, but not a ledger. Choose another place.'
       ) from None
-    if version == 1 and migrate:
-      db.executescript(_FROM_1)
-    elif version != _VERSION:
+    if version != _VERSION:
       raise LedgerError(
         f'{path}: ledger version {version}, this program reads {_VERSION}. Use '
         'the version that wrote it, or another work directory.'

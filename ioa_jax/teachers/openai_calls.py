@@ -16,7 +16,11 @@ from absl import logging
 
 from ioa_jax.teachers import chat, rate_limits
 from ioa_jax.teachers.ledger import BudgetExceeded
-from ioa_jax.teachers.requests import Completion, Price, Request
+from ioa_jax.teachers.requests import (
+  Completion,
+  Request,
+  worst_case_prompt_tokens,
+)
 
 try:
   import openai
@@ -41,16 +45,13 @@ class _Stopped(Exception):
 class Job:
   """One `ask`: a queue, workers, and the first error."""
 
-  def __init__(self, teacher, ledger, requests, budget, model, on_answered):
-    self.answers: dict[Request, Completion] = {}
+  def __init__(self, teacher, account, requests, model):
     self.error: Exception | None = None
     self._teacher = teacher
     self._settings = teacher.settings
-    self._ledger = ledger
+    self._account = account
     self._queue: Iterator[Request] = iter(requests)
-    self._budget = budget
     self._model = model
-    self._on_answered = on_answered
     self._key = teacher.api_key()
     self._under_way = 0
 
@@ -79,8 +80,7 @@ class Job:
         request = next(self._queue, None)
         if request is None:
           return
-        self.answers[request] = await self._answer(request)
-        self._on_answered(len(self.answers))
+        await self._answer(request)
     except _Stopped:
       pass
     except Exception as e:
@@ -89,17 +89,17 @@ class Job:
       self._stop.set()
       self._settled.set()  # Nobody waits for what will not come.
 
-  async def _answer(self, request: Request) -> Completion:
-    """An answer or an outcome, stored."""
+  async def _answer(self, request: Request) -> None:
+    """Stores an answer or an outcome."""
     repair: list[dict[str, str]] = []
     for left in reversed(range(1 + self._settings.max_regenerations)):
       call, answer, why = await self._call(request, repair)
       again = left and answer.finish_reason in ('empty', 'schema')
       if not again:
-        self._ledger.settle(call, request, answer)
+        self._account.settle(call, request, answer)
         self._has_settled()
-        return answer
-      self._ledger.reject(call, answer, why or 'empty')
+        return
+      self._account.reject(call, answer, why or 'empty')
       self._has_settled()
       logging.info('%s: %s answer, asked again.', request.describe(),
                    answer.finish_reason)  # fmt: skip
@@ -108,11 +108,10 @@ class Job:
         repair = chat.repair_turns(
           answer.discarded, why, request.response_schema
         )
-    raise AssertionError('unreachable')
 
   async def _call(self, request, repair) -> tuple[int, Completion, str]:
     """One paid reply: its reserved call, the answer, why it does not fit."""
-    prompt_tokens = chat.worst_case_prompt_tokens(request, repair)
+    prompt_tokens = worst_case_prompt_tokens(request, repair)
     # Servers count four characters as a token, and all that may be written.
     estimate = prompt_tokens / 4 + request.max_tokens
     failures = 0
@@ -127,7 +126,7 @@ class Job:
         self._teacher.limiter.finish(estimate, headers)
       if reply is not None:
         return call, *chat.completion(
-          reply, price=self._price(), worst_prompt_tokens=prompt_tokens,
+          reply, worst_prompt_tokens=prompt_tokens,
           max_tokens=request.max_tokens, response_model=self._model,
         )  # fmt: skip
       if failure is None:
@@ -191,13 +190,7 @@ class Job:
         raise _Stopped
       settled = self._settled
       try:
-        call = self._ledger.reserve(
-          request,
-          prompt_tokens=prompt_tokens,
-          completion_tokens=request.max_tokens,
-          price_usd=self._price().usd(prompt_tokens, request.max_tokens),
-          budget=self._budget,
-        )
+        call = self._account.reserve(request, prompt_tokens)
       except BudgetExceeded:
         if not self._under_way:
           raise
@@ -209,9 +202,9 @@ class Job:
   def _over(self, call, maybe_charged_because):
     """Ends a call without an answer."""
     if maybe_charged_because:
-      self._ledger.lose(call, maybe_charged_because)
+      self._account.lose(call, maybe_charged_because)
     else:
-      self._ledger.release(call)
+      self._account.release(call)
     self._has_settled()
 
   def _has_settled(self):
@@ -303,9 +296,6 @@ class Job:
     if not names:
       return 'Correct teacher.model or teacher.base_url.'
     return f'It serves {", ".join(names[:5])}; correct teacher.model.'
-
-  def _price(self):
-    return self._teacher.price or Price()
 
   def _clean(self, text: str) -> str:
     """One short line that cannot hold the key."""

@@ -21,15 +21,9 @@ import urllib.parse
 import pydantic
 
 from ioa_jax.teachers import chat, openai_calls, rate_limits
-from ioa_jax.teachers.ledger import Ledger
+from ioa_jax.teachers.account import Account
 from ioa_jax.teachers.openai_calls import TeacherError
-from ioa_jax.teachers.requests import (
-  Budget,
-  Completion,
-  Price,
-  Request,
-  schema_text,
-)
+from ioa_jax.teachers.requests import Request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,10 +91,9 @@ class OpenAITeacher:
     TeacherError: if the environment variable of the key is not set.
   """
 
-  def __init__(self, name: str, settings: Settings, price: Price | None = None):
+  def __init__(self, name: str, settings: Settings):
     self.name = name
     self.settings = settings
-    self.price = price
     self.dialect = chat.Dialect.of(name)
     self.limiter = rate_limits.RateLimiter(
       settings.requests_per_minute, settings.tokens_per_minute
@@ -128,66 +121,23 @@ class OpenAITeacher:
       )
     return key
 
-  def ask(
+  def answer(
     self,
-    ledger: Ledger,
     requests: Sequence[Request],
-    *,
-    budget: Budget,
-    response_model: type[pydantic.BaseModel] | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-  ) -> tuple[list[Completion], int]:
-    """Completions for `requests`, asking the server only for what is new.
-
-    Args:
-      budget: of the whole run; checked before each call against all that was
-        spent and the worst case of all that is under way.
-      response_model: what the answers are checked with; its schema must be the
-        requests' `response_schema`.
-      on_progress: called with (answered, total).
-
-    Returns:
-      Completions in order, and how many came from the ledger.
+    account: Account,
+    response_model: type[pydantic.BaseModel] | None,
+  ) -> None:
+    """As `Teacher.answer`, `max_concurrency` requests at once.
 
     Raises:
       BudgetExceeded: before the call that could cross the budget.
       TeacherError: the server refuses us or fails too often. In both cases
         everything that was answered is stored.
     """
-    self._check(requests, budget, response_model)
-    found = ledger.find(requests)
-    missing = list(
-      dict.fromkeys(r for r, c in zip(requests, found) if c is None)
-    )
-    cached = sum(c is not None for c in found)
-    on_progress(cached, len(requests))
-    if missing:
-      job = openai_calls.Job(
-        self, ledger, missing, budget, response_model,
-        lambda done: on_progress(cached + done, len(requests)),
-      )  # fmt: skip
-      _run(job.run)
-      if job.error is not None:
-        raise job.error
-      answers = job.answers
-      found = [answers[r] if c is None else c for r, c in zip(requests, found)]
-    return found, cached
-
-  def _check(self, requests, budget, response_model):
-    schema = '' if response_model is None else schema_text(response_model)
-    for r in requests:
-      if r.response_schema != schema:
-        raise ValueError(
-          f'{r.describe()}: its response_schema is not that of response_model; '
-          'both must come from the same pydantic class, or be absent.'
-        )
-      if r.model != self.name:
-        raise ValueError(f'{r.describe()} is not for the model {self.name!r}.')
-    if budget.max_usd is not None and self.price is None:
-      raise TeacherError(
-        'teacher.max_usd is set but the prices are not, so it cannot be kept. '
-        'Set the teacher prices (US dollars per million tokens).'
-      )
+    job = openai_calls.Job(self, account, requests, response_model)
+    _run(job.run)
+    if job.error is not None:
+      raise job.error
 
 
 def _run(coroutine: Callable[[], Any]) -> None:

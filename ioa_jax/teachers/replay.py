@@ -1,21 +1,18 @@
-"""Answers from a recorded ledger: a teacher that never asks anyone, and one
-that asks only for what was not recorded.
+"""Answers from a recorded ledger: a teacher that never asks anyone.
 
-For tests, for rerunning an experiment exactly, offline and for nothing, and for
-another run that wants many of the same answers.
+For tests, and for rerunning an experiment exactly, offline and for nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-import dataclasses
+from collections.abc import Sequence
 import pathlib
 
 import pydantic
 
-from ioa_jax.teachers import Teacher
+from ioa_jax.teachers.account import Account
 from ioa_jax.teachers.ledger import Ledger
-from ioa_jax.teachers.requests import Budget, Completion, Request
+from ioa_jax.teachers.requests import Request
 
 
 class ReplayMiss(ValueError):
@@ -46,31 +43,22 @@ class ReplayTeacher:
       )
     self.name = name or models[0]
 
-  def ask(
+  def answer(
     self,
-    ledger: Ledger,
     requests: Sequence[Request],
-    *,
-    budget: Budget | None = None,
-    response_model: type[pydantic.BaseModel] | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-  ) -> tuple[list[Completion], int]:
-    """Recorded completions, copied to the run's own `ledger` at price 0.
-
-    Returns:
-      Completions in order, and how many the run's ledger had already.
+    account: Account,
+    response_model: type[pydantic.BaseModel] | None,
+  ) -> None:
+    """Recorded completions, at price 0.
 
     Raises:
       ReplayMiss: naming the first request that was not recorded; nothing is
         copied then.
     """
-    del budget, response_model  # Nothing is bought; answers were checked.
-    found = ledger.find(requests)
-    cached = sum(c is not None for c in found)
-    on_progress(cached, len(requests))
+    del response_model  # Answers were checked when they were recorded.
     recorded = self._recording.find(requests)
-    for request, mine, theirs in zip(requests, found, recorded):
-      if mine is None and theirs is None:
+    for request, answer in zip(requests, recorded):
+      if answer is None:
         raise ReplayMiss(
           f'{self._path} has no answer to {request.describe()}: temperature '
           f'{request.temperature:g}, top_k {request.top_k}, top_p '
@@ -78,55 +66,7 @@ class ReplayTeacher:
           f'{request.max_tokens}, sample {request.sample_index}. Replay the '
           'configuration that was recorded, or ask a live teacher.'
         )
-    answers = [
-      mine or dataclasses.replace(theirs, price_usd=0.0)
-      for mine, theirs in zip(found, recorded)
-    ]
-    ledger.store(
-      (r, a) for r, a, mine in zip(requests, answers, found) if mine is None
-    )
-    on_progress(len(requests), len(requests))
-    return answers, cached
+    account.copy(dict(zip(requests, recorded)))
 
   def close(self) -> None:
     self._recording.close()
-
-
-class RecordedFirst:
-  """`teacher`, where `recording` has no answer of it.
-
-  Recorded answers are copied to the run's own ledger at price 0 and with their
-  tokens, so a run's account does not depend on what was recorded before it.
-
-  Raises:
-    LedgerError: if the recording cannot be read.
-  """
-
-  def __init__(self, teacher: Teacher, recording: pathlib.Path):
-    self.name = teacher.name
-    self._teacher = teacher
-    self._recording = Ledger(recording, read_only=True)
-
-  def ask(
-    self,
-    ledger: Ledger,
-    requests: Sequence[Request],
-    *,
-    budget: Budget,
-    response_model: type[pydantic.BaseModel] | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-  ) -> tuple[list[Completion], int]:
-    """As `Teacher.ask`; copied answers do not count as from the ledger."""
-    mine = ledger.find(requests)
-    theirs = self._recording.find(requests)
-    copied = {
-      request: dataclasses.replace(answer, price_usd=0.0)
-      for request, answer, had in zip(requests, theirs, mine)
-      if answer is not None and had is None
-    }
-    ledger.store(copied.items())
-    answers, cached = self._teacher.ask(
-      ledger, requests, budget=budget, response_model=response_model,
-      on_progress=on_progress,
-    )  # fmt: skip
-    return answers, cached - sum(r in copied for r in requests)

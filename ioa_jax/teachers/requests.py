@@ -28,7 +28,6 @@ class Request:
     max_tokens: hard limit of what is generated, reasoning included.
     sample_index: tells apart samples of one request.
     system: the system prompt; '' is none.
-    history: earlier turns, (role, content), between `system` and `prompt`.
     response_schema: JSON schema of the answer as text (see `schema_text`).
     stop: texts that end the answer.
     reasoning_effort: passed on to reasoning models; '' is their default.
@@ -43,7 +42,6 @@ class Request:
   max_tokens: int
   sample_index: int = 0
   system: str = ''
-  history: tuple[tuple[str, str], ...] = ()
   response_schema: str = ''
   stop: tuple[str, ...] = ()
   reasoning_effort: str = ''
@@ -68,7 +66,7 @@ class Request:
   def messages(self) -> list[dict[str, str]]:
     """The conversation in the roles of the chat protocol."""
     system = [('system', self.system)] if self.system else []
-    turns = [*system, *self.history, ('user', self.prompt)]
+    turns = [*system, ('user', self.prompt)]
     return [{'role': role, 'content': content} for role, content in turns]
 
   def describe(self) -> str:
@@ -76,6 +74,25 @@ class Request:
     prompt = ' '.join(self.prompt.split())
     shown = prompt if len(prompt) <= 60 else prompt[:57] + '...'
     return f'request {self.key()[:12]} to {self.model!r} ({shown!r})'
+
+
+def worst_case_prompt_tokens(
+  request: Request, repair: Sequence[dict[str, str]] = ()
+) -> int:
+  """An upper bound without the model's tokenizer.
+
+  A token of a byte-level vocabulary is at least one byte. Chat templates add
+  a few tokens to each message, and some a preamble. A schema may stand in the
+  prompt, with a sentence that asks for it.
+
+  Args:
+    repair: turns after the prompt.
+  """
+  messages = [*request.messages(), *repair]
+  size = sum(len(m['content'].encode()) for m in messages)
+  if request.response_schema:
+    size += len(request.response_schema.encode()) + 128
+  return size + 16 * len(messages) + 128
 
 
 def schema_text(response_model: Any) -> str:
@@ -137,16 +154,12 @@ class Budget:
   """Hard limits over the whole run, all its starts together; None is none."""
 
   max_completion_tokens: int | None = None
-  max_total_tokens: int | None = None
   max_usd: float | None = None
 
-  def crossed_by(
-    self, prompt_tokens: int, completion_tokens: int, usd: float
-  ) -> Sequence[str]:
+  def crossed_by(self, completion_tokens: int, usd: float) -> Sequence[str]:
     """A line for each limit that these sums are over."""
     sums = {
       'max_completion_tokens': completion_tokens,
-      'max_total_tokens': prompt_tokens + completion_tokens,
       # Prices are sums of floats; a millionth of a cent is not over.
       'max_usd': usd - 1e-8,
     }

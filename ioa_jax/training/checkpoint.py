@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import functools
+import json
 import pathlib
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from ioa_jax import processes
+from ioa_jax.records import Progress
+from ioa_jax.runtime import processes
 from ioa_jax.training import step as step_lib
 
 
@@ -23,8 +24,8 @@ class Checkpoints:
   """The checkpoint directory of one run, held open.
 
   A checkpoint is the train state (weights, moments, average, gate, data
-  position), the curriculum on the device, and a small JSON dictionary that the
-  pipeline needs (how many lessons it holds). Saving does not wait for the disk.
+  position), the curriculum on the device, and what the host must know
+  (`Progress`). Saving does not wait for the disk.
   """
 
   def __init__(self, directory: pathlib.Path, *, keep: int):
@@ -39,7 +40,7 @@ class Checkpoints:
     self,
     state: step_lib.TrainState,
     inputs: step_lib.Inputs,
-    progress: Mapping[str, Any],
+    progress: Progress,
   ) -> None:
     """Starts a save of this step; a step is saved once."""
     step = int(state.step)
@@ -54,7 +55,7 @@ class Checkpoints:
         progress=ocp.args.JsonSave(
           {
             'fingerprint': int(_fingerprint((state, inputs.curriculum))),
-            **progress,
+            'progress': progress.to_dict(),
           }
         ),
       ),
@@ -65,7 +66,7 @@ class Checkpoints:
     state: step_lib.TrainState,
     inputs: step_lib.Inputs,
     say: Callable[[str], None],
-  ) -> tuple[step_lib.TrainState, step_lib.Inputs, dict[str, Any]] | None:
+  ) -> tuple[step_lib.TrainState, step_lib.Inputs, Progress] | None:
     """The newest readable checkpoint, or None if the run has none.
 
     Args:
@@ -92,7 +93,12 @@ class Checkpoints:
       for later in steps[: steps.index(step)]:
         self._manager.delete(later)
       inputs = inputs.replace(curriculum=restored['curriculum'])
-      return restored['state'], inputs, restored['progress']
+      progress = json.dumps(restored['progress']['progress'])
+      return (
+        restored['state'],
+        inputs,
+        Progress.from_json(progress, f'{self._directory}, step {step}'),
+      )
     if steps:
       raise CheckpointError(
         f'{self._directory}: none of the checkpoints {steps} can be read. '
@@ -120,7 +126,7 @@ class Checkpoints:
 
 def _check(restored) -> None:
   arrays = restored['state'], restored['curriculum']
-  if int(_fingerprint(arrays)) != restored['progress'].pop('fingerprint'):
+  if int(_fingerprint(arrays)) != restored['progress']['fingerprint']:
     raise CheckpointError('its values are not those that were saved')
 
 

@@ -31,14 +31,14 @@ class Curriculum:
       `packing.TEACHER_FIELDS`.
     offset_K, capacity_K: where each module's slab begins and how long it is.
     count_K: rows of the slab that hold lessons.
-    own: likewise the student's own texts, if it learns from them.
+    on_policy: likewise the student's own texts, if it learns from them.
   """
 
   rows: dict[str, jax.Array]
   offset_K: jax.Array
   capacity_K: jax.Array
   count_K: jax.Array
-  own: Curriculum | None = None
+  on_policy: Curriculum | None = None
 
 
 @flax.struct.dataclass
@@ -111,6 +111,34 @@ def add_rows(
       rows[name][start : start + n] = value
     count_K[k] += n
   return curriculum.replace(rows=rows, count_K=count_K)
+
+
+def make_mix(
+  gap_K: np.ndarray,
+  rehearse_K: np.ndarray,
+  *,
+  weighting: str,
+  replay_share: float,
+  need_floor: float,
+) -> Mix:
+  """How batches are composed.
+
+  Args:
+    gap_K: of the diagnosis, in [0, 1].
+    weighting: see `baselines.method.Method`.
+  """
+  gap_K = np.asarray(gap_K, np.float32)
+  fixed_need_K = np.ones_like(gap_K)
+  if weighting == 'gap':
+    fixed_need_K = need_floor + (1 - need_floor) * gap_K
+  return Mix(
+    replay_share=np.float32(replay_share),
+    rehearse_K=np.asarray(rehearse_K, bool),
+    need_floor=np.float32(need_floor),
+    adaptive=np.bool_(weighting == 'need'),
+    contrast=np.bool_(weighting == 'contrast'),
+    fixed_need_K=fixed_need_K.astype(np.float32),
+  )
 
 
 def module_weights(

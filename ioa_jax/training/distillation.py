@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder
+from ioa_jax.runtime import sharding
 from ioa_jax.training import losses, packing
 
 Divergence = Callable[[jax.Array, jax.Array], jax.Array]

@@ -8,9 +8,16 @@ Shapes: K knowledge modules, S stages.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+import dataclasses
+import statistics
+
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from ioa_jax.records import Stage
 
 # Outcomes of a stage.
 PENDING, MASTERED, UNMASTERED, UNTAUGHT = 0, 1, 2, 3
@@ -18,6 +25,35 @@ PENDING, MASTERED, UNMASTERED, UNTAUGHT = 0, 1, 2, 3
 NO_PROBE, STAY, ADVANCE, REMEDIATE, STALL = 0, 1, 2, 3, 4
 DECISIONS = ('none', 'stay', 'advance', 'remediate', 'stall')
 OUTCOMES = ('pending', 'mastered', 'unmastered', 'untaught')
+# A stage without a gate cannot be passed: no ratio reaches this.
+_UNREACHABLE = 1e9
+_FOREVER = np.iinfo(np.int32).max
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rules:
+  """How the gate decides, `config.gate`.
+
+  Attributes:
+    tau_mastery, sequential, reopen, min_probes, max_rounds: see `GatePlan`.
+    confidence: one-sided, of the bounds that decide; 0.5 is the estimate.
+    on_stall: 'advance', or 'stop' to end the run when a stage stalls.
+    gated: False measures and passes nobody.
+  """
+
+  tau_mastery: float
+  confidence: float
+  sequential: bool
+  reopen: bool
+  min_probes: int
+  max_rounds: int
+  on_stall: str
+  gated: bool = True
+
+
+def normal_quantile(confidence: float) -> float:
+  """The z of a one-sided confidence; 0 for 0.5, the estimate."""
+  return statistics.NormalDist().inv_cdf(confidence)
 
 
 @flax.struct.dataclass
@@ -87,6 +123,35 @@ class GateState:
   outcome_S: jax.Array
   steps_S: jax.Array
   rounds_S: jax.Array
+
+
+def make_plan(
+  stages: Sequence[Stage],
+  names: Sequence[str],
+  teacher_score_K: np.ndarray,
+  rules: Rules,
+) -> GatePlan:
+  """The gate's constants; `names` gives the order of the K axis."""
+  hold_S = np.asarray([s.kind == 'consolidate' for s in stages])
+  max_steps_S = np.asarray([s.max_steps for s in stages], np.int32)
+  gated = rules.gated
+  return GatePlan(
+    stage_modules_SxK=np.asarray(
+      [[name in s.modules for name in names] for s in stages]
+    ),
+    max_steps_S=np.where(hold_S, _FOREVER, max_steps_S).astype(np.int32),
+    hold_S=hold_S,
+    teacher_score_K=np.asarray(teacher_score_K, np.float32),
+    tau_mastery=np.float32(rules.tau_mastery if gated else _UNREACHABLE),
+    z=np.float32(normal_quantile(rules.confidence)),
+    # Without a gate no verdict is wanted, and the scores are all that is.
+    sequential=np.bool_(rules.sequential and gated),
+    reopen=np.bool_(rules.reopen),
+    min_probes=np.int32(rules.min_probes),
+    remedial_steps_S=np.asarray([s.remedial_steps for s in stages], np.int32),
+    max_rounds=np.int32(rules.max_rounds if gated else 0),
+    stop_on_stall=np.bool_(gated and rules.on_stall == 'stop'),
+  )
 
 
 def init(
@@ -205,7 +270,7 @@ def count_step(gate: GateState) -> GateState:
   )
 
 
-def decide(
+def judge(
   gate: GateState, plan: GatePlan, correct_K: jax.Array, probed_K: jax.Array
 ) -> tuple[GateState, jax.Array]:
   """Takes one probing round and advances, stays, asks for data, or gives up.
@@ -217,7 +282,7 @@ def decide(
   Returns:
     The new state and the decision (STAY, ADVANCE, REMEDIATE or STALL).
   """
-  gate = note(gate, plan, correct_K, probed_K)
+  gate = record(gate, plan, correct_K, probed_K)
   in_stage_K = in_stage(gate, plan)
   # A module that was not asked this round has no evidence in this round.
   passed_K = mastered(gate, plan) & (probed_K > 0)
@@ -249,7 +314,7 @@ def decide(
   return gate, decision
 
 
-def note(
+def record(
   gate: GateState, plan: GatePlan, correct_K: jax.Array, probed_K: jax.Array
 ) -> GateState:
   """Keeps the counts of modules that were asked, and sounds alarms.
@@ -286,15 +351,15 @@ def require_lessons(gate: GateState, plan: GatePlan, count_K: jax.Array):
   return gate.replace(needs_data=gate.needs_data | missing)
 
 
-def settle(
+def decide(
   gate: GateState,
   plan: GatePlan,
   correct_K: jax.Array,
   probed_K: jax.Array,
   count_K: jax.Array,
 ) -> tuple[GateState, jax.Array]:
-  """One probing round: `decide`, and wait if the next stage has no lesson."""
-  gate, decision = decide(gate, plan, correct_K, probed_K)
+  """One probing round: `judge`, and wait if the next stage has no lesson."""
+  gate, decision = judge(gate, plan, correct_K, probed_K)
   return require_lessons(gate, plan, count_K), decision
 
 
@@ -323,7 +388,7 @@ def skip_untaught(
   return require_lessons(gate, plan, count_K)
 
 
-def grant(gate: GateState, remedial: jax.Array) -> GateState:
+def resume(gate: GateState, remedial: jax.Array) -> GateState:
   """The host has delivered and training goes on; counts a remedial round."""
   one = remedial.astype(jnp.int32)
   return gate.replace(

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder
+from ioa_jax.runtime import sharding
 
 
 def cross_entropy(

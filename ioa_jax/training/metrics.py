@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ioa_jax.records import Probing, Score, Training
 from ioa_jax.training import gate as gate_lib
 
 
@@ -23,7 +24,7 @@ def window_events(
   tokens_before: int,
   learning_rate,
   every: int,
-) -> list[dict[str, Any]]:
+) -> list[Training | Probing]:
   """The events of one window, in the order of steps.
 
   Args:
@@ -33,7 +34,7 @@ def window_events(
     learning_rate: the schedule, step to rate.
     every: steps per train event.
   """
-  events: list[dict[str, Any]] = []
+  events: list[Training | Probing] = []
   tokens, run = tokens_before, []
   ran = np.flatnonzero(metrics['ran'])
   probed = np.flatnonzero(metrics['decision'] != gate_lib.NO_PROBE)
@@ -44,36 +45,41 @@ def window_events(
       tokens += int(metrics['tokens'][t])
     if run and (step % every == 0 or t == ran[-1]):
       count = float(metrics['loss_count'][run].sum())
-      events.append({
-        'event': 'train',
-        'step': step,
-        'stage': int(metrics['stage'][t]),
-        'train/loss': float(metrics['loss_sum'][run].sum()) / max(count, 1.0),
-        'train/grad_norm': float(metrics['grad_norm'][run].mean()),
-        'train/learning_rate': float(learning_rate(step - 1)),
-        'train/tokens': tokens,
-      })  # fmt: skip
+      events.append(
+        Training(
+          event='train',
+          step=step,
+          stage=int(metrics['stage'][t]),
+          loss=float(metrics['loss_sum'][run].sum()) / max(count, 1.0),
+          grad_norm=float(metrics['grad_norm'][run].mean()),
+          learning_rate=float(learning_rate(step - 1)),
+          tokens=tokens,
+        )
+      )
       run = []
     if metrics['decision'][t] != gate_lib.NO_PROBE:
-      events.append({
-        'event': 'probe',
-        'step': step,
-        'stage': int(metrics['stage'][t]),
-        'round': int(metrics['round'][t]),
-        'decision': gate_lib.DECISIONS[int(metrics['decision'][t])],
-        'scores': {
-          name: {
-            'correct': float(metrics['correct_K'][t, k]),
-            'n': int(metrics['probed_K'][t, k]),
-          }
-          for k, name in enumerate(module_names)
-          if metrics['probed_K'][t, k]
-        },
-        'reopened': [
-          module_names[k] for k in np.flatnonzero(metrics['reopened_K'][t])
-        ],
-      })  # fmt: skip
+      events.append(_probing(metrics, t, module_names))
   return events
+
+
+def _probing(metrics, t: int, module_names: Sequence[str]) -> Probing:
+  return Probing(
+    event='probe',
+    step=int(metrics['step'][t]),
+    stage=int(metrics['stage'][t]),
+    round=int(metrics['round'][t]),
+    decision=gate_lib.DECISIONS[int(metrics['decision'][t])],
+    scores={
+      name: Score(
+        float(metrics['correct_K'][t, k]), int(metrics['probed_K'][t, k])
+      )
+      for k, name in enumerate(module_names)
+      if metrics['probed_K'][t, k]
+    },
+    reopened=[
+      module_names[k] for k in np.flatnonzero(metrics['reopened_K'][t])
+    ],
+  )
 
 
 def write_tensorboard(

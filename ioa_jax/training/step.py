@@ -38,7 +38,7 @@ class TrainState:
       what is exported. None if `params` themselves are: see `evaluated`.
     gate: see `gate.GateState`.
     cursor_K: rows drawn of each module, the data position.
-    own_cursor_K: likewise of the student's own texts; None without them.
+    on_policy_cursor_K: likewise of the student's own texts; None without them.
     finite: False after a step with a non-finite loss or gradient; that step
       changed nothing and no later one runs.
   """
@@ -49,7 +49,7 @@ class TrainState:
   average: decoder.Params | None
   gate: gate_lib.GateState
   cursor_K: jax.Array
-  own_cursor_K: jax.Array | None
+  on_policy_cursor_K: jax.Array | None
   finite: jax.Array
 
 
@@ -95,7 +95,7 @@ def init(
     average=jax.tree.map(jnp.array, params) if averages else None,
     gate=gate,
     cursor_K=jnp.zeros(k, jnp.uint32),
-    own_cursor_K=jnp.zeros(k, jnp.uint32) if on_policy else None,
+    on_policy_cursor_K=jnp.zeros(k, jnp.uint32) if on_policy else None,
     finite=jnp.bool_(True),
   )
 
@@ -148,32 +148,33 @@ def _draw(program, state, inputs):
       inputs.seed, batch_rows=program.batch_rows,
     )  # fmt: skip
 
-  lessons, own = inputs.curriculum, inputs.curriculum.own
-  if own is None:
+  lessons = inputs.curriculum
+  written = lessons.on_policy
+  if written is None:
     batch, cursor_K, drawn_K = take(lessons, state.cursor_K)
     return batch, drawn_K, state.replace(cursor_K=cursor_K), inputs
 
-  def from_own():
-    batch, cursor_K, drawn_K = take(own, state.own_cursor_K)
+  def from_written():
+    batch, cursor_K, drawn_K = take(written, state.on_policy_cursor_K)
     batch['row'] = jnp.full_like(batch['row'], -1)  # Of no lesson.
     return batch, drawn_K, state.cursor_K, cursor_K
 
   def from_lessons():
     batch, cursor_K, drawn_K = take(lessons, state.cursor_K)
-    return batch, drawn_K, cursor_K, state.own_cursor_K
+    return batch, drawn_K, cursor_K, state.on_policy_cursor_K
 
   objective = inputs.distillation
   whole = lambda step: jnp.floor(objective.on_policy_share * step)
-  is_own = whole(state.step + 1) > whole(state.step)
-  is_own &= jnp.any(own.count_K > 0)
-  batch, drawn_K, cursor_K, own_cursor_K = jax.lax.cond(
-    is_own, from_own, from_lessons
+  is_on_policy = whole(state.step + 1) > whole(state.step)
+  is_on_policy &= jnp.any(written.count_K > 0)
+  batch, drawn_K, cursor_K, on_policy_cursor_K = jax.lax.cond(
+    is_on_policy, from_written, from_lessons
   )
   # Nobody wants an own text to become likelier than it is.
-  weight = jnp.where(is_own, 1.0, objective.weight)
+  weight = jnp.where(is_on_policy, 1.0, objective.weight)
   return (
     batch, drawn_K,
-    state.replace(cursor_K=cursor_K, own_cursor_K=own_cursor_K),
+    state.replace(cursor_K=cursor_K, on_policy_cursor_K=on_policy_cursor_K),
     inputs.replace(distillation=objective.replace(weight=weight)),
   )  # fmt: skip
 
@@ -273,7 +274,7 @@ def _probe(program, state, inputs):
   correct_K, probed_K, tokens = probing.probe_modules(
     config, params, inputs.bank, ask_K, inputs.plan
   )
-  gate, decision = gate_lib.settle(
+  gate, decision = gate_lib.decide(
     state.gate, inputs.plan, correct_K, probed_K, inputs.curriculum.count_K
   )
   left = gate.stage != state.gate.stage
@@ -285,7 +286,7 @@ def _probe(program, state, inputs):
   )
   correct_K += more_correct_K
   probed_K += more_probed_K
-  gate = gate_lib.note(gate, inputs.plan, correct_K, probed_K)
+  gate = gate_lib.record(gate, inputs.plan, correct_K, probed_K)
   return state.replace(gate=gate), {
     'decision': decision,
     'correct_K': correct_K,
@@ -376,6 +377,7 @@ class Window:
     state_shardings: Any = None,
     metric_sharding: Any = None,
   ):
+    self.program = program
     self._num_traces = 0
 
     def window(state, inputs):

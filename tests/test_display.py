@@ -4,18 +4,18 @@ import io
 
 import rich.console
 
-from ioa_jax import progress
+from ioa_jax.runtime import display as display_lib
 
 
 def display(**settings):
   text = io.StringIO()
   console = rich.console.Console(file=text, width=160, **settings)
-  return progress.Display(console), text
+  return display_lib.Display(console), text
 
 
 def test_lines_tell_stage_loss_mastery_tokens_cost_and_time(monkeypatch):
   now = [0.0]
-  monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
+  monkeypatch.setattr(display_lib.time, 'monotonic', lambda: now[0])
   shown, text = display()
   with shown:
     shown.update(phase='writing lessons', done=0, total=10)
@@ -36,7 +36,7 @@ def test_lines_tell_stage_loss_mastery_tokens_cost_and_time(monkeypatch):
 
 def test_without_a_terminal_lines_are_few(monkeypatch):
   now = [0.0]
-  monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
+  monkeypatch.setattr(display_lib.time, 'monotonic', lambda: now[0])
   shown, text = display()
   with shown:
     for step in range(100):

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ioa_jax import sharding
 from ioa_jax.models import decoder, lora
+from ioa_jax.runtime import sharding
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import losses, probing
 from ioa_jax.training import step as step_lib

@@ -1,5 +1,6 @@
 """The measuring phase on the shipped models, small, and what it refuses."""
 
+import dataclasses
 import json
 import sqlite3
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 
 from ioa_jax import config as config_lib
-from ioa_jax import measuring, pipeline, progress
+from ioa_jax import pipeline
+from ioa_jax.identifier import learner_panel
 from ioa_jax.identifier import responses as responses_lib
+from ioa_jax.runtime import display as display_lib
 from tests import test_pipeline
 
 PANEL = {
@@ -51,56 +54,58 @@ def test_difficulty_follows_who_is_right():
   rng = np.random.default_rng(0)
   chance = np.array([0.8, 0.3, 0.0])[:, None]
   answers = responses(rng.random((8, 2, 3, 9)) < chance)
-  found = measuring.difficulties(answers, measuring.fit_items(answers))
-  assert found['a']['mean'] + 2 * found['a']['se'] < found['b']['mean']
+  found = learner_panel.difficulties(answers, learner_panel.fit_items(answers))
+  assert found['a'].mean + 2 * found['a'].se < found['b'].mean
   assert found['c'] is None  # Nobody: it has no place, not the last one.
 
 
 def test_a_source_without_evidence_is_left_out_unless_it_is_needed():
-  limits = dict(
-    response='likelihood', tau_high=0.9, tau_low=0.7, tau_dep=0.3,
-    tau_effect=0.0, min_learners=2, seed=0,
-  )  # fmt: skip
-  nobody = responses(np.zeros((8, 2, 3, 9), bool))
-  found = measuring.estimate(
-    nobody, np.ones(3), needed='interventional', **limits
+  thresholds = learner_panel.Thresholds(
+    tau_high=0.9, tau_low=0.7, tau_dep=0.3, tau_effect=0.0, min_learners=2
   )
-  assert set(found) == {'interventional'}
+  estimate = lambda needed: learner_panel.estimate(
+    nobody,
+    np.ones(3),
+    thresholds,
+    response='likelihood',
+    seed=0,
+    needed=needed,
+  )
+  nobody = responses(np.zeros((8, 2, 3, 9), bool))
+  assert set(estimate('interventional')) == {'interventional'}
   with pytest.raises(ValueError, match='no pair of modules has enough'):
-    measuring.estimate(nobody, np.ones(3), needed='conditional', **limits)
+    estimate('conditional')
 
 
 @pytest.mark.slow
 def test_a_diagnosis_with_its_panel(tmp_path):
   # Minutes on two cores: the only run of teacher, panel and report together.
   small = config(**{**test_pipeline.SMALL, **PANEL})
-  with progress.Display() as display:
+  with display_lib.Display() as display:
     found = pipeline.identify(small, tmp_path, display)
-  assert found['dependency']['source'] == 'interventional'
-  assert {'given', 'interventional'} <= set(found['dependency']['graphs'])
-  record = responses_lib.load(tmp_path / measuring.PANEL_FILE)
+  assert found.dependency.source == 'interventional'
+  assert {'given', 'interventional'} <= set(found.dependency.graphs)
+  record = responses_lib.load(tmp_path / learner_panel.PANEL_FILE)
   assert record.right_NxTxKxP.shape == (8, 2, 12, 32)
   assert list(record.steps_T) == [3, 6]
-  for name, module in found['modules'].items():
-    into = [e['from'] for e in found['dependency']['edges'] if e['to'] == name]
-    assert set(module['prerequisites']) == set(into)
+  for name, module in found.modules.items():
+    into = [e.source for e in found.dependency.edges if e.target == name]
+    assert set(module.prerequisites) == set(into)
   with sqlite3.connect(tmp_path / 'ledger.sqlite') as db:
     (asked,) = db.execute('SELECT COUNT(*) FROM completions').fetchone()
   # 12 modules: 32 gate and 48 held-out probes, and at most 4 x 2 lessons.
   assert 12 * 80 < asked <= 12 * 88
   lines = (tmp_path / 'items.jsonl').read_text().splitlines()
   items = [json.loads(line) for line in lines]
-  for name, difficulty in found['difficulty'].items():
+  for name, difficulty in found.difficulty.items():
     own = [i['difficulty']['mean'] for i in items if i['module'] == name]
     assert len(own) == 32
     if difficulty is not None:
-      assert np.mean(own) == pytest.approx(difficulty['mean'], abs=1e-5)
+      assert np.mean(own) == pytest.approx(difficulty.mean, abs=1e-5)
   page = (tmp_path / 'report.html').read_text()
   assert 'Ways to find out, side by side' in page
   # The panel is kept: without it a second look would differ in its seed.
   (tmp_path / 'diagnosis.json').unlink()
-  with progress.Display() as display:
+  with display_lib.Display() as display:
     again = pipeline.identify(small, tmp_path, display)
-  for one in (found, again):
-    one.pop('seconds')
-  assert json.dumps(again) == json.dumps(found)
+  assert dataclasses.replace(again, seconds=found.seconds) == found

@@ -7,7 +7,7 @@ are too short (of normal values five cover the mean in 84 %, three in 76 %).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import json
 import pathlib
@@ -17,7 +17,9 @@ from markupsafe import Markup
 import numpy as np
 
 from ioa_jax.evaluation import intervals
+from ioa_jax.records import Probing, Results, Training
 from ioa_jax.report import html, svg
+from ioa_jax.report import read as read_lib
 
 _CURVE_POINTS = 60
 Estimate = dict[str, Any]  # mean, ci95, by seed.
@@ -35,7 +37,7 @@ class Run:
   """
 
   seed: int
-  results: Mapping[str, Any]
+  results: Results
   curve: Sequence[tuple[int, float]]
   mastered_at: int | None
 
@@ -46,45 +48,35 @@ def read(directory: pathlib.Path) -> Run:
   Raises:
     ValueError: if a file is missing or damaged.
   """
-  try:
-    results, diagnosis, config = (
-      json.loads((directory / name).read_text())
-      for name in ('results.json', 'diagnosis.json', 'config.json')
+  files = read_lib.read(directory)
+  if not files.results or not files.diagnosis or not files.config:
+    raise ValueError(
+      f'{directory}: not a finished run; it has no {files.absent[0]}.'
     )
-    events = [
-      json.loads(line)
-      for line in (directory / 'metrics.jsonl').read_text().splitlines()
-    ]
-  except (OSError, json.JSONDecodeError) as e:
-    raise ValueError(f'{directory}: not a finished run ({e}).') from e
-  ratio, deficient = {}, []
-  teacher = {}
-  for name, module in diagnosis['modules'].items():
-    t, s = module['teacher'], module['student']
-    if not t['correct']:
-      continue  # Unteachable: no score to be measured against.
-    teacher[name] = t['correct'] / t['n']
-    ratio[name] = s['correct'] / s['n'] / teacher[name]
-    if module['status'] in ('deficient', 'target'):
-      deficient.append(name)
+  modules = files.diagnosis.modules
+  # The unteachable have no score to be measured against.
+  teacher = {k: m.teacher.mean for k, m in modules.items() if m.teacher.correct}
+  ratio = {k: modules[k].student.mean / teacher[k] for k in teacher}
+  deficient = [
+    k for k in teacher if modules[k].status in ('deficient', 'target')
+  ]
   mean = lambda: float(np.mean([min(1.0, r) for r in ratio.values()]))
-  tau = config['gate']['tau_mastery']
+  tau = files.config['gate']['tau_mastery']
   tokens, mastered_at = 0, None
   curve = [(0, mean())]
-  for event in events:
-    if event['event'] == 'train':
-      tokens = event['train/tokens']
-    elif event['event'] == 'probe':
-      for name, score in event['scores'].items():
-        if name in teacher:
-          ratio[name] = score['correct'] / score['n'] / teacher[name]
+  for event in files.events:
+    if isinstance(event, Training):
+      tokens = event.tokens
+    elif isinstance(event, Probing):
+      asked = event.scores.keys() & teacher.keys()
+      ratio |= {k: event.scores[k].mean / teacher[k] for k in asked}
       curve.append((tokens, mean()))
       # Scores of other rounds are from other students.
-      whole = deficient and set(deficient) <= set(event['scores'])
-      passed = whole and all(ratio[k] >= tau for k in deficient)
-      if passed and mastered_at is None:
-        mastered_at = tokens
-  return Run(results['seed'], results, curve, mastered_at)
+      whole = deficient and asked.issuperset(deficient)
+      if mastered_at is None and whole:
+        if all(ratio[k] >= tau for k in deficient):
+          mastered_at = tokens
+  return Run(files.results.seed, files.results, curve, mastered_at)
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -102,11 +94,11 @@ def group_score(run: Run, modules: Sequence[str]) -> float:
   Raises:
     ValueError: for a module that the domain does not have.
   """
-  found = run.results['modules']
+  found = run.results.modules
   if unknown := [m for m in modules if m not in found]:
     raise ValueError(f'a group of the plan names {unknown}; of {list(found)}.')
   after, teacher = (
-    sum(found[m][key] for m in modules) for key in ('after', 'teacher')
+    sum(getattr(found[m], key) for m in modules) for key in ('after', 'teacher')
   )
   return after / teacher
 
@@ -115,12 +107,12 @@ def summarize(
   runs: Mapping[str, Sequence[Run]], groups: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
   """Per name, all numbers of the page; `runs` has the same seeds in each."""
-  scores = {'retention': lambda r: r.results['retention']} | {
+  scores = {'retention': lambda r: r.results.retention} | {
     group: lambda r, m=modules: group_score(r, m)
     for group, modules in groups.items()
   }
   first = next(iter(runs))
-  form = lambda r: r.results.get('answer_format')
+  form = lambda r: r.results.answer_format
   asked = form(runs[first][0])
   summary = {}
   for name, mine in runs.items():
@@ -136,22 +128,19 @@ def summarize(
         if all(values):
           found['relative_gain_of_first'] = estimate(reference / values - 1)
       entry['scores'][score] = found
-    stages = [
-      s for r in mine for s in r.results['stages'] if s['kind'] == 'teach'
-    ]
+    stages = [s for r in mine for s in r.results.stages if s.kind == 'teach']
     mastered = [r.mastered_at for r in mine]
     # References of another form are other texts.
     losses = [loss(r) if form(r) == asked else None for r in mine]
     fallen = [forgotten(r) for r in mine]
-    probed = [beside(r) for r in mine]
     entry |= {
       # Of the reference answers, in nats per token; None where unknown, or
       # where they are written in another form than the first run's.
       'held_out_loss': None if None in losses else estimate(losses),
       'stages': len(stages),
-      'mastered': sum(s['outcome'] == 'mastered' for s in stages),
-      'remediated': sum(s['remedial_rounds'] > 0 for s in stages),
-      'stalled': sum(s['outcome'] == 'unmastered' for s in stages),
+      'mastered': sum(s.outcome == 'mastered' for s in stages),
+      'remediated': sum(s.remedial_rounds > 0 for s in stages),
+      'stalled': sum(s.outcome == 'unmastered' for s in stages),
       'all_mastered_at': mastered,
       # Gate scores of another form are held against another score of the
       # teacher.
@@ -161,15 +150,16 @@ def summarize(
       if form(mine[0]) == asked
       else None,
       'forgotten': None if None in fallen else estimate(fallen),
-      'student_tokens': _mean(mine, 'tokens', 'student_train'),
+      'student_tokens': _mean(r.results.tokens.student_train for r in mine),
       # Beside training: probes, scores, texts of its own, the learner panel.
-      'beside_tokens': None if None in probed else float(np.mean(probed)),
-      'teacher_tokens': _mean(mine, 'tokens', 'teacher_generated'),
+      'beside_tokens': _mean(map(beside, mine)),
+      'teacher_tokens': _mean(r.results.tokens.teacher_generated for r in mine),
       # Teaching and evaluating: what the teacher writes is paid for by the
       # first run that asks.
-      'seconds': _mean(mine, 'seconds', 'train')
-      + _mean(mine, 'seconds', 'evaluate'),
-      'compilations': max(r.results['compilations'] for r in mine),
+      'seconds': _mean(
+        r.results.seconds['train'] + r.results.seconds['evaluate'] for r in mine
+      ),
+      'compilations': max(r.results.compilations for r in mine),
       'curve': curve(mine),
     }
     summary[name] = entry
@@ -186,22 +176,18 @@ def caught_up_after(run: Run, other: Run) -> float | None:
   return reached[0] / max(total, 1) if reached else None
 
 
-def _mean(runs, section, key):
-  return float(np.mean([r.results[section][key] for r in runs]))
+def _mean(values: Iterable[float]) -> float:
+  return float(np.mean(list(values)))
 
 
-def beside(run: Run) -> int | None:
+def beside(run: Run) -> int:
   """Tokens of the student, and of learners, that trained no student."""
-  tokens = run.results['tokens']
-  # Runs of earlier versions did not count them.
-  if 'student_inferred' not in tokens:
-    return None
-  return tokens['student_inferred'] + tokens['panel']
+  return run.results.tokens.student_inferred + run.results.tokens.panel
 
 
 def loss(run: Run) -> float | None:
   """Mean over modules of the student's loss on held-out reference answers."""
-  found = [m.get('loss_after') for m in run.results['modules'].values()]
+  found = [m.loss_after for m in run.results.modules.values()]
   known = [x for x in found if x is not None]
   return float(np.mean(known)) if known else None
 
@@ -212,7 +198,7 @@ def forgotten(run: Run) -> float | None:
   Only of the ends of stages, at which every module is probed; None if there is
   no second one.
   """
-  rows = [row['scores'] for row in run.results['forgetting']]
+  rows = [row.scores for row in run.results.forgetting]
   if len(rows) < 2:
     return None
   return float(
@@ -275,9 +261,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     cells += [
       f'{e["forgotten"]["mean"]:.3f}' if e['forgotten'] else '–',
       f'{e["student_tokens"] / 1e6:.2f} M',
-      '–'
-      if e['beside_tokens'] is None
-      else f'{e["beside_tokens"] / 1e6:.2f} M',
+      f'{e["beside_tokens"] / 1e6:.2f} M',
       f'{e["teacher_tokens"] / 1e3:.0f} k',
       f'{e["seconds"]:.0f}',
     ]

@@ -8,7 +8,7 @@ import ml_collections
 
 from ioa_jax import config as config_lib
 from ioa_jax.adapter import WRONG_KEPT, Level
-from ioa_jax.subject import Subject
+from ioa_jax.assemble import Subject
 from ioa_jax.teachers.cost import Planned, render
 from ioa_jax.teachers.requests import Request
 

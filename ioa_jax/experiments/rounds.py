@@ -12,14 +12,15 @@ import copy
 import functools
 import os
 import pathlib
-from typing import Any
 
 import ml_collections
 
 from ioa_jax import config as config_lib
-from ioa_jax import pipeline, processes, rundir
-from ioa_jax import progress as progress_lib
+from ioa_jax import pipeline
 from ioa_jax.organizer.curriculum import NothingToTeach
+from ioa_jax.records import Results
+from ioa_jax.runtime import display as display_lib
+from ioa_jax.runtime import processes, rundir
 from ioa_jax.teachers.ledger import BudgetExceeded, Ledger
 
 
@@ -27,8 +28,8 @@ def run(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   most: int,
-  display: progress_lib.Display,
-) -> list[dict[str, Any]] | None:
+  display: display_lib.Display,
+) -> list[Results] | None:
   """Runs or continues up to `most` rounds; returns the results of each.
 
   They are in `workdir/round-1` and so on. The ledger goes from round to round,
@@ -55,7 +56,7 @@ def run(
     )
   # Configurations name the student's directory; from wherever they are run.
   workdir = workdir.resolve()
-  found: list[dict[str, Any]] = []
+  found: list[Results] = []
   for index in range(most):
     here, before = (workdir / f'round-{i}' for i in (index + 1, index))
     config = copy.deepcopy(config)

@@ -28,7 +28,8 @@ from typing import Any
 import ml_collections
 
 from ioa_jax import config as config_lib
-from ioa_jax.report import comparison
+from ioa_jax.experiments import comparison
+from ioa_jax.records import Results
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Completion, Request
 
@@ -170,12 +171,13 @@ def execute(
       _run(job, workdir, held, running)
     finally:
       cores.put(held)
-    results = json.loads((job.directory / 'results.json').read_text())
+    file = job.directory / 'results.json'
+    results = Results.from_json(file.read_text(), str(file))
     with lock:
       say(
         f'{next(counted)} of {len(todo)}: {job.name}, seed {job.seed}: '
-        f'retention {results["retention"]:.3f}, '
-        f'{results["seconds"]["total"]:.0f} s'
+        f'retention {results.retention:.3f}, '
+        f'{results.seconds["total"]:.0f} s'
       )
 
   # A run's process gets Ctrl-C from the terminal itself, and SIGTERM from here;

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from ioa_jax.models import decoder
-from ioa_jax.sampling.choosing import Rows
+from ioa_jax.sampling.logits import Rows
 
 
 @flax.struct.dataclass

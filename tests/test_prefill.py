@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ioa_jax.models import decoder
-from ioa_jax.sampling import choosing, reading
+from ioa_jax.sampling import logits as logits_lib
+from ioa_jax.sampling import prefill
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.sampling import slots as slots_lib
 
@@ -17,8 +18,8 @@ CONFIG = decoder.DecoderConfig(
   head_width=8, mlp_width=48,
 )  # fmt: skip
 CHUNK, WIDTH = 16, 64
-take = jax.jit(functools.partial(reading.take, chunk=CHUNK))
-read = jax.jit(functools.partial(reading.read, CONFIG, chunk=CHUNK))
+take = jax.jit(functools.partial(prefill.take, chunk=CHUNK))
+read = jax.jit(functools.partial(prefill.read, CONFIG, chunk=CHUNK))
 
 
 @pytest.fixture(scope='module')
@@ -29,7 +30,7 @@ def params():
 def queue(prompts):
   n = len(prompts)
   return slots_lib.queue(
-    prompts, [choosing.Sampling()] * n, range(n), range(n), entries=n,
+    prompts, [logits_lib.Sampling()] * n, range(n), range(n), entries=n,
     width=WIDTH,
   )  # fmt: skip
 
@@ -42,7 +43,7 @@ def shared_prompts():
 
 def test_what_a_lane_holds_is_not_read_again(params):
   """One lane, so a prompt can have something in common only with the last."""
-  asked, lanes = shared_prompts(), reading.empty(CONFIG, lanes=1, prompt=WIDTH)
+  asked, lanes = shared_prompts(), prefill.empty(CONFIG, lanes=1, prompt=WIDTH)
   held, turns = [], []
   for i in range(4):
     lanes, entered = take(lanes, queue(asked), jnp.int32(i))
@@ -62,7 +63,7 @@ def test_what_a_lane_holds_is_not_read_again(params):
 @pytest.mark.parametrize('num_lanes', [1, 3, 4])
 def test_hidden_states_are_those_of_the_full_forward_pass(params, num_lanes):
   asked = shared_prompts()
-  lanes = reading.empty(CONFIG, lanes=num_lanes, prompt=WIDTH)
+  lanes = prefill.empty(CONFIG, lanes=num_lanes, prompt=WIDTH)
   entered, found = jnp.int32(0), {}
   while len(found) < len(asked):
     lanes, entered = take(lanes, queue(asked), entered)
@@ -84,7 +85,7 @@ def test_hidden_states_are_those_of_the_full_forward_pass(params, num_lanes):
 def test_a_lane_that_is_done_stays_as_it_is_while_others_read(params):
   short, long = [4] * 3, list(range(2, 22)) * 3
   lanes, _ = take(
-    reading.empty(CONFIG, lanes=2, prompt=WIDTH), queue([short, long]),
+    prefill.empty(CONFIG, lanes=2, prompt=WIDTH), queue([short, long]),
     jnp.int32(0),
   )  # fmt: skip
   first = read(params, lanes)
@@ -100,7 +101,7 @@ def test_a_lane_that_is_done_stays_as_it_is_while_others_read(params):
 
 def turns_to_read(params, prompts, num_lanes):
   """Reading turns until all have left; a prompt leaves when it is read."""
-  lanes = reading.empty(CONFIG, lanes=num_lanes, prompt=WIDTH)
+  lanes = prefill.empty(CONFIG, lanes=num_lanes, prompt=WIDTH)
   entries, entered, turns, left = queue(prompts), jnp.int32(0), 0, len(prompts)
   while left:
     lanes, entered = take(lanes, entries, entered)
@@ -117,7 +118,7 @@ def test_samples_of_a_prompt_are_read_once(params):
   """Three of each of eight prompts, in the sampler's order."""
   rng = np.random.default_rng(0)
   asked = [list(rng.integers(2, 23, n)) for n in rng.integers(33, 65, 8)] * 3
-  order = sampler_lib.reading_order(asked, [choosing.Sampling()] * 24, 4)
+  order = sampler_lib.reading_order(asked, [logits_lib.Sampling()] * 24, 4)
   assert sorted(order) == list(range(24))
   chunks = sum(-(-len(p) // CHUNK) for p in asked[:8])
   turns = turns_to_read(params, [asked[i] for i in order], 4)

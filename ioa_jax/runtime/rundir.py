@@ -13,20 +13,22 @@ import json
 import os
 import pathlib
 import shutil
+import sqlite3
 import tempfile
-from typing import Any
+from typing import TypeVar
 
 import jax
 import ml_collections
 
 from ioa_jax import config as config_lib
-from ioa_jax import processes
-from ioa_jax.teachers.ledger import Ledger
+from ioa_jax.records.base import Record
+from ioa_jax.runtime import processes
 
 # Of the first writes, before there is a config.json.
 _LEFT_BY_A_KILL = {'.writable', '.config.json.tmp'}
-LEDGER = 'ledger.sqlite'
+LEDGER, LESSONS, METRICS = 'ledger.sqlite', 'lessons.jsonl', 'metrics.jsonl'
 _COPY = '.ledger.copy'
+T = TypeVar('T', bound=Record)
 
 
 class RunDirectory:
@@ -49,6 +51,7 @@ class RunDirectory:
     shared: pathlib.Path | None = None,
   ):
     self.path, self.shared = path, shared or path
+    self._num_lines: dict[str, int] = {}
     try:
       path.mkdir(parents=True, exist_ok=True)
       probe = path / '.writable'
@@ -111,48 +114,72 @@ class RunDirectory:
       os.fsync(file.fileno())
     os.replace(temporary, self.path / name)
 
-  def write_json(self, name: str, value: Any) -> None:
-    self.write_text(
-      name, json.dumps(value, indent=2, ensure_ascii=False) + '\n'
-    )
+  def write_record(self, name: str, value: Record) -> None:
+    """Replaces a file by a record, as JSON for people."""
+    # Through one line, which has the names of the file's fields.
+    text = json.dumps(json.loads(value.to_json()), indent=2, ensure_ascii=False)
+    self.write_text(name, text + '\n')
 
-  def read_json(self, name: str) -> Any | None:
-    """The file's value, or None if the run has not come so far."""
+  def read_record(self, name: str, kind: type[T]) -> T | None:
+    """The file's record, or None if the run has not come so far.
+
+    Raises:
+      ConfigError: naming the file and the field that is damaged.
+    """
     path = self.path / name
     if not path.exists():
       return None
     try:
-      return json.loads(path.read_text(encoding='utf-8'))
-    except json.JSONDecodeError as e:
+      return kind.from_json(path.read_text(encoding='utf-8'), str(path))
+    except ValueError as e:
       raise config_lib.ConfigError(
-        f'{path} is damaged ({e}); delete it to compute it again.'
+        f'{e} Delete it to compute it again.'
       ) from None
 
-  def once(self, name: str, compute: Callable[[], Any]) -> Any:
-    """`read_json(name)`, computed and written first if it is not there."""
-    value = self.read_json(name)
+  def once(self, name: str, kind: type[T], compute: Callable[[], T]) -> T:
+    """`read_record(name)`, computed and written first if it is not there."""
+    value = self.read_record(name, kind)
     if value is None:
-      self.write_json(name, compute())
-      value = self.read_json(name)
+      self.write_record(name, compute())
+      value = self.read_record(name, kind)
     return value
 
   def append_lines(self, name: str, lines: Iterable[str]) -> None:
-    text = ''.join(line + '\n' for line in lines)
+    """Adds whole lines, on the disk when this returns."""
+    lines, before = list(lines), self.num_lines(name)
     with open(self.path / name, 'a', encoding='utf-8') as file:
-      file.write(text)
+      file.write(''.join(line + '\n' for line in lines))
       file.flush()
       os.fsync(file.fileno())
+    self._num_lines[name] = before + len(lines)
 
-  def keep_lines(self, name: str, keep: Callable[[int, str], bool]) -> None:
-    """Drops what a resumed run will write again, and a half-written line."""
-    path = self.path / name
-    if not path.exists():
-      return
-    lines = path.read_text(encoding='utf-8').split('\n')[:-1]
-    kept = [line for i, line in enumerate(lines) if keep(i, line)]
-    self.write_text(name, ''.join(line + '\n' for line in kept))
+  def truncate(self, name: str, count: int) -> None:
+    """Drops what a resumed run will write again, and a half-written line.
+
+    Args:
+      count: lines that stay.
+
+    Raises:
+      ConfigError: if there are fewer.
+    """
+    lines = self.read_lines(name)
+    if len(lines) < count:
+      raise config_lib.ConfigError(
+        f'{self.path / name} has {len(lines)} lines and the checkpoint '
+        f'{count}; restore the file, or start in another --workdir.'
+      )
+    if (self.path / name).exists():
+      self.write_text(name, ''.join(line + '\n' for line in lines[:count]))
+    self._num_lines[name] = count
+
+  def num_lines(self, name: str) -> int:
+    """Whole lines of a file, 0 if there is none."""
+    if name not in self._num_lines:
+      self._num_lines[name] = len(self.read_lines(name))
+    return self._num_lines[name]
 
   def read_lines(self, name: str) -> list[str]:
+    """Whole lines; a half-written last one is none."""
     path = self.path / name
     if not path.exists():
       return []
@@ -204,8 +231,11 @@ def _offer(path) -> list[str]:
   if (path / LEDGER).exists():
     # The file alone may lack what is in its log.
     (path / _COPY).unlink(missing_ok=True)
-    with contextlib.closing(Ledger(path / LEDGER)) as ledger:
-      ledger.copy_to(path / _COPY)
+    with (
+      contextlib.closing(sqlite3.connect(path / LEDGER)) as ledger,
+      contextlib.closing(sqlite3.connect(path / _COPY)) as copy,
+    ):
+      ledger.backup(copy)
     names.append(_COPY)
   return names
 

@@ -5,14 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ioa_jax import sharding
 from ioa_jax.models import lora
+from ioa_jax.records import Probing, Score
+from ioa_jax.runtime import sharding
 from ioa_jax.training import gate as gate_lib
-from ioa_jax.training import loop, probing, setup
 from ioa_jax.training import metrics as metrics_lib
+from ioa_jax.training import probing
 from ioa_jax.training import step as step_lib
+from ioa_jax.training import trainer as trainer_lib
+from ioa_jax.training.trainer import Status, Trainer
 from tests import test_step
-from tests.test_step import CONFIG, DIAGNOSIS, NAMES
+from tests.test_step import CONFIG, NAMES, UNTAUGHT
 
 SPEC = lora.LoraSpec(
   rank=2, alpha=8.0, dropout=0.0, targets=('q_proj', 'v_proj')
@@ -22,21 +25,25 @@ SPEC = lora.LoraSpec(
 def events_of(parts, *, grade=None, inputs=None):
   """Final state, and what was decided at every probing round."""
   window, state, given, mesh, schedule = parts
+  trainer = Trainer(
+    window, state, given if inputs is None else inputs, NAMES, mesh
+  )
   decided = []
-
-  def observe(state, metrics):
-    found = metrics_lib.window_events(
-      metrics, NAMES, tokens_before=0, learning_rate=schedule, every=5
-    )
-    decided.extend(e for e in found if e['event'] == 'probe')
-
-  with loop.StopRequest() as stop, jax.set_mesh(mesh):
-    state, _ = loop.run(
-      window, state, given if inputs is None else inputs,
-      supply=lambda state, inputs, remedial: inputs, grade=grade,
-      observe=observe, save=lambda state, inputs: None, stop=stop,
-    )  # fmt: skip
-  return state, decided
+  with jax.set_mesh(mesh):
+    while (status := trainer.status()) is not Status.ENDED:
+      if status in (Status.LESSONS, Status.REMEDIAL):
+        trainer.resume(remedial=status is Status.REMEDIAL)
+        continue
+      metrics = (
+        trainer.grade(grade(trainer))
+        if status is Status.SCORES
+        else trainer.window()
+      )
+      found = metrics_lib.window_events(
+        metrics, NAMES, tokens_before=0, learning_rate=schedule, every=5
+      )
+      decided += [e for e in found if isinstance(e, Probing)]
+  return trainer.state, decided
 
 
 def graded(bank, plan):
@@ -47,9 +54,17 @@ def graded(bank, plan):
     )
   )
 
-  def grade(state, ask_K):
-    counts = probe(state.average, ask_K, plan)
-    return tuple(np.asarray(x) for x in counts[:2])
+  def grade(trainer):
+    def of(names):
+      ask_K = np.asarray([name in names for name in NAMES])
+      correct_K, probed_K, _ = probe(trainer.params(), ask_K, plan)
+      return {
+        name: Score(float(correct_K[k]), int(probed_K[k]))
+        for k, name in enumerate(NAMES)
+        if ask_K[k]
+      }
+
+    return of
 
   return grade
 
@@ -65,29 +80,21 @@ def test_grading_on_the_host_decides_what_the_step_decides(devices):
   outside, got = events_of(
     parts, grade=graded(parts[2].bank, parts[2].plan), inputs=inputs
   )
-  assert {e['decision'] for e in want} >= {'stay', 'remediate', 'advance'}
+  assert {e.decision for e in want} >= {'stay', 'remediate', 'advance'}
   assert got == want
   test_step.assert_equal(jax.device_get(outside), jax.device_get(inside))
   assert parts[0].compilations == 1
   test_step._windows.clear()  # The cached one was made for another bank.
 
 
-def test_nothing_is_graded_and_nothing_trained_after_a_stop():
-  parts = test_step.make(fresh_window=True)
-  window, state, inputs, mesh, _ = parts
-  inputs = inputs.replace(bank=None)
+def test_a_window_ends_where_the_host_must_grade():
+  window, state, inputs, mesh, _ = test_step.make(fresh_window=True)
+  trainer = Trainer(window, state, inputs.replace(bank=None), NAMES, mesh)
   with jax.set_mesh(mesh):
-    state, metrics = window(state, inputs)
+    metrics = trainer.window()
   # The first probing round is due after 5 of the window's 10 steps.
   np.testing.assert_array_equal(metrics['ran'], [True] * 5 + [False] * 5)
-  assert bool(state.gate.needs_scores)
-  with loop.StopRequest() as stop, jax.set_mesh(mesh):
-    stop.signal_name = 'SIGTERM'
-    kept, _ = loop.run(
-      window, state, inputs, supply=None, grade=None, observe=None,
-      save=lambda state, inputs: None, stop=stop,
-    )  # fmt: skip
-  assert int(kept.step) == 5 and bool(kept.gate.needs_scores)
+  assert trainer.status() is Status.SCORES and trainer.step == 5
   test_step._windows.clear()
 
 
@@ -101,12 +108,9 @@ def test_only_adapters_train_over_a_base_that_is_split(axes):
   )
   before = jax.device_get(base)
   adapters = lora.init(SPEC, base, jax.random.key(1))
-  state = setup.make_state(adapters, tx, DIAGNOSIS, NAMES, inputs.plan, mesh)
-  window = step_lib.Window(
-    step_lib.Program(CONFIG, tx, batch_rows=8, lora=SPEC), num_steps=10,
-    state_shardings=sharding.state_shardings(mesh, state),
-    metric_sharding=sharding.replicated(mesh),
-  )  # fmt: skip
+  state = trainer_lib.make_state(adapters, tx, UNTAUGHT, inputs.plan, mesh)
+  program = step_lib.Program(CONFIG, tx, batch_rows=8, lora=SPEC)
+  window = trainer_lib.make_window(program, state, mesh, num_steps=10)
   inputs = inputs.replace(base=base)
   trained = {id(x): x.size for x in jax.tree.leaves(state.params)}
   assert sum(trained.values()) < 0.3 * sum(
@@ -133,7 +137,7 @@ def test_dropout_is_drawn_from_the_run_and_the_step():
 
   def train(seed):
     adapters = lora.init(spec, base, jax.random.key(1))
-    state = setup.make_state(adapters, tx, DIAGNOSIS, NAMES, inputs.plan, mesh)
+    state = trainer_lib.make_state(adapters, tx, UNTAUGHT, inputs.plan, mesh)
     window = step_lib.Window(
       step_lib.Program(CONFIG, tx, batch_rows=8, lora=spec), num_steps=4
     )
@@ -149,12 +153,12 @@ def test_dropout_is_drawn_from_the_run_and_the_step():
   assert not np.array_equal(one['q_proj']['b'], other['q_proj']['b'])
 
 
-def test_settle_is_decide_and_the_wait_for_lessons():
+def test_decide_is_judge_and_the_wait_for_lessons():
   plan = jax.device_get(test_step.make()[2].plan)
   gate = gate_lib.init(plan, np.zeros(3), np.full(3, 6))
   gate = gate.replace(needs_scores=jnp.bool_(True))
   right, asked = np.asarray([6, 0, 0]), np.asarray([6, 0, 0])
-  settled, decision = gate_lib.settle(
+  settled, decision = gate_lib.decide(
     gate, plan, right, asked, np.asarray([5, 0, 5])
   )
   assert int(decision) == gate_lib.ADVANCE and int(settled.stage) == 1

@@ -1,28 +1,41 @@
-"""From the configuration to what is taught, by whom, to whom."""
+"""From the configuration to what is taught, by whom, to whom.
+
+A `Subject` is all that can be loaded without a run directory; a `Run` is a
+subject with its directory, ledger and display, open for as long as it goes on.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 import dataclasses
 import pathlib
 
 import jax
 import ml_collections
+import pydantic
 
 from ioa_jax import config as config_lib
-from ioa_jax import seed_sources
 from ioa_jax.adapter import Adapter, arithmetic_lessons, text_lessons
 from ioa_jax.baselines import methods
-from ioa_jax.domains import Domain, arithmetic, text
+from ioa_jax.baselines.method import Method
+from ioa_jax.domains import Domain, arithmetic, seed_sources, text
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import benchmarks, final_answers
 from ioa_jax.models import decoder, hub, loading, vocabulary
 from ioa_jax.models.lora import LoraSpec
 from ioa_jax.models.vocabulary import Codec
+from ioa_jax.records import Probe
+from ioa_jax.runtime.display import Display
+from ioa_jax.runtime.rundir import LEDGER, RunDirectory
 from ioa_jax.sampling import sampler as sampler_lib
+from ioa_jax.student import Limits, Reader, Student
 from ioa_jax.teachers import Teacher, local, replay
-from ioa_jax.teachers.requests import Budget, Price
-from ioa_jax.training.setup import gate_z
+from ioa_jax.teachers.client import Client
+from ioa_jax.teachers.ledger import Ledger
+from ioa_jax.teachers.requests import Budget, Completion, Price, Request
+from ioa_jax.training import packing
+from ioa_jax.training.gate import normal_quantile
 
 ASSETS = pathlib.Path(__file__).parent / 'assets' / 'arithmetic'
 
@@ -43,6 +56,7 @@ class Subject:
     budget: hard limits of all that the teacher is asked.
     price: of a served teacher.
     lora: what trains of the student; None is all of it.
+    recording: a ledger whose answers are taken before the teacher is asked.
   """
 
   name: str
@@ -56,11 +70,134 @@ class Subject:
   budget: Budget
   price: Price
   lora: LoraSpec | None
+  recording: Ledger | None
 
   @property
   def teacher_params(self) -> int | None:
     """How many, None if they are not known."""
     return self.teacher_model and self.teacher_model.num_params
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a run holds open.
+
+  Attributes:
+    method: how its lessons are ordered, weighed and made.
+    settled: what the configuration comes to with the method.
+    counted: tokens read and written beside training, by who did:
+      'student_inferred' and 'teacher_scored' for probes, likelihoods and own
+      texts, 'panel' by the learners; 'teacher_cached' counts answers that were
+      in the ledger before.
+    teacher_reader: its likelihoods; None if its weights are not here.
+  """
+
+  config: ml_collections.ConfigDict
+  subject: Subject
+  directory: RunDirectory
+  client: Client
+  mesh: jax.sharding.Mesh
+  display: Display
+  counted: Counter[str]
+  method: Method
+  settled: config_lib.Settled
+  student: Student
+  teacher_reader: Reader | None
+
+  @property
+  def domain(self) -> Domain:
+    return self.subject.domain
+
+  @property
+  def adapter(self) -> Adapter:
+    return self.subject.adapter
+
+  @property
+  def names(self) -> list[str]:
+    """Of the modules, in the order of the K axis."""
+    return [m.name for m in self.domain.MODULES]
+
+  def probes(self, split: str) -> tuple[Probe, ...]:
+    """In the format that the student answers in."""
+    return self.domain.probes(split, self.settled.answer_format)
+
+  def gate_examples(self) -> list[list[packing.Example]]:
+    """The gate probes of every module with their reference answers."""
+    probes = self.probes('gate')
+    return [
+      [
+        self.student.example(p.prompt, p.reference)
+        for p in probes
+        if p.module == name
+      ]
+      for name in self.names
+    ]
+
+  def ask(
+    self,
+    requests: Sequence[Request],
+    response_model: type[pydantic.BaseModel] | None = None,
+  ) -> list[Completion]:
+    """The teacher's completions, through the ledger and within the budget."""
+    self.display.update(done=0, total=len(requests))
+
+    def on_progress(done, total):
+      spent = self.client.totals()
+      self.display.update(
+        done=done,
+        total=total,
+        teacher_tokens=spent['completion_tokens'],
+        teacher_usd=spent['price_usd'],
+      )
+
+    before = self.client.cached
+    completions = self.client.ask(requests, response_model, on_progress)
+    self.counted['teacher_cached'] += self.client.cached - before
+    return completions
+
+
+def open_run(
+  config: ml_collections.ConfigDict,
+  subject: Subject,
+  directory: RunDirectory,
+  mesh: jax.sharding.Mesh,
+  display: Display,
+) -> Run:
+  """A subject in its run directory."""
+  counted: Counter[str] = Counter()
+  limits = lambda c: Limits(c.batch_size, c.max_tokens, config.train.row_length)
+  teacher_reader = None
+  if subject.teacher_model is not None:
+    teacher_reader = Reader(
+      subject.teacher_model,
+      subject.teacher_codec,
+      limits(config.teacher),
+      counted,
+      'teacher_scored',
+    )
+  return Run(
+    config=config,
+    subject=subject,
+    directory=directory,
+    client=Client(
+      subject.teacher,
+      Ledger(directory.path / LEDGER),
+      subject.budget,
+      price=subject.price,
+      recording=subject.recording,
+      # A model here is one over all devices, which every process asks.
+      broadcast=subject.teacher_model is None,
+    ),
+    mesh=mesh,
+    display=display,
+    counted=counted,
+    method=methods.METHODS[config.method],
+    settled=config_lib.settle(config),
+    student=Student(
+      subject.student, subject.codec, limits(config.student), counted, display
+    ),
+    teacher_reader=teacher_reader,
+  )
 
 
 def open_subject(
@@ -82,7 +219,7 @@ def open_subject(
       'Lower it, or add seeds.'
     )
   # A teacher that is always right sets the highest bar.
-  z = gate_z(config.gate.confidence)
+  z = normal_quantile(config.gate.confidence)
   best, tau = fewest / (fewest + z * z), config.gate.tau_mastery
   if best < tau:
     raise ValueError(
@@ -123,9 +260,7 @@ def _arithmetic(config, mesh) -> Subject:
   teacher_model = _load(config.teacher, 'teacher', mesh)
   student = _load(config.student, 'student', mesh)
   teacher_codec = tokenizer_lib.DigitCodec(teacher_model.tokenizer)
-  teacher = _recorded_first(
-    config.teacher, _local_teacher(config, teacher_model, teacher_codec)
-  )
+  teacher = _local_teacher(config, teacher_model, teacher_codec)
   settled = config_lib.settle(config)
   adapter = arithmetic_lessons.ArithmeticAdapter(
     seed=config.seed,
@@ -141,6 +276,7 @@ def _arithmetic(config, mesh) -> Subject:
     'arithmetic', arithmetic, adapter, teacher, teacher_model, teacher_codec,
     student, tokenizer_lib.DigitCodec(student.tokenizer),
     Budget(config.teacher.max_completion_tokens), Price(), lora_spec(config),
+    recording(config),
   )  # fmt: skip
 
 
@@ -188,7 +324,7 @@ def _text(config, mesh) -> Subject:
   )  # fmt: skip
   return Subject(
     c.name, domain, adapter, teacher, teacher_model, teacher_codec, student,
-    codec, budget, price, lora_spec(config),
+    codec, budget, price, lora_spec(config), recording(config),
   )  # fmt: skip
 
 
@@ -223,25 +359,29 @@ def open_teacher(
       timeout_seconds=c.timeout_seconds,
       max_regenerations=c.max_regenerations,
     )  # fmt: skip
+    teacher = openai_http.OpenAITeacher(c.model, settings)
     # Prices of zero are prices that nobody set: no money can be counted.
-    known = price if price != Price() else None
-    teacher = openai_http.OpenAITeacher(c.model, settings, known)
-    if c.max_usd and known is None:
+    if c.max_usd and price == Price():
       raise ValueError(
         'config.teacher.max_usd is set and config.teacher.price is not, so it '
         'could not be kept; set the prices (US dollars per million tokens).'
       )
-    return _recorded_first(c, teacher), None, None, budget, price
+    return teacher, None, None, budget, price
   model = _load(c, 'teacher', mesh)
   codec = vocabulary.ChatCodec(model.directory)
-  teacher = _recorded_first(c, _local_teacher(config, model, codec))
-  return teacher, model, codec, budget, price
+  return _local_teacher(config, model, codec), model, codec, budget, price
 
 
-def _recorded_first(config, teacher: Teacher) -> Teacher:
-  if not config.recording:
-    return teacher
-  return replay.RecordedFirst(teacher, pathlib.Path(config.recording))
+def recording(config: ml_collections.ConfigDict) -> Ledger | None:
+  """The ledger whose answers are taken before the teacher is asked.
+
+  Raises:
+    LedgerError: if it cannot be read.
+  """
+  c = config.teacher
+  # A teacher that is a recording has no other.
+  live = c.recording and c.get('kind') != 'replay'
+  return Ledger(pathlib.Path(c.recording), read_only=True) if live else None
 
 
 def lora_spec(config: ml_collections.ConfigDict) -> LoraSpec | None:
@@ -287,5 +427,5 @@ def _local_teacher(config, model: loading.Model, codec: Codec):
   return local.LocalTeacher(
     model.name, model.params, sampler, codec=codec,
     tokenizer_json=model.tokenizer.to_str(),
-    config=model.config, batch_size=config.teacher.batch_size,
+    vocab_size=model.config.vocab_size,
   )  # fmt: skip

@@ -246,7 +246,7 @@ def input_shardings(mesh: Mesh, inputs):
 
   def one(key_path, x):
     path = _path(key_path)
-    if re.search(r'curriculum/(own/)?rows/', path):
+    if re.search(r'curriculum/(on_policy/)?rows/', path):
       return _named(mesh, path, x, ('batch', 'length'))
     return replicated(mesh)
 

@@ -1,0 +1,211 @@
+"""The lessons of a run: asked for, confirmed, kept in `lessons.jsonl`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+import dataclasses
+
+from ioa_jax.adapter import Item, Level, agreed, measures
+from ioa_jax.assemble import Run
+from ioa_jax.records import Lesson, Measures, Supply
+from ioa_jax.runtime.rundir import LESSONS, METRICS
+from ioa_jax.training import packing
+
+_SAMPLE = 200  # Characters of what a teacher said, in an error.
+
+
+class NoLessons(ValueError):
+  """A stage has a module that nothing can be taught of."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+  """What is wanted of the teacher, and when.
+
+  Attributes:
+    wanted: (module, kind) pairs.
+    round: remedial round of the stage.
+    step: of training.
+  """
+
+  wanted: Sequence[tuple[str, str]]
+  stage: int
+  round: int = 0
+  step: int = 0
+
+
+class LessonBook:
+  """All lessons that a run has kept.
+
+  Attributes:
+    lessons: in the order of `lessons.jsonl`.
+    rejected: of this start, how many were not kept, by reason.
+    untaught: modules of which no lesson could be had.
+  """
+
+  def __init__(self, run: Run):
+    self._run = run
+    self.lessons: list[Lesson] = []
+    self.rejected: Counter[str] = Counter()
+    self.untaught: list[str] = []
+    self._common_words = measures.common_words(
+      seed
+      for name in run.names
+      for seed in run.domain.seeds(name, run.config.adapter.seeds_per_module)
+    )
+
+  def recall(self, count: int, untaught: Sequence[str] = ()) -> None:
+    """Takes up the first `count` lessons of an earlier start; drops others.
+
+    Raises:
+      ValueError: if there are fewer, or one is damaged.
+    """
+    directory = self._run.directory
+    directory.truncate(LESSONS, count)
+    self.lessons = [
+      Lesson.from_json(line, f'{directory.path / LESSONS} line {i}')
+      for i, line in enumerate(directory.read_lines(LESSONS), 1)
+    ]
+    self.untaught = list(untaught)
+
+  def add(self, order: Order, levels: Mapping[str, Level]) -> list[Lesson]:
+    """Has lessons written and keeps them; a module without any is `untaught`.
+
+    Args:
+      levels: where the student stands in each module.
+
+    Raises:
+      NoLessons: instead, with `adapter.on_no_lessons='stop'`; all that was
+        answered is in the ledger, and what was kept in `lessons.jsonl`.
+    """
+    run = self._run
+    items = [
+      item
+      for module, kind in order.wanted
+      for item in run.adapter.plan(
+        module,
+        kind,
+        stage=order.stage,
+        round=order.round,
+        level=levels[module],
+      )
+    ]
+    before = run.client.totals()['completion_tokens']
+    run.display.update(phase='writing lessons')
+    written, rejected = agreed(*run.adapter.write(items, run.ask, self.lessons))
+    lessons = self._selected(written)
+    if len(lessons) < len(written):
+      rejected['not_selected'] += len(written) - len(lessons)
+    self.lessons += lessons
+    self.rejected += rejected
+    run.directory.append_lines(LESSONS, (x.to_json() for x in lessons))
+    taught = {lesson.module for lesson in lessons}
+    untaught = [
+      name
+      for name, kind in order.wanted
+      if name not in taught and kind in ('stage', 'bridging')
+    ]
+    supply = Supply(
+      event='supply',
+      step=order.step,
+      stage=order.stage,
+      kind=order.wanted[-1][1],
+      modules=[module for module, _ in order.wanted],
+      lessons=len(lessons),
+      rejected=dict(rejected),
+      untaught=untaught,
+      teacher_tokens=run.client.totals()['completion_tokens'] - before,
+      measures=self._measures(items, lessons),
+    )
+    run.directory.append_lines(METRICS, [supply.to_json()])
+    for name in untaught:
+      self._pass_over(name, items, rejected)
+    self.untaught += untaught
+    return lessons
+
+  def lines_of(self, texts: Sequence[tuple[int, ...]]) -> list[int]:
+    """Line numbers, from 1, of the lessons behind token sequences."""
+    line: dict[tuple[int, ...], int] = {}
+    for number, lesson in enumerate(self.lessons, 1):
+      for e in self._run.method.examples(lesson, self._run.student.codec):
+        line.setdefault((*e.prompt, *e.completion), number)
+    return sorted({line[text] for text in texts})
+
+  def _measures(self, items, lessons) -> Measures:
+    seeds = dict.fromkeys(item.seed for item in items)
+    return Measures(
+      seeds=measures.of_seeds(seeds, self._common_words),
+      lessons=measures.of_lessons(lessons, self._common_words),
+    )
+
+  def _selected(self, lessons: list[Lesson]) -> list[Lesson]:
+    """Those that the method teaches."""
+    run = self._run
+    if run.method.select is None or not lessons:
+      return lessons
+    nats = [
+      [
+        -float(found.mean())
+        for found in reader.log_probs(
+          reader.model.params,
+          [reader.example(x.problem, x.completion) for x in lessons],
+        )
+      ]
+      for reader in (run.student, run.teacher_reader)
+    ]
+    return run.method.select(lessons, *nats)
+
+  def _pass_over(self, module, items, rejected) -> None:
+    """Ends the run, or says that it goes on without the module."""
+    run = self._run
+    why = _no_lessons(run, module, items, rejected)
+    if run.config.adapter.on_no_lessons == 'stop':
+      raise NoLessons(
+        f'{why} Change the teacher, the seeds or the adapter, in another '
+        '--workdir; or continue without it: '
+        '--config.adapter.on_no_lessons=skip.'
+      )
+    run.display.say(f'{why} It is passed over.')
+
+
+def examples(run: Run, lessons: Sequence[Lesson]) -> dict[str, list]:
+  """The sequences of every module, as the method makes them of lessons."""
+  grouped: dict[str, list[packing.Example]] = {}
+  for lesson in lessons:
+    grouped.setdefault(lesson.module, []).extend(
+      run.method.examples(lesson, run.student.codec)
+    )
+  return grouped
+
+
+def rehearsals(run: Run) -> list[Lesson]:
+  """Lessons of every module for the learner panel.
+
+  They are rehearsals of stage 0: what a run rehearses later costs nothing
+  again. Only the ledger keeps them.
+  """
+  items = [
+    item
+    for module in run.names
+    for item in run.adapter.plan(
+      module, 'rehearsal', stage=0, round=0, level=Level()
+    )
+  ]
+  run.display.update(phase='lessons for the learner panel')
+  return agreed(*run.adapter.write(items, run.ask, []))[0]
+
+
+def _no_lessons(run: Run, module: str, items: Sequence[Item], rejected) -> str:
+  """What came instead of lessons of `module`, with a sample of it."""
+  first = next((i for i in items if i.seed.module == module), None)
+  said = ''
+  if first is not None:
+    (answer,) = run.client.find([first.request])
+    said = ' '.join((answer.text or answer.discarded).split())
+  counts = ', '.join(f'{n} {reason}' for reason, n in rejected.most_common())
+  return (
+    f'{module}: the teacher wrote no lesson that could be kept '
+    f'(of all that was asked for together: {counts or "nothing"}). It said, '
+    f'for example: {said[:_SAMPLE]!r}. Every answer is in ledger.sqlite.'
+  )

@@ -1,0 +1,48 @@
+"""Texts that the student writes itself, for the teacher to score (GKD)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from ioa_jax.assemble import Run
+from ioa_jax.phases.lessons import examples
+from ioa_jax.records import Lesson, OnPolicyTexts
+from ioa_jax.training import packing
+from ioa_jax.training import step as step_lib
+from ioa_jax.training.trainer import Trainer
+
+
+def write(
+  run: Run, trainer: Trainer, lessons: Sequence[Lesson]
+) -> OnPolicyTexts:
+  """The student, as it is, writes on from the problems of some lessons.
+
+  Its texts take the place of its earlier ones.
+  """
+  key = jax.random.key(run.config.seed)
+  key = jax.random.fold_in(key, step_lib.ON_POLICY)
+  key = jax.random.fold_in(key, trainer.step)
+  most = int(trainer.inputs.curriculum.on_policy.capacity_K[0])
+  asked: list[tuple[str, Sequence[int]]] = []
+  for name, texts in examples(run, lessons).items():
+    here = jax.random.fold_in(key, run.names.index(name))
+    order = np.asarray(jax.random.permutation(here, len(texts)))
+    asked += [(name, texts[i].prompt) for i in np.resize(order, most)]
+  written = run.student.texts(
+    trainer.live_params(),
+    [prompt for _, prompt in asked],
+    np.asarray(jax.random.bits(key, len(asked))).tolist(),
+  )
+  grouped: dict[str, list[packing.Example]] = {}
+  for (name, _), text in zip(asked, written, strict=True):
+    grouped.setdefault(name, []).append(text)
+  trainer.replace_on_policy(grouped)
+  return OnPolicyTexts(
+    event='own_texts',
+    step=trainer.step,
+    texts=len(written),
+    tokens=sum(len(text.completion) for text in written),
+  )

@@ -1,0 +1,195 @@
+"""The last phase: held-out scores, the account, and the student itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import time
+
+import jax
+
+from ioa_jax import config as config_lib
+from ioa_jax.assemble import Run
+from ioa_jax.evaluation import intervals, scoring
+from ioa_jax.models import huggingface, lora, model_card, peft
+from ioa_jax.phases import exams
+from ioa_jax.phases.training import Taught
+from ioa_jax.records import (
+  Curriculum,
+  Diagnosis,
+  ModuleResult,
+  Probing,
+  Recall,
+  Results,
+  Score,
+  StageResult,
+  StudentResult,
+  TeacherResult,
+  TokenCounts,
+  parse_event,
+)
+from ioa_jax.runtime.rundir import METRICS
+from ioa_jax.training import gate as gate_lib
+
+
+def evaluate(
+  run: Run, diagnosis: Diagnosis, curriculum: Curriculum, taught: Taught
+) -> Results:
+  """Held-out scores of teacher, student before and after; the account."""
+  start = time.monotonic()
+  teacher, progress = diagnosis.teacher_held_out, taught.progress
+  modules, scores = _modules(run, teacher, taught)
+  before_score, after_score = map(scoring.mean_score, scores)
+  teacher_score = scoring.mean_score(teacher)
+  seconds = {
+    'diagnose': diagnosis.seconds,
+    'synthesise': progress.synthesise_seconds,
+    'train': progress.train_seconds,
+    'evaluate': time.monotonic() - start,
+  }
+  return Results(
+    domain=diagnosis.domain,
+    method=run.config.method,
+    answer_format=run.settled.answer_format,
+    teacher=TeacherResult(
+      run.subject.teacher.name, run.subject.teacher_params, teacher_score
+    ),
+    student=StudentResult(
+      run.student.model.name,
+      run.student.model.num_params,
+      before_score,
+      after_score,
+    ),
+    retention=after_score / teacher_score,
+    modules=modules,
+    stages=_stages(curriculum, taught.state.gate, progress.untaught),
+    reopened={
+      name: int(alarms)
+      for name, alarms in zip(run.names, taught.state.gate.alarms_K)
+      if alarms
+    },
+    forgetting=_forgetting(run),
+    tokens=_tokens(run, progress.tokens),
+    lessons=progress.lessons,
+    compilations=taught.compilations,
+    seconds=seconds | {'total': sum(seconds.values())},
+    config_sha256=config_lib.sha256(run.config),
+    seed=run.config.seed,
+  )
+
+
+def _modules(
+  run: Run, teacher: dict[str, Score], taught: Taught
+) -> tuple[dict[str, ModuleResult], tuple[dict[str, Score], dict[str, Score]]]:
+  """Every module's result, and the scores before and after."""
+  probes = run.probes('held_out')
+  base = run.student.model.params
+  before, _ = exams.of_student(run, base, probes, 'evaluating the base student')
+  after, _ = exams.of_student(
+    run, taught.params, probes, 'evaluating the student'
+  )
+  loss = lambda params: scoring.mean_loss(
+    probes, run.student.losses(params, probes)
+  )
+  loss_before, loss_after = loss(base), loss(taught.params)
+  modules = {
+    name: ModuleResult(
+      teacher=teacher[name].mean,
+      before=before[name].mean,
+      after=after[name].mean,
+      ci95=intervals.wilson(after[name].correct, after[name].n),
+      n=after[name].n,
+      loss_before=loss_before.get(name),
+      loss_after=loss_after.get(name),
+    )
+    for name in run.names
+  }
+  return modules, (before, after)
+
+
+def _tokens(run: Run, trained: int) -> TokenCounts:
+  counted = run.counted
+  return TokenCounts(
+    student_train=trained,
+    teacher_generated=run.client.totals()['completion_tokens'],
+    teacher_cached=counted['teacher_cached'],
+    teacher_scored=counted['teacher_scored'],
+    student_inferred=counted['student_inferred'],
+    panel=counted['panel'],
+  )
+
+
+def _stages(
+  curriculum: Curriculum, gate: gate_lib.GateState, untaught: Sequence[str]
+) -> tuple[StageResult, ...]:
+  """The recorded outcome of every stage."""
+  outcome_S, steps_S, rounds_S = jax.device_get(
+    (gate.outcome_S, gate.steps_S, gate.rounds_S)
+  )
+  found = []
+  for s, stage in enumerate(curriculum.stages):
+    without = tuple(name for name in stage.modules if name in untaught)
+    outcome = gate_lib.OUTCOMES[outcome_S[s]]
+    if outcome == 'pending':
+      # The steps can end before a stage does, or before it begins.
+      outcome = 'unmastered' if steps_S[s] else 'not_reached'
+    elif outcome == 'mastered' and without:
+      # The gate saw what was left of it; Eq. 9 is about all of it.
+      outcome = 'unmastered'
+    found.append(
+      StageResult(
+        modules=stage.modules,
+        untaught=without,
+        kind=stage.kind,
+        steps=int(steps_S[s]),
+        remedial_rounds=int(rounds_S[s]),
+        outcome=outcome,
+      )
+    )
+  return tuple(found)
+
+
+def _forgetting(run: Run) -> tuple[Recall, ...]:
+  """Every module's gate score whenever all were probed: at each stage's end."""
+  rows: dict[int, Recall] = {}
+  for i, line in enumerate(run.directory.read_lines(METRICS), 1):
+    event = parse_event(line, f'{run.directory.path / METRICS} line {i}')
+    if isinstance(event, Probing) and len(event.scores) == len(run.names):
+      # A stage of all modules is probed whole every time; its end is what
+      # counts.
+      rows[event.stage] = Recall(
+        after_stage=event.stage,
+        step=event.step,
+        scores={k: s.mean for k, s in event.scores.items()},
+      )
+  return tuple(rows.values())
+
+
+def export(run: Run, taught: Taught, results: Results) -> None:
+  """The student as a Hugging Face directory, with a card of the run."""
+  params, base = taught.params, run.student.model
+  if taught.adapters is not None:
+    spec = run.subject.lora
+    peft.save(
+      run.directory.path / 'adapter',
+      taught.adapters,
+      spec,
+      base_model=run.config.student.model,
+    )
+    params = lora.merge(base.params, taught.adapters, spec)
+  huggingface.save(
+    run.directory.path / 'student',
+    base.config,
+    params,
+    dtype=run.config.student.export_dtype,
+    source=base.directory,
+    card=model_card.render(
+      base.name,
+      results=results.to_dict(),
+      lineage={
+        'domain': results.domain,
+        'teacher': results.teacher.name,
+        'lessons': results.lessons,
+        'config sha256': results.config_sha256,
+      },
+    ),
+  )

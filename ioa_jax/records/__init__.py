@@ -1,0 +1,97 @@
+"""What crosses a border between stages, as frozen records with a JSON form.
+
+Every file of a run directory is made of these. A record is checked when it is
+made and when it is read, so a file that was damaged, or is of another version,
+fails with the name of the field instead of half-loading.
+"""
+
+from ioa_jax.records.curriculum import Curriculum, Stage, Zone, ZpdCheck
+from ioa_jax.records.diagnosis import (
+  Agreement,
+  Dependency,
+  Diagnosis,
+  Difficulty,
+  Edge,
+  GraphRecord,
+  ItemDifficulty,
+  ItemLoss,
+  ModuleDiagnosis,
+  ModuleDifficulty,
+  PairEstimate,
+  StrongEdge,
+  Thresholds,
+)
+from ioa_jax.records.events import (
+  Event,
+  Measures,
+  OnPolicyTexts,
+  Probing,
+  Progress,
+  Sum,
+  Supply,
+  Training,
+  parse_event,
+)
+from ioa_jax.records.lessons import (
+  DIFFICULTIES,
+  KnowledgeModule,
+  Lesson,
+  Probe,
+  Score,
+  Seed,
+  WrongAnswer,
+  WrongAnswers,
+)
+from ioa_jax.records.results import (
+  ModuleResult,
+  Recall,
+  Results,
+  StageResult,
+  StudentResult,
+  TeacherResult,
+  TokenCounts,
+)
+
+__all__ = [
+  'DIFFICULTIES',
+  'Agreement',
+  'Curriculum',
+  'Dependency',
+  'Diagnosis',
+  'Difficulty',
+  'Edge',
+  'Event',
+  'GraphRecord',
+  'ItemDifficulty',
+  'ItemLoss',
+  'KnowledgeModule',
+  'Lesson',
+  'Measures',
+  'ModuleDiagnosis',
+  'ModuleDifficulty',
+  'ModuleResult',
+  'OnPolicyTexts',
+  'PairEstimate',
+  'Probe',
+  'Probing',
+  'Progress',
+  'Recall',
+  'Results',
+  'Score',
+  'Seed',
+  'Stage',
+  'StageResult',
+  'StrongEdge',
+  'StudentResult',
+  'Sum',
+  'Supply',
+  'TeacherResult',
+  'Thresholds',
+  'TokenCounts',
+  'Training',
+  'WrongAnswer',
+  'WrongAnswers',
+  'Zone',
+  'ZpdCheck',
+  'parse_event',
+]

@@ -1,0 +1,125 @@
+"""What happened while teaching: the lines of `metrics.jsonl`, and progress."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ioa_jax.records.base import AnyFloat, Count, Record, parse, record
+from ioa_jax.records.lessons import Score, WrongAnswer
+
+Decision = Literal['stay', 'advance', 'remediate', 'stall']
+
+
+@record
+class Training(Record):
+  """Steps between two probing rounds; loss in nats per completion token."""
+
+  event: Literal['train']
+  step: Count
+  stage: Count
+  loss: Annotated[AnyFloat, Field(alias='train/loss')]
+  grad_norm: Annotated[AnyFloat, Field(alias='train/grad_norm')]
+  learning_rate: Annotated[float, Field(alias='train/learning_rate')]
+  tokens: Annotated[Count, Field(alias='train/tokens')]
+
+
+@record
+class Probing(Record):
+  """One probing round and what the gate decided.
+
+  Attributes:
+    scores: of the modules that were asked.
+    reopened: mastered modules that have fallen, and are taught again.
+  """
+
+  event: Literal['probe']
+  step: Count
+  stage: Count
+  round: Count
+  decision: Decision
+  scores: dict[str, Score]
+  reopened: tuple[str, ...]
+
+
+@record
+class Sum(Record):
+  """A measure's sum over `n` texts, so that sums can be added."""
+
+  sum: float
+  n: Count
+
+
+@record
+class Measures(Record):
+  """The same measures of the seeds and of the lessons written from them."""
+
+  seeds: dict[str, Sum]
+  lessons: dict[str, Sum]
+
+
+@record
+class Supply(Record):
+  """Lessons that a stage was given.
+
+  Attributes:
+    rejected: how many were not kept, by reason.
+    untaught: modules of which none could be kept.
+    teacher_tokens: paid for it.
+  """
+
+  event: Literal['supply']
+  step: Count
+  stage: Count
+  kind: str
+  modules: tuple[str, ...]
+  lessons: Count
+  rejected: dict[str, Count]
+  untaught: tuple[str, ...]
+  teacher_tokens: Count
+  measures: Measures
+
+
+@record
+class OnPolicyTexts(Record):
+  """What the student wrote itself, for the teacher to score."""
+
+  event: Literal['own_texts']
+  step: Count
+  texts: Count
+  tokens: Count
+
+
+Event = Annotated[
+  Training | Probing | Supply | OnPolicyTexts, Field(discriminator='event')
+]
+
+
+def parse_event(line: str, where: str) -> Event:
+  """A line of `metrics.jsonl`; see `Record.from_json`."""
+  return parse(Event, line, where)
+
+
+@record
+class Progress(Record):
+  """What a checkpoint knows besides arrays.
+
+  Attributes:
+    lessons, events: lines of lessons.jsonl and metrics.jsonl that belong to it.
+    tokens: live tokens trained on.
+    counted: tokens read and written beside training, by who did.
+    untaught: modules of which no lesson could be had.
+    on_policy_step: when the student last wrote its own texts.
+    wrong: its latest wrong answers, which remedial requests show.
+  """
+
+  lessons: Count = 0
+  events: Count = 0
+  tokens: Count = 0
+  train_seconds: float = 0.0
+  synthesise_seconds: float = 0.0
+  counted: dict[str, Count] = Field(default_factory=dict)
+  untaught: tuple[str, ...] = ()
+  on_policy_step: Count = 0
+  wrong: dict[str, tuple[WrongAnswer, ...]] = Field(default_factory=dict)

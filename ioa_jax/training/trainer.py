@@ -1,0 +1,381 @@
+"""Training as the host sees it: run a window, look once, act on the status.
+
+The trainer owns the state and the inputs of the compiled step. What only the
+host can do (write lessons, grade answers) is asked for by its `status`.
+
+Shapes: K knowledge modules, T steps of a window, B batch rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import enum
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ioa_jax.models import decoder, lora
+from ioa_jax.records import Score
+from ioa_jax.runtime import sharding
+from ioa_jax.training import curriculum as curriculum_lib
+from ioa_jax.training import decoded_probes, packing, probing
+from ioa_jax.training import distillation as distillation_lib
+from ioa_jax.training import gate as gate_lib
+from ioa_jax.training import step as step_lib
+
+Metrics = dict[str, np.ndarray]
+Rows = dict[str, np.ndarray]
+Examples = Mapping[str, Sequence[packing.Example]]
+Grade = Callable[[Sequence[str]], Mapping[str, Score]]
+
+
+class NonFiniteLoss(ValueError):
+  """A loss or gradient was not finite; the step that met it changed nothing.
+
+  Attributes:
+    texts: token sequences that the step read.
+  """
+
+  def __init__(self, message: str, texts: Sequence[tuple[int, ...]]):
+    super().__init__(message)
+    self.texts = texts
+
+
+class Status(enum.Enum):
+  """What a run needs next."""
+
+  TRAIN = 'a window of steps'
+  LESSONS = 'lessons of a stage that has begun'
+  REMEDIAL = 'remedial lessons'
+  SCORES = 'graded answers to the gate probes'
+  ENDED = 'nothing'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pace:
+  """The scalars of a run that are data to the step.
+
+  Attributes:
+    average_decay: of the moving average of the weights.
+  """
+
+  seed: int
+  total_steps: int
+  probe_every_steps: int
+  average_decay: float
+
+
+def make_inputs(
+  curriculum: curriculum_lib.Curriculum,
+  mix: curriculum_lib.Mix,
+  plan: gate_lib.GatePlan,
+  bank: probing.ProbeBank | decoded_probes.DecodedBank | None,
+  pace: Pace,
+  mesh: jax.sharding.Mesh,
+  *,
+  base: decoder.Params | None = None,
+  distillation: distillation_lib.Objective | None = None,
+) -> step_lib.Inputs:
+  """What a step reads; see `step.Inputs` for what may be None."""
+  inputs = step_lib.Inputs(
+    base=None,
+    curriculum=curriculum,
+    mix=mix,
+    plan=plan,
+    bank=bank,
+    distillation=distillation,
+    seed=np.uint32(pace.seed),
+    total_steps=np.int32(pace.total_steps),
+    probe_every_steps=np.int32(pace.probe_every_steps),
+    average_decay=np.float32(pace.average_decay),
+  )
+  # The base lies where it was loaded: it is large, and split over devices.
+  return place(inputs, mesh).replace(base=base)
+
+
+def place(inputs, mesh: jax.sharding.Mesh):
+  """Lays inputs out; the same each time, so that nothing retraces."""
+  return jax.device_put(inputs, sharding.input_shardings(mesh, inputs))
+
+
+def make_state(
+  params: decoder.Params | lora.Adapters,
+  tx: optax.GradientTransformation,
+  scores: Sequence[Score],
+  plan: gate_lib.GatePlan,
+  mesh: jax.sharding.Mesh,
+  *,
+  averages: bool = True,
+  on_policy: bool = False,
+) -> step_lib.TrainState:
+  """The state before the first step, laid out on `mesh`.
+
+  Args:
+    params: what trains: all weights, or adapters.
+    scores: of the untaught student on the gate probes, in the order of K.
+    averages, on_policy: see `step.init`.
+  """
+  gate = gate_lib.init(
+    plan,
+    jnp.asarray([s.correct for s in scores]),
+    jnp.asarray([s.n for s in scores]),
+  )
+  state = step_lib.init(
+    params, tx, gate, averages=averages, on_policy=on_policy
+  )
+  return jax.device_put(state, sharding.state_shardings(mesh, state))
+
+
+def make_window(
+  program: step_lib.Program,
+  state: step_lib.TrainState,
+  mesh: jax.sharding.Mesh,
+  num_steps: int,
+) -> step_lib.Window:
+  """The compiled window for a state of this layout."""
+  return step_lib.Window(
+    program,
+    num_steps=num_steps,
+    state_shardings=sharding.state_shardings(mesh, state),
+    metric_sharding=sharding.replicated(mesh),
+  )
+
+
+# Only the gate passes through, so no weight is copied or laid out anew.
+_resume = jax.jit(gate_lib.resume)
+_decide = jax.jit(gate_lib.decide)
+_record = jax.jit(gate_lib.record)
+_skip_untaught = jax.jit(gate_lib.skip_untaught)
+
+
+class Trainer:
+  """State and inputs of one run's training.
+
+  Attributes:
+    state, inputs: of the step; nothing else changes them but a checkpoint.
+    names: of the modules, the order of the K axis.
+  """
+
+  def __init__(
+    self,
+    window: step_lib.Window,
+    state: step_lib.TrainState,
+    inputs: step_lib.Inputs,
+    names: Sequence[str],
+    mesh: jax.sharding.Mesh,
+    score: Callable[[Rows], Rows] = lambda rows: rows,
+  ):
+    """Args:
+    score: adds what a teacher thinks of rows, where the curriculum holds it.
+    """
+    self.state, self.inputs = state, inputs
+    self.names = list(names)
+    self._window = window
+    self._mesh = mesh
+    self._score = score
+
+  @property
+  def step(self) -> int:
+    return int(self.state.step)
+
+  @property
+  def stage(self) -> int:
+    """Index of the stage; the number of stages after the last."""
+    return int(self.state.gate.stage)
+
+  @property
+  def round(self) -> int:
+    """Remedial rounds that the stage has been given."""
+    return int(self.state.gate.round)
+
+  @property
+  def compilations(self) -> int:
+    return self._window.compilations
+
+  def status(self) -> Status:
+    """What is needed before another step can train, or that it can."""
+    gate = self.state.gate
+    if bool(gate.needs_data):
+      return Status.LESSONS if self._empty_K().any() else Status.REMEDIAL
+    if bool(gate.needs_scores):
+      return Status.SCORES
+    if bool(step_lib.is_active(self.state, self.inputs)):
+      return Status.TRAIN
+    return Status.ENDED
+
+  def _in_stage_K(self) -> np.ndarray:
+    return np.asarray(gate_lib.in_stage(self.state.gate, self.inputs.plan))
+
+  def _empty_K(self) -> np.ndarray:
+    """Modules of the stage without a row: it has just begun."""
+    count_K = np.asarray(self.inputs.curriculum.count_K)
+    return self._in_stage_K() & (count_K == 0)
+
+  def _named(self, chosen_K) -> list[str]:
+    return [self.names[k] for k in np.flatnonzero(chosen_K)]
+
+  def wanted(self) -> list[str]:
+    """Modules that lessons are needed of: new ones, or those not mastered."""
+    empty_K = self._empty_K()
+    if empty_K.any():
+      return self._named(empty_K)
+    passed_K = gate_lib.mastered(self.state.gate, self.inputs.plan)
+    return self._named(self._in_stage_K() & ~np.asarray(passed_K))
+
+  def scores(self) -> dict[str, Score]:
+    """Of the latest probing of each module."""
+    correct_K, probed_K = jax.device_get(
+      (self.state.gate.correct_K, self.state.gate.probed_K)
+    )
+    return {
+      name: Score(float(correct), int(n))
+      for name, correct, n in zip(self.names, correct_K, probed_K)
+    }
+
+  def mastery(self) -> dict[str, float]:
+    """P_S / P_T of each module, by its latest probing."""
+    ratio_K = np.asarray(gate_lib.ratio(self.state.gate, self.inputs.plan))
+    return dict(zip(self.names, map(float, ratio_K)))
+
+  def add_lessons(self, examples: Examples) -> None:
+    """Packs lessons of each module into its slab on the device.
+
+    Raises:
+      ValueError: if a slab is full.
+    """
+    curriculum = sharding.fetch(self.inputs.curriculum)
+    length = curriculum.rows['token'].shape[1]
+    self._put(curriculum_lib.add_rows(curriculum, self._rows(examples, length)))
+
+  def _rows(self, examples: Examples, length: int) -> dict[int, Rows]:
+    return {
+      self.names.index(name): self._score(packing.pack(texts, length))
+      for name, texts in examples.items()
+    }
+
+  def _put(self, curriculum: curriculum_lib.Curriculum) -> None:
+    placed = place({'curriculum': curriculum}, self._mesh)
+    self.inputs = self.inputs.replace(**placed)
+
+  def replace_on_policy(self, texts: Examples) -> None:
+    """Puts the student's own texts in the place of its earlier ones.
+
+    Args:
+      texts: of each module, at most the capacity of its slab.
+    """
+    old = self.inputs.curriculum.on_policy
+    _, length, top_k = old.rows[packing.TEACHER_FIELDS[0]].shape
+    empty = curriculum_lib.allocate(
+      np.asarray(old.capacity_K),
+      length,
+      sharding.num_row_shards(self._mesh),
+      top_k,
+    )
+    filled = curriculum_lib.add_rows(empty, self._rows(texts, length))
+    self._put(self.inputs.curriculum.replace(on_policy=filled))
+
+  def drop(self, untaught: Sequence[str]) -> None:
+    """Takes modules out of every stage of the plan, which is data."""
+    stays_K = np.asarray([name not in untaught for name in self.names])
+    plan = self.inputs.plan
+    plan = plan.replace(
+      stage_modules_SxK=np.asarray(plan.stage_modules_SxK) & stays_K
+    )
+    self.inputs = self.inputs.replace(**place({'plan': plan}, self._mesh))
+
+  def resume(self, remedial: bool) -> None:
+    """Goes on after lessons came; leaves stages without any module."""
+    gate = _resume(self.state.gate, np.bool_(remedial))
+    gate = _skip_untaught(
+      gate, self.inputs.plan, self.inputs.curriculum.count_K
+    )
+    self.state = self.state.replace(gate=gate)
+
+  def window(self) -> Metrics:
+    """Several steps in one program; metrics are (T, ...) host arrays."""
+    self.state, metrics = self._window(self.state, self.inputs)
+    return jax.device_get(metrics)
+
+  def grade(self, grade: Grade) -> Metrics:
+    """One probing round whose answers the host grades.
+
+    Args:
+      grade: the student's scores on the gate probes of some modules. It is
+        called again for all others when the stage is left.
+
+    Returns:
+      A window's metrics without a step. Tokens of probes are not counted: who
+      grades does.
+    """
+    gate, plan = self.state.gate, self.inputs.plan
+    ask_K = np.asarray(gate_lib.asked(gate, plan))
+    before = {'stage': self.stage, 'round': self.round}
+    correct_K, probed_K = self._counts(grade, ask_K)
+    gate, decision = _decide(
+      gate, plan, correct_K, probed_K, self.inputs.curriculum.count_K
+    )
+    if int(gate.stage) != before['stage'] and not ask_K.all():
+      more_correct_K, more_probed_K = self._counts(grade, ~ask_K)
+      gate = _record(gate, plan, more_correct_K, more_probed_K)
+      correct_K, probed_K = correct_K + more_correct_K, probed_K + more_probed_K
+    self.state = self.state.replace(gate=gate)
+    metrics = {
+      **before,
+      'ran': False,
+      'tokens': 0,
+      'step': self.step,
+      'decision': int(decision),
+      'correct_K': correct_K,
+      'probed_K': probed_K,
+      'reopened_K': gate.reopened_K,
+      'probe_tokens': 0,
+    }
+    return {name: np.asarray(value)[None] for name, value in metrics.items()}
+
+  def _counts(self, grade: Grade, ask_K) -> tuple[np.ndarray, np.ndarray]:
+    found = grade(self._named(ask_K))
+    scores = [found.get(name, Score(0, 0)) for name in self.names]
+    return (
+      np.asarray([s.correct for s in scores], np.float32),
+      np.asarray([s.n for s in scores], np.int32),
+    )
+
+  def require_finite(self, metrics: Metrics) -> None:
+    """Raises NonFiniteLoss if the window's last step was not finite."""
+    if bool(self.state.finite):
+      return
+    read = metrics['row_B'][metrics['ran']][-1]
+    rows = self.inputs.curriculum.rows
+    texts = packing.unpack(
+      {
+        name: sharding.fetch(rows[name])[read[read >= 0]]
+        for name in ('token', 'target', 'segment')
+      }
+    )
+    raise NonFiniteLoss(
+      f'step {self.step}: loss or gradient is not finite, in stage '
+      f'{self.stage + 1}. Earlier checkpoints are kept. Lower '
+      'optimizer.learning_rate or optimizer.clip_norm, in another --workdir.',
+      texts,
+    )
+
+  def params(self) -> decoder.Params:
+    """The averaged student, as decoder and sampler take it."""
+    return self._assembled(self.trained())
+
+  def live_params(self) -> decoder.Params:
+    """The student at this step, not averaged."""
+    return self._assembled(self.state.params)
+
+  def trained(self) -> Any:
+    """What trains, averaged: all weights, or adapters."""
+    return step_lib.evaluated(self.state)
+
+  def _assembled(self, trained) -> decoder.Params:
+    return step_lib.assemble(
+      trained, self.inputs.base, self._window.program.lora
+    )

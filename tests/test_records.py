@@ -1,0 +1,83 @@
+"""Records: what is written is read again, and what is damaged has a name."""
+
+import math
+
+import pytest
+
+from ioa_jax import records
+
+EDGE = '{"from": "a", "to": "b", "strength": 0.5}'
+
+
+@pytest.mark.parametrize(
+  'record',
+  [
+    records.Score(2.5, 4),
+    records.StrongEdge('a', 'b', None),
+    records.Probing(
+      event='probe',
+      step=5,
+      stage=0,
+      round=1,
+      decision='stay',
+      scores={'x/y': records.Score(1, 2)},
+      reopened=('x/y',),
+    ),
+    records.Progress(lessons=3, wrong={'k': ()}, counted={'panel': 7}),
+  ],
+)
+def test_a_record_survives_its_file(record):
+  text = record.to_json()
+  assert '\n' not in text
+  assert type(record).from_json(text) == record
+
+
+def test_names_in_files_are_those_of_the_contract():
+  event = records.Training('train', 5, 0, 0.25, 1.0, 1e-3, 100)
+  assert '"train/loss": 0.25' in event.to_json()
+  assert records.parse_event(event.to_json(), 'here') == event
+  assert records.StrongEdge('a', 'b', 0.5).to_json() == EDGE
+
+
+def test_a_failed_step_keeps_its_loss():
+  event = records.Training('train', 5, 0, math.nan, math.inf, 1e-3, 100)
+  again = records.parse_event(event.to_json(), 'here')
+  assert math.isnan(again.loss) and again.grad_norm == math.inf
+
+
+@pytest.mark.parametrize(
+  'text,message',
+  [
+    ('{"from": "a", "to": "b"}', 'field strength is missing'),
+    (EDGE.replace('0.5', '"x"'), "strength is 'x', wanted a valid number"),
+    (EDGE.replace('0.5', 'NaN'), 'strength is nan, wanted a finite number'),
+    (EDGE.replace('"a"', '7'), 'from is 7, wanted a valid string'),
+    (EDGE.replace('}', ', "more": 1}'), 'field more is unknown'),
+    (EDGE[:-1], r'not JSON \('),
+    ('[' * 10_000, r'not JSON \('),
+    ('null', 'the value is None'),
+    ('', r'not JSON \('),
+  ],
+)
+def test_a_damaged_file_names_itself_and_the_field(text, message):
+  with pytest.raises(ValueError, match=f'^file.json: {message}') as raised:
+    records.StrongEdge.from_json(text, 'file.json')
+  assert len(str(raised.value).splitlines()) == 1
+  assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize(
+  'correct,n', [(3, 2), (-1, 2), (math.nan, 1), (0, -1), ('many', 2)]
+)
+def test_a_score_that_cannot_be_is_refused_where_it_is_made(correct, n):
+  with pytest.raises(ValueError):
+    records.Score(correct, n)
+
+
+def test_an_unknown_event_is_refused():
+  with pytest.raises(ValueError, match='metrics line 3: .*party'):
+    records.parse_event('{"event": "party", "step": 1}', 'metrics line 3')
+
+
+def test_sums_of_shares_may_be_rounded():
+  assert records.Score(3.0000001, 3).mean == pytest.approx(1)
