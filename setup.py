@@ -1,10 +1,23 @@
 """Packaging. Tool settings are in pyproject.toml."""
 
+import ast
 import pathlib
 
 import setuptools
 
 HERE = pathlib.Path(__file__).parent
+
+
+def version() -> str:
+  """`ioa_jax.__version__`, without importing what may not be installed yet."""
+  source = (HERE / 'ioa_jax' / '__init__.py').read_text(encoding='utf-8')
+  (value,) = (
+    node.value
+    for node in ast.parse(source).body
+    if isinstance(node, ast.Assign) and node.targets[0].id == '__version__'
+  )
+  return ast.literal_eval(value)
+
 
 CORE = [
   # 0.10 is what Python 3.11 gets; 0.11.1 dropped an API that flax <= 0.12.8
@@ -35,10 +48,12 @@ CORE = [
   # other before it is given up. Taxonomies are YAML.
   'pydantic>=2.7,<3',
   'json-repair>=0.40,<1',
+  # The bounds of settings, as pydantic reads them.
+  'annotated-types>=0.6,<1',
   'pyyaml>=6.0,<7',
   # TensorBoard events without TensorFlow; `clu` is no longer maintained.
   'tensorboardX>=2.6.2,<3',
-]  # fmt: skip
+]
 
 EVAL = [
   # ROUGE-L as MiniLLM and most papers report it; unchanged since 2022.
@@ -91,18 +106,30 @@ EXTRAS = {
   'cuda12': ['jax[cuda12]>=0.10.2,<0.13,!=0.11.*'],
 }
 
+# In a checkout they stand at the top, where one looks for them.
+CONFIGS = {
+  'ioa_jax.configs': 'configs',
+  'ioa_jax.configs.experiments': 'configs/experiments',
+}
+
 setuptools.setup(
   name='ioa_jax',
-  version='0.1.0',
+  version=version(),
   description='Pedagogically ordered distillation of language models in JAX',
   long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   python_requires='>=3.11',
-  packages=setuptools.find_packages(include=['ioa_jax', 'ioa_jax.*']),
+  packages=[
+    *setuptools.find_packages(include=['ioa_jax', 'ioa_jax.*']),
+    *CONFIGS,
+  ],
+  package_dir=CONFIGS,
   package_data={
     'ioa_jax': ['assets/**/*', 'report/*.html', 'report/*.css'],
+    'ioa_jax.configs.experiments': ['*.md'],
   },
+  entry_points={'console_scripts': ['ioa = ioa_jax.commands:main']},
   install_requires=CORE,
   extras_require=EXTRAS,
 )

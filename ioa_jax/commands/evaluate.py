@@ -66,7 +66,9 @@ def define_flags() -> None:
   flags.DEFINE_bool(
     'chat', False, "Put each prompt into the model's chat template."
   )
-  flags.DEFINE_integer('seed', 0, 'Of sampling.', lower_bound=0)
+  flags.DEFINE_integer(
+    'seed', 0, 'Of sampling.', lower_bound=0, upper_bound=2**32 - 1
+  )
   flags.mark_flags_as_required(['model', 'benchmarks', 'output_dir'])
 
 

@@ -47,7 +47,9 @@ def define_flags() -> None:
     lower_bound=0.0,
     upper_bound=1.0,
   )
-  flags.DEFINE_integer('seed', 0, 'Of sampling.', lower_bound=0)
+  flags.DEFINE_integer(
+    'seed', 0, 'Of sampling.', lower_bound=0, upper_bound=2**32 - 1
+  )
   flags.DEFINE_enum(
     'dtype', 'float32', ['float32', 'bfloat16'], 'Of weights and arithmetic.'
   )

@@ -135,8 +135,11 @@ def help_text(width: int = 80) -> str:
   """Lines for `--help`."""
   lines = []
   for field in fields().values():
-    lines.append(f'  --config.{field.path}={_shown(field)}')
+    line = f'  --config.{field.path}={_shown(field)}'
+    lines.append(line if len(line) <= width else f'  --config.{field.path}=...')
     about = '; '.join(filter(None, (field.wanted, _kept(field))))
+    if len(line) > width:
+      about += f'; by default {render(field.default)}'
     lines += textwrap.wrap(
       f'{field.meaning} ({about})', width,
       initial_indent=' ' * 6, subsequent_indent=' ' * 6,

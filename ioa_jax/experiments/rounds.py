@@ -46,6 +46,8 @@ def run(
     ValueError: as `pipeline.run`.
   """
   config_lib.validate(config)
+  # Each round has its seed; a bad one must not show after others were paid.
+  config_lib.get(config, {'seed': config.seed + most - 1})
   if (workdir / 'config.json').exists():
     raise ValueError(
       f'--workdir={workdir} is a single run, and rounds have directories of '

@@ -223,8 +223,11 @@ def _help(module) -> str:
     if name.startswith('config.'):
       continue
     lines.append(f'  --{"[no]" if flag.boolean else ""}{name}')
-    default = flag.default_as_str
-    about = flag.help + (f' (default: {default})' if default else '')
+    about = flag.help
+    if flag.default not in (None, ''):
+      default = flag.default
+      default = tuple(default) if isinstance(default, list) else default
+      about += f' (default: {describe.render(default)})'
     lines += textwrap.wrap(
       about, _WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6
     )
