@@ -21,7 +21,7 @@ import signal
 import sys
 from typing import Any
 
-from ioa_jax.evaluation import isolation
+from ioa_jax.evaluation.sandbox import isolation
 
 _PARSE_DIGITS = 30
 # Exact on both sides: the numerical evaluation's own error. With a decimal on

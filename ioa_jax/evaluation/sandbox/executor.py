@@ -7,7 +7,7 @@ empty /tmp in memory, no network, no environment, a seccomp allow list without
 processes, and hard limits; the PID namespace takes everything down together.
 
 Tests run in a second sandbox and see nothing of the candidate but plain values
-(see `sandbox_child`). Works as root and as an ordinary user.
+(see `child`). Works as root and as an ordinary user.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import sys
 import time
 from typing import Any
 
-from ioa_jax.evaluation import isolation, sandbox_child
+from ioa_jax.evaluation.sandbox import child, isolation
 
 BACKENDS = ('bubblewrap', 'namespaces')
 _HERE = pathlib.Path(__file__).parent
@@ -159,7 +159,7 @@ class Sandbox:
       _stop(running)
       os.close(verdict_r)
     try:
-      return TestResult(**sandbox_child.decode(json.loads(verdict)))
+      return TestResult(**child.decode(json.loads(verdict)))
     except (ValueError, TypeError):
       return TestResult('limit', 'the tests did not reach a verdict', 0)
 
@@ -199,7 +199,7 @@ class Sandbox:
     fds: Sequence[int],
     stdout: int = subprocess.DEVNULL,
   ) -> subprocess.Popen:
-    """Starts an isolated interpreter with one of `sandbox_child`'s roles."""
+    """Starts an isolated interpreter with one of `child`'s roles."""
     uid = None
     if os.geteuid() == 0:
       uid = _FIRST_UID + random.SystemRandom().getrandbits(_UID_BITS)
@@ -211,7 +211,7 @@ class Sandbox:
     config = {'stdin_fd': None, **config}
     bubblewrap = self.backend == 'bubblewrap'
     boot = _sealed(marshal.dumps(
-      (_code('isolation'), _code('sandbox_child'),
+      (_code('isolation'), _code('child'),
        'enter_limits' if bubblewrap else 'enter_namespaces', spec, config)
     ))  # fmt: skip
     command = [
@@ -244,7 +244,7 @@ isolation, child, enter, spec, config = marshal.load(sys.stdin.buffer)
 names = {'__name__': 'isolation'}
 exec(isolation, names)
 names[enter](spec)
-names = {'__name__': 'sandbox_child'}
+names = {'__name__': 'child'}
 exec(child, names)
 names['main'](config)
 """
