@@ -35,30 +35,30 @@ _ADVERBS = (
   r'alternative)(?![a-z]))*'
 )
 _DOUBT = re.compile(
-  r"(?i)(?:\b(?:if|suppose|supposing|assume|assuming|assumed|whether|say|"
-  r"imagine|unless|were|claims?|thought|guessed|consider|considered|"
-  r"initially|seem(?:s|ed) like|at first|not sure|doubt|why|how|could|might|may|"
+  r'(?i)(?:\b(?:if|suppose|supposing|assume|assuming|assumed|whether|say|'
+  r'imagine|unless|were|claims?|thought|guessed|consider|considered|'
+  r'initially|seem(?:s|ed) like|at first|not sure|doubt|why|how|could|might|may|'
   r"cannot|can't|isn't|isn’t|wasn't|don't|doesn't|never|not|neither|nor)"
-  r"\b[^.;,:!?\n]{0,40})$"
+  r'\b[^.;,:!?\n]{0,40})$'
 )
 _HEDGED = re.compile(
   r"(?i)^[^.;\n]{0,12}?\b(?:could|might|may|cannot|can't|isn't|isn’t|not)\b"
 )
 _DENIED = re.compile(
-  r"(?i)\s*(?:is|was|would be|seems|looks|must be|are|fails|can be)\s*"
+  r'(?i)\s*(?:is|was|would be|seems|looks|must be|are|fails|can be)\s*'
   r"(?:clearly |definitely |also |just |simply )?(?:not\b|n't|wrong|incorrect|"
-  r"false|invalid|impossible|ruled|excluded|eliminated|too\b|fails?|out\b)"
+  r'false|invalid|impossible|ruled|excluded|eliminated|too\b|fails?|out\b)'
   r"|\s*(?:isn't|isn’t|wasn't|cannot|can't|fails|doesn't|does not)\b"
-  r"|\s*,?\s*(?:which|but (?:that|this|it)) is (?:wrong|incorrect|false|not)\b"
+  r'|\s*,?\s*(?:which|but (?:that|this|it)) is (?:wrong|incorrect|false|not)\b'
 )
 _WITHDRAWN = re.compile(
-  r"(?i)\bwait\b|\bscratch that\b|\bi made (?:a|an) (?:mistake|error)\b|"
+  r'(?i)\bwait\b|\bscratch that\b|\bi made (?:a|an) (?:mistake|error)\b|'
   r"\bthat(?:'s|’s| is| was| can't be| cannot be) (?:not (?:right|correct)|wrong|"
-  r"incorrect|a mistake)\b|\b(?:this|my answer|it|the answer) (?:is|was) "
-  r"(?:wrong|incorrect|not (?:right|correct))\b|"
-  r"\blet me (?:re-?(?:check|consider|think|do|calculate|evaluate|examine)|"
-  r"double[- ]check|think again)|\breconsider(?:ing)?\b|\bon second thought\b|"
-  r"\bi (?:was|am) wrong\b|\bhmm+\b"
+  r'incorrect|a mistake)\b|\b(?:this|my answer|it|the answer) (?:is|was) '
+  r'(?:wrong|incorrect|not (?:right|correct))\b|'
+  r'\blet me (?:re-?(?:check|consider|think|do|calculate|evaluate|examine)|'
+  r'double[- ]check|think again)|\breconsider(?:ing)?\b|\bon second thought\b|'
+  r'\bi (?:was|am) wrong\b|\bhmm+\b'
 )
 _MARKDOWN = re.compile(
   r'[*`"“”«»„$]+|</?[a-z]+>|(?<![A-Za-z0-9])_+|_+(?!\w)'
@@ -95,7 +95,9 @@ def find(completion: str, letters: str) -> str | None:
 def _prepare(completion: str) -> str:
   text = answer_text.plain_unicode(completion)
   text = answer_text.unwrap(text, _WRAPPERS)
-  text = re.sub(r'\\[()\[\]]|\\(?:left|right|quad|qquad|rm|bf|it)(?![A-Za-z])', ' ', text)
+  text = re.sub(
+    r'\\[()\[\]]|\\(?:left|right|quad|qquad|rm|bf|it)(?![A-Za-z])', ' ', text
+  )
   text = re.sub(r'\\[ ,;:!]', ' ', text)
   text = _MARKDOWN.sub('', text)
   # `Q: ... A: C` in the form of a dialogue.
@@ -129,7 +131,8 @@ def _labelled(content: str, one: str) -> str | None:
   )  # fmt: skip
   upper = content.upper() if len(content.strip('(). ')) == 1 else content
   match = re.match(
-    rf'\(\s*({one})\s*\)|({one})(?=\s*(?:[.):,]|-\s|–|$|(?:or|and|&|/)\W))', upper
+    rf'\(\s*({one})\s*\)|({one})(?=\s*(?:[.):,]|-\s|–|$|(?:or|and|&|/)\W))',
+    upper,
   )
   if match is None:
     return ''
@@ -255,6 +258,8 @@ def _alone(text: str, one: str) -> str | None:
     for line in lines[:1] + lines[-1:]:
       if match := re.match(rf'({one})[.:]\s+\S', line):
         named.add(match[1])
-  if re.search(r'(?i)\b(?:is|are) (?:not |in)(?:correct|right)?|\bwrong\b', text):
+  if re.search(
+    r'(?i)\b(?:is|are) (?:not |in)(?:correct|right)?|\bwrong\b', text
+  ):
     return None
   return named.pop() if len(named) == 1 else None

@@ -28,7 +28,9 @@ _ROOM = (
   r'it|qquad|quad|hspace\{[^{}]*\}|hfill|strut|phantom\{[^{}]*\}|nolimits'
 )
 _TEXT = r'text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mbox|hbox|'
-_TEXT += r'textsf|mathsf|texttt|mathtt|operatorname|boldsymbol|bm|emph|underline'
+_TEXT += (
+  r'textsf|mathsf|texttt|mathtt|operatorname|boldsymbol|bm|emph|underline'
+)
 _BREAK = '\ue001'  # A line of a matrix ends: `\\\\`.
 _REPLACED = tuple(
   (re.compile(pattern), by)
@@ -143,7 +145,7 @@ def _texts(text: str) -> str:
   if match := re.match(r'\\text\{([^{}]*)\}\s*(?=\S)', text):
     if _ANNOUNCED.fullmatch(match[1].strip() + ' '):
       text = text[match.end() :]
-  text = re.sub(rf'^(?:答案|答)[是为:]?\s*(?=[-0-9\\])', '', text)
+  text = re.sub(r'^(?:答案|答)[是为:]?\s*(?=[-0-9\\])', '', text)
   return re.sub(
     rf'(?<=[0-9}}])\s*({_CJK}+)(?![^{{}}]*\}})', r'\\text{\1}', text
   )
@@ -255,8 +257,11 @@ def words(text: str) -> str | None:
   ):
     return None
   letters = re.sub(r'[^A-Za-z]', '', plain)
-  if not has_text and len(letters) == 2 and letters.casefold() != 'no' and (
-    not re.search(_CJK, plain)
+  if (
+    not has_text
+    and len(letters) == 2
+    and letters.casefold() != 'no'
+    and (not re.search(_CJK, plain))
   ):
     return None  # `xy`: a product.
   if not has_text and (

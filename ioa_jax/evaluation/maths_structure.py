@@ -24,7 +24,7 @@ _SYMBOL = (
   r"(?:'+)?(?:_\s*(?:\{[^{}]*\}|[0-9a-zA-Z]))?"
 )
 _ASSIGNABLE = re.compile(
-  rf"(?:{_SYMBOL}|{_SYMBOL}(?:\^{{-1}})?\s*\([^()]*\)|\(\s*[a-z](?:_\w)?"
+  rf'(?:{_SYMBOL}|{_SYMBOL}(?:\^{{-1}})?\s*\([^()]*\)|\(\s*[a-z](?:_\w)?'
   rf'(?:\s*,\s*[a-z](?:_\w)?)+\s*\)|(?:\\text\{{[^{{}}]*\}}|[A-Za-z]{{3,}}\s?)+'
   rf'|\\?[A-Z]{{2,3}}|m\s*\\angle\s*[A-Z]+)'
 )
@@ -80,7 +80,8 @@ def read(text: str) -> Node:
   text = _bare(text)
   if match := re.fullmatch(
     r'(?:\\text\{)?(\d{1,2}):(\d{2})'
-    r'(?:[\s\u2009]*(?:\\text\{)?[\s]*([ap])\.?\s?m\.?)?\s*\}?', text,
+    r'(?:[\s\u2009]*(?:\\text\{)?[\s]*([ap])\.?\s?m\.?)?\s*\}?',
+    text,
     re.IGNORECASE,
   ):
     return Node('time', (match[3] or '').lower(), (match[1], match[2]))
@@ -107,8 +108,10 @@ def _bare(text: str) -> str:
     text = text.strip(' \u2009')
     if text[:1] == '{' and answer_text.closing_brace(text, 1) == len(text) - 1:
       text = text[1:-1]
-    elif text[:1] == '(' and _matching(text) == len(text) - 1 and (
-      len(split(text[1:-1], '[,;]')) == 1
+    elif (
+      text[:1] == '('
+      and _matching(text) == len(text) - 1
+      and (len(split(text[1:-1], '[,;]')) == 1)
     ):
       text = text[1:-1]  # fmt: skip
     else:
@@ -212,7 +215,10 @@ def _region_of(node: Node) -> tuple | None:
     return (_interval(node.parts[0].text, node.parts[1].text, node.text),)
   if node.kind == 'ne' and len(node.parts) == 1:
     point = node.parts[0].strip()
-    return (_interval('-\\infty', point, '()'), _interval(point, '\\infty', '()'))
+    return (
+      _interval('-\\infty', point, '()'),
+      _interval(point, '\\infty', '()'),
+    )
   return None
 
 
@@ -287,9 +293,14 @@ def _related(text: str, relations: Sequence[re.Match]) -> Node:
     return dataclasses.replace(node, name=sides[0])
   if all(s in ('=', '\\approx', '\\equiv') for s in signs):
     name = sides[0] if _ASSIGNABLE.fullmatch(sides[0]) else ''
-    if not name and len(sides) == 2 and re.fullmatch(_SYMBOL, sides[1]) and (
-      not re.fullmatch(r'[ie]|\\pi', sides[1])
-      and not re.search(r'[a-zA-Z]', re.sub(r'\\[a-z]+', '', sides[0]))
+    if (
+      not name
+      and len(sides) == 2
+      and re.fullmatch(_SYMBOL, sides[1])
+      and (
+        not re.fullmatch(r'[ie]|\\pi', sides[1])
+        and not re.search(r'[a-zA-Z]', re.sub(r'\\[a-z]+', '', sides[0]))
+      )
     ):
       name, sides = sides[1], sides[::-1]  # fmt: skip
     return Node('equation', parts=tuple(sides), name=name)
@@ -329,9 +340,9 @@ def _inequality(sides: Sequence[str], signs: Sequence[str]) -> Node | None:
 
 
 def _is_name(side: str) -> bool:
-  return re.fullmatch(_SYMBOL + r'|f\([a-z]\)|\|[a-z]\|', side) is not None and (
-    side not in ('i', 'e')
-  )
+  return re.fullmatch(
+    _SYMBOL + r'|f\([a-z]\)|\|[a-z]\|', side
+  ) is not None and (side not in ('i', 'e'))
 
 
 class Comparison:
@@ -355,8 +366,11 @@ class Comparison:
       gold = dataclasses.replace(read(gold.parts[-1]), name=gold.name)
     if answer is None:
       return 'different'
-    if gold.name and answer.name and gold.kind != 'equation' and (
-      self._names_differ(gold, answer)
+    if (
+      gold.name
+      and answer.name
+      and gold.kind != 'equation'
+      and (self._names_differ(gold, answer))
     ):
       return 'different'  # fmt: skip
     kinds = gold.kind, answer.kind
@@ -392,8 +406,10 @@ class Comparison:
     if 'ratio' in kinds and set(kinds) <= {'ratio', 'value'}:
       return self._ratios(gold, answer)
     if set(kinds) == {'words', 'value'}:
-      return 'equal' if gold.text.casefold() == answer.text.casefold() else (
-        'different'
+      return (
+        'equal'
+        if gold.text.casefold() == answer.text.casefold()
+        else ('different')
       )
     if kinds == ('value', 'value'):
       return self.equal(gold.text, answer.text)
@@ -498,7 +514,9 @@ class Comparison:
     if other.text or one.kind not in ('value', 'ratio'):
       return 'different'
     ratio = Node('ratio', parts=tuple(Node('value', p) for p in other.parts))
-    return self._ratios(*((ratio, one) if gold.kind == 'time' else (one, ratio)))
+    return self._ratios(
+      *((ratio, one) if gold.kind == 'time' else (one, ratio))
+    )
 
   def _ratios(self, gold: Node, answer: Node) -> str:
     if gold.kind == answer.kind == 'ratio' and (

@@ -99,7 +99,7 @@ class Quantity:
       )
     if self.names and other.names:
       return bool(self.names & other.names)
-    return not (self.units and other.names or self.names and other.units) or (
+    return not ((self.units and other.names) or (self.names and other.units)) or (
       bool({'unit'} & {u for u, _ in self.units + other.units})
     )  # fmt: skip
 
@@ -143,9 +143,7 @@ def _is_bare_unit(unit: str, apart: bool, bare_letters: bool) -> bool:
   if first in _BARE or first.removesuffix('s') in _BARE:
     return apart or len(first) > 1
   if bare_letters and apart and names[0] in _LETTERS:
-    return all(
-      n in _LETTERS or n.lower() in _BARE or n == 'per' for n in names
-    )
+    return all(n in _LETTERS or n.lower() in _BARE or n == 'per' for n in names)
   return apart and (
     first in _POWERS or first in _FACTORS
     or first.removesuffix('s') in _FACTORS or len(first) > 3

@@ -22,7 +22,8 @@ import signal
 import sys
 from typing import Any
 
-from ioa_jax.evaluation import isolation, maths_structure, maths_units
+from ioa_jax.evaluation import maths_structure, maths_units
+from ioa_jax.evaluation.sandbox import isolation
 
 _DIGITS = 60
 _TOLERANCE = 1e-50
@@ -135,7 +136,9 @@ class _Algebra:
         return 'equal'
     return 'different' if differ else 'equal'
 
-  def _rounds_to(self, exact: Any, decimal: Any, digits: tuple[int, int]) -> bool:
+  def _rounds_to(
+    self, exact: Any, decimal: Any, digits: tuple[int, int]
+  ) -> bool:
     """Whether a decimal is this value, rounded or cut, to enough digits."""
     places, significant = digits
     if significant < _MIN_DIGITS or places == 0 or exact.free_symbols:

@@ -88,8 +88,10 @@ _RESULTING = frozenset(
   'leaving making giving totaling totalling bringing having being equaling '
   'yielding earning costing saving'.split()
 )
-_NEGATIONS = frozenset(("not", "isn't", "isn’t", "wasn't", "never"))
-_BOUNDS = frozenset('more less fewer greater higher lower smaller larger'.split())
+_NEGATIONS = frozenset(('not', "isn't", 'isn’t', "wasn't", 'never'))
+_BOUNDS = frozenset(
+  'more less fewer greater higher lower smaller larger'.split()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,9 +232,9 @@ def _depth(tokens: Sequence[Token]) -> int:
 def _spoils(token: Token, following: Sequence[Token]) -> bool:
   r"""Whether a number is only a coefficient or a bound: `18x`, `18\pi`, `18±1`."""
   if token.text.startswith('\\') or token.text in ('±', 'π', '√', '!'):
-    return token.text != '!' or not token.glued or (
+    return token.text != '!' or not token.glued or ((
       bool(following) and following[0].text not in ('\n',)
-    ) and following[0].kind != 'word'  # fmt: skip
+    ) and following[0].kind != 'word')  # fmt: skip
   if token.kind == 'word' and token.glued and len(token.text) == 1:
     return token.text in 'xyznabtMBkKi'
   return False
@@ -284,9 +286,9 @@ def _stated(tokens: Sequence[Token], strict: bool = False) -> Found | None:
 
 def _is_pronoun(tokens: Sequence[Token], i: int) -> bool:
   following = [t.word for t in tokens[i + 1 : i + 2]]
-  return following == ['of'] or tokens[i].word in ('one', 'half') and (
+  return following == ['of'] or (tokens[i].word in ('one', 'half') and (
     following in (['more'], ['way'], ['possible'])
-  )  # fmt: skip
+  ))  # fmt: skip
 
 
 def _first_quantity(tokens: Sequence[Token]) -> int | Found | None:
@@ -311,10 +313,12 @@ def _first_quantity(tokens: Sequence[Token]) -> int | Found | None:
     assigned = _assigned(tokens, i)
     if assigned:
       i = assigned
-    elif token.word in _FILLERS or token.text in "\n:：*,'([{|=≈→\"‘’#-+>":
+    elif token.word in _FILLERS or token.text in '\n:：*,\'([{|=≈→"‘’#-+>':
       i += 1
-    elif token.text == 'at' and following and (
-      following[0].word in ('least', 'most')
+    elif (
+      token.text == 'at'
+      and following
+      and (following[0].word in ('least', 'most'))
     ):
       i += 2  # fmt: skip
     else:
@@ -457,7 +461,9 @@ def _outside_brackets(
   depth, outside = 0, []
   depths = []
   for token in sentence:
-    depth = max(0, depth + {'(': 1, '[': 1, ')': -1, ']': -1}.get(token.text, 0))
+    depth = max(
+      0, depth + {'(': 1, '[': 1, ')': -1, ']': -1}.get(token.text, 0)
+    )
     depths.append(depth)
   for chain in chains:
     before = depths[chain.start - 1] if chain.start else 0
@@ -482,8 +488,11 @@ def _counts(sentence: Sequence[Token], chain: _Chain) -> bool:
     if before[0].text == '^' or _negated(sentence, chain):
       return False
     # `COVID-19`, and the number that a letter and a point end in.
-    if first.glued and before[0].text in ('-', '.') and before[0].glued and (
-      before[1] is not None and before[1].kind == 'word'
+    if (
+      first.glued
+      and before[0].text in ('-', '.')
+      and before[0].glued
+      and (before[1] is not None and before[1].kind == 'word')
     ):
       return False  # fmt: skip
     if first.glued and first.text[0] == '.' and before[0].kind == 'word':
@@ -544,7 +553,9 @@ def _is_adjunct(
     if word == 'to' and (before in _MODALS or not i):
       if i < 2 or sentence[i - 2].word not in _PASSIVE:
         continue
-    if word == 'at' and part_of or word == 'for' and before.startswith('last'):
+    if (word == 'at' and part_of) or (
+      word == 'for' and before.startswith('last')
+    ):
       return False
     # `for $18.`: a price, where no thing is counted.
     price = following[0] in ('', 'dollar', 'dollars', 'cent', 'cents')

@@ -225,7 +225,7 @@ def _spell(tokens: list[Token]) -> list[Token]:
 def _spelled_at(tokens: list[Token], i: int) -> tuple[Fraction | None, int]:
   word = [t.word for t in tokens[i : i + 5]] + [''] * 5
   value, used = _WORDS.get(word[0]), 1
-  if word[0] == 'a' and word[1] in _SCALES or word[0] == 'half' == word[2]:
+  if (word[0] == 'a' and word[1] in _SCALES) or word[0] == 'half' == word[2]:
     value = Fraction(1)
   elif word[0] == 'half' and word[1] != 'of':
     return Fraction(1, 2), 2 if word[1] in ('a', 'an') else 1
@@ -275,8 +275,11 @@ def _scale(tokens: list[Token]) -> list[Token]:
         group += Fraction(1, 2) if half else tokens[i + 1].value
         text += [t.text for t in tokens[i : i + 2 + half]]
         i += 2 + half
-      elif token.spelled and group % 100 == 0 and group and _continues(
-        tokens[more : more + 1], group
+      elif (
+        token.spelled
+        and group % 100 == 0
+        and group
+        and _continues(tokens[more : more + 1], group)
       ):
         total, group = total + group, tokens[more].value
         text += [t.text for t in tokens[i : more + 1]]
