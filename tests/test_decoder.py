@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 
 from ioa_jax import sharding
+from ioa_jax.models import cache as cache_lib
 from ioa_jax.models import decoder, huggingface
 
 torch = pytest.importorskip('torch')
@@ -22,7 +23,13 @@ LLAMA3 = {
   'high_freq_factor': 4.0,
   'original_max_position_embeddings': 8192,
 }
-# Families at small sizes; together the grouped-query ratios 1, 2, 3 and 7.
+DEFAULT = {'rope_type': 'default', 'rope_theta': 1e6}
+HEADS = dict(
+  hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
+  vocab_size=96, rms_norm_eps=1e-6,
+)  # fmt: skip
+# Families at small sizes; together the grouped-query ratios 1, 2, 3 and 7. Of
+# two layers the first has a window of 5 (rows have 24), or the second no RoPE.
 CASES = {
   'llama31': (transformers.LlamaConfig, dict(
     hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
@@ -49,6 +56,45 @@ CASES = {
     rope_parameters={'rope_type': 'default', 'rope_theta': 1e5},
     tie_word_embeddings=True, rms_norm_eps=1e-5, vocab_size=96,
   )),
+  'qwen3': (transformers.Qwen3Config, HEADS | dict(
+    rope_parameters=DEFAULT, tie_word_embeddings=True,
+  )),
+  'qwen3_window': (transformers.Qwen3Config, HEADS | dict(
+    rope_parameters=DEFAULT, tie_word_embeddings=False,
+    use_sliding_window=True, sliding_window=5, max_window_layers=1,
+  )),
+  'gemma3': (transformers.Gemma3TextConfig, HEADS | dict(
+    tie_word_embeddings=True, sliding_window=5, sliding_window_pattern=2,
+    query_pre_attn_scalar=48, final_logit_softcapping=3.0,
+    rope_scaling={'rope_type': 'linear', 'factor': 8.0},
+  )),
+  'mistral': (transformers.MistralConfig, HEADS | dict(
+    rope_parameters=DEFAULT, tie_word_embeddings=False, sliding_window=5,
+  )),
+  'mistral_full': (transformers.MistralConfig, HEADS | dict(
+    rope_parameters=DEFAULT, tie_word_embeddings=False, sliding_window=None,
+  )),
+  'smollm3': (transformers.SmolLM3Config, HEADS | dict(
+    rope_parameters=DEFAULT, tie_word_embeddings=True,
+    no_rope_layer_interval=2, pad_token_id=0,
+  )),
+  # Qwen's card for texts past 32,768 tokens.
+  'yarn': (transformers.Qwen2Config, HEADS | dict(
+    rope_parameters=DEFAULT | {
+      'rope_type': 'yarn', 'factor': 4.0,
+      'original_max_position_embeddings': 32_768,
+    },
+    tie_word_embeddings=True,
+  )),
+  'linear': (transformers.LlamaConfig, HEADS | dict(
+    rope_parameters=DEFAULT | {'rope_type': 'linear', 'factor': 4.0},
+    tie_word_embeddings=True,
+  )),
+  # All but one sequence are longer than 6 tokens.
+  'dynamic': (transformers.LlamaConfig, HEADS | dict(
+    rope_parameters=DEFAULT | {'rope_type': 'dynamic', 'factor': 4.0},
+    tie_word_embeddings=True, max_position_embeddings=6,
+  )),
 }  # fmt: skip
 MESHES = {'one_device': None, 'mesh': dict(data=1, fsdp=2, tensor=2)}
 ADAMW = dict(betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01)
@@ -69,16 +115,17 @@ class Sequence:
   token: np.ndarray
 
 
-def make_sequences():
+def make_sequences(longest):
   """Rows of 24: full, left-padded, right-padded, and three packed.
 
   The full one lies past the 8192 positions of Llama 3's pre-training, one of
   the packed ones near the end of its 131072.
   """
   rng = np.random.default_rng(0)
+  far = longest > 131_000
   places = [
-    (0, 0, 8180, 24), (1, 7, 0, 17), (2, 0, 0, 15),
-    (3, 0, 0, 6), (3, 6, 131_000, 9), (3, 15, 0, 7),
+    (0, 0, 8180 * far, 24), (1, 7, 0, 17), (2, 0, 0, 15),
+    (3, 0, 0, 6), (3, 6, 131_000 * far, 9), (3, 15, 0, 7),
   ]  # fmt: skip
   return [
     Sequence(row, column, first, rng.integers(0, NUM_TOKENS, length))
@@ -111,8 +158,8 @@ def reference(request, tmp_path_factory):
   kind, sizes = CASES[request.param]
   torch.manual_seed(0)
   hf_config = kind(
-    **sizes, intermediate_size=160, num_hidden_layers=2,
-    max_position_embeddings=131_072, attn_implementation='eager',
+    **{'max_position_embeddings': 131_072} | sizes,
+    intermediate_size=160, num_hidden_layers=2, attn_implementation='eager',
     initializer_range=sizes['hidden_size'] ** -0.5,
   )  # fmt: skip
   model = transformers.AutoModelForCausalLM.from_config(hf_config).float()
@@ -125,11 +172,14 @@ def reference(request, tmp_path_factory):
   root = tmp_path_factory.mktemp(request.param)
   model.save_pretrained(root / 'start')
 
-  sequences = make_sequences()
+  sequences = make_sequences(hf_config.max_position_embeddings)
   logits, loss, count = [], 0.0, 0
   for s in sequences:
     token = torch.tensor(s.token)[None]
     position = s.first_position + torch.arange(len(s.token))[None]
+    # Dynamic RoPE would remember the longest text so far.
+    rotary = model.model.rotary_emb
+    model.model.rotary_emb = type(rotary)(hf_config)
     out = model(input_ids=token, position_ids=position).logits
     logits.append(out[0].detach().numpy())
     loss = loss + torch.nn.functional.cross_entropy(
@@ -284,7 +334,7 @@ def test_cached_decoding_equals_the_full_forward(params, batch, unroll):
   )
 
   extend = jax.jit(decoder.forward_cached, static_argnums=0)
-  cache = decoder.empty_cache(config, batch, length + 3)
+  cache = cache_lib.empty(config, batch, length + 3, prompt)
   hidden, cache = extend(
     config, params, token[:, :prompt], jnp.zeros(batch, jnp.int32), cache
   )
