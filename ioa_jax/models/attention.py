@@ -56,9 +56,12 @@ def attend(
   )
   heads_first = lambda x: x.transpose(0, 2, 1, 3)
   out_BxKxGxLxE = _attend(
-    window, q_BxKxGxLxE, heads_first(k_BxLxKxE), heads_first(v_BxLxKxE),
+    window,
+    q_BxKxGxLxE,
+    heads_first(k_BxLxKxE),
+    heads_first(v_BxLxKxE),
     segment_BxL,
-  )  # fmt: skip
+  )
   return out_BxKxGxLxE.transpose(0, 3, 1, 2, 4).reshape(b, l, h, e)
 
 

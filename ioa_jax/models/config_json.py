@@ -209,9 +209,7 @@ def _rope_values(kind, raw, path) -> Mapping[str, Any]:
   # both, as after a person added what a model's card says, the old name wins.
   values = scaling or parameters or {}
   if any(isinstance(v, Mapping) for v in values.values()):
-    raise ModelError(
-      f'{path}: RoPE by layer type is not supported for {kind}.'
-    )
+    raise ModelError(f'{path}: RoPE by layer type is not supported for {kind}.')
   return values
 
 

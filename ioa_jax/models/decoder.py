@@ -181,9 +181,7 @@ class Decoder(nnx.Module):
     self.final_norm = block_lib.RMSNorm(config, config.width)
     linear = functools.partial(block_lib.Linear, rngs=rngs)
     self.lm_head = (
-      None
-      if config.tie_embeddings
-      else linear(config.width, config.vocab_size)
+      None if config.tie_embeddings else linear(config.width, config.vocab_size)
     )
 
   def __call__(self, inputs: _Inputs):
@@ -220,11 +218,18 @@ class Decoder(nnx.Module):
     if cache is not None and kinds.slot is None:
       keys_values = cache.keys, cache.values
     x, keys_values = jax.lax.scan(
-      layer, x,
-      (block_params, keys_values, inputs.adapters, kinds.rotation,
-       kinds.window, kinds.slot),
+      layer,
+      x,
+      (
+        block_params,
+        keys_values,
+        inputs.adapters,
+        kinds.rotation,
+        kinds.window,
+        kinds.slot,
+      ),
       unroll=c.scan_unroll,
-    )  # fmt: skip
+    )
     return self.final_norm(x), keys_values
 
 
@@ -260,7 +265,14 @@ def _one_by_one(layer, x, block_params, inputs: _Inputs, kinds: _Kinds):
     adapters = jax.tree.map(lambda a, i=i: a[i], inputs.adapters)
     x, keys_values = layer(
       x,
-      (params, held, adapters, at(kinds.rotation, i), at(kinds.window, i), None),
+      (
+        params,
+        held,
+        adapters,
+        at(kinds.rotation, i),
+        at(kinds.window, i),
+        None,
+      ),
     )
     written.append(keys_values)
   return x, tuple(zip(*written))
@@ -269,11 +281,12 @@ def _one_by_one(layer, x, block_params, inputs: _Inputs, kinds: _Kinds):
 def _angles(config, rotates: bool, theta: float | None, inputs: _Inputs):
   """Cosines and sines of one kind of rotation."""
   cos, sin = rope.tables(
-    inputs.position_BxL, inputs.length_BxL,
+    inputs.position_BxL,
+    inputs.length_BxL,
     head_width=config.head_width,
     theta=config.rope_theta if theta is None else theta,
     scaling=config.rope_scaling if theta is None else None,
-  )  # fmt: skip
+  )
   if not rotates:
     return jnp.ones_like(cos), jnp.zeros_like(sin)
   return cos, sin

@@ -130,9 +130,11 @@ def load_params(
 # and its other parts.
 _TEXT_PARTS = ('language_model.model.', 'model.language_model.')
 _IMAGE_PARTS = (
-  'vision_tower.', 'multi_modal_projector.', 'model.vision_tower.',
+  'vision_tower.',
+  'multi_modal_projector.',
+  'model.vision_tower.',
   'model.multi_modal_projector.',
-)  # fmt: skip
+)
 
 
 def _stored_names(store, config, path) -> tuple[list[str], bool]:

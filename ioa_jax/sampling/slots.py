@@ -97,9 +97,7 @@ def empty_slots(
       count_B=zeros(jnp.int32),
       token_BxT=jnp.zeros((slots, new), jnp.int32),
       log_prob_BxT=jnp.zeros((slots, new)),
-      lanes=reading.empty(
-        config, lanes=lanes, prompt=prompt, chunk=chunk
-      ),
+      lanes=reading.empty(config, lanes=lanes, prompt=prompt, chunk=chunk),
     )
   )
 

@@ -70,9 +70,13 @@ class Streamer:
     p = prompt_1xP.shape[1]
     cache = cache_lib.empty(self._config, 1, p + self._max_tokens, chunk=p)
     hidden, cache = decoder.forward_cached(
-      self._config, params, prompt_1xP, jnp.zeros(1, jnp.int32), cache,
+      self._config,
+      params,
+      prompt_1xP,
+      jnp.zeros(1, jnp.int32),
+      cache,
       length[None],
-    )  # fmt: skip
+    )
     logits = decoder.unembed(self._config, params, hidden[:, length - 1])
     return choosing.choose(logits, rows, jnp.zeros(1, jnp.int32))[0], cache
 
