@@ -268,6 +268,7 @@ def _sampler(config, model, mesh):
       lanes=sampler_lib.num_lanes(b, chunk),
       prompt=width,
       new=new,
+      chunk=chunk,
     )
   )
   abstract = lambda tree: jax.tree.map(lambda x: shape(x.shape, x.dtype), tree)

@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 
-from ioa_jax import commands, pipeline, plans, rounds  # noqa: F401 Once for all.
+from ioa_jax import commands, pipeline, rounds  # noqa: F401 Once for all.
 
 
 def run(words):

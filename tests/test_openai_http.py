@@ -535,7 +535,7 @@ USAGES = [
   (None, None, BYTES),
   ({}, None, BYTES),
   ([], None, BYTES),
-  ({'prompt_tokens': -5, 'completion_tokens': -10**9}, None, BYTES),
+  ({'prompt_tokens': -5, 'completion_tokens': -(10**9)}, None, BYTES),
   ({'prompt_tokens': 0, 'completion_tokens': 0}, None, BYTES),
   ({'prompt_tokens': 10**30, 'completion_tokens': 10**30}, None, 64),
   ({'prompt_tokens': 1e999, 'completion_tokens': '1e400'}, None, BYTES),

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ioa_jax.models import cache as cache_lib
 from ioa_jax.models import decoder
 from ioa_jax.sampling import logits as logits_lib
 
@@ -67,9 +68,14 @@ class Streamer:
 
   def _first(self, params, prompt_1xP, length, rows):
     p = prompt_1xP.shape[1]
-    cache = decoder.empty_cache(self._config, 1, p + self._max_tokens)
+    cache = cache_lib.empty(self._config, 1, p + self._max_tokens, chunk=p)
     hidden, cache = decoder.forward_cached(
-      self._config, params, prompt_1xP, jnp.zeros(1, jnp.int32), cache
+      self._config,
+      params,
+      prompt_1xP,
+      jnp.zeros(1, jnp.int32),
+      cache,
+      length[None],
     )
     logits = decoder.unembed(self._config, params, hidden[:, length - 1])
     return logits_lib.choose(logits, rows, jnp.zeros(1, jnp.int32))[0], cache
