@@ -266,10 +266,9 @@ def _make_step(recipe: Recipe, tx: optax.GradientTransformation):
 
 def train(recipe: Recipe, seed: int) -> decoder.Params:
   """Trains to the end of the recipe; returns the averaged parameters."""
-  tx, _ = optimizer.make(
+  rule = optimizer.Recipe(
     name=recipe.optimizer,
     learning_rate=recipe.learning_rate,
-    total_steps=recipe.steps,
     warmup_share=0.03,
     final_share=0.02,
     weight_decay=recipe.weight_decay,
@@ -278,6 +277,7 @@ def train(recipe: Recipe, seed: int) -> decoder.Params:
     clip_norm=1.0,
     momentum_dtype='float32',
   )
+  tx, _ = optimizer.make(rule, recipe.steps)
   step = _make_step(recipe, tx)
   params = decoder.init(recipe.config, jax.random.key(seed))
   state = _State(params, tx.init(params), jax.tree.map(jnp.array, params))

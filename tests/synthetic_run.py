@@ -1,7 +1,7 @@
 """A run directory as a run of the built-in domain would leave it, in a second.
 
 Learning curves are invented, everything else follows from them by the rules of
-METHOD.md, so that a report of it can be checked against independent numbers.
+docs/method.md, so that a report of it can be checked against independent numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rounds of diagnose and teach, until nothing is deficient (METHOD §2.5).
+"""Rounds of diagnose and teach, until nothing is deficient.
 
 A round is a whole run in a directory of its own. The next one diagnoses the
 student that it left, so a module that was not mastered, or was forgotten, comes

@@ -28,7 +28,7 @@ PROJECTIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class LoraSpec:
-  """What is adapted, and how; the defaults are METHOD §6's.
+  """What is adapted, and how; the defaults are the paper's.
 
   Attributes:
     rank: r; the adapter's update is `alpha / rank * a @ b`.
