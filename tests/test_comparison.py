@@ -79,6 +79,7 @@ def write_run(directory, seed, after, retention, events, modules=MODULES):
     teacher=records.TeacherResult('t', 10, 0.9),
     student=records.StudentResult('s', 1, 0.1, 0.8),
     retention=retention,
+    verdict=records.Verdict('better', 0.5, (0.4, 0.6), ()),
     modules={
       'a': result(after[0], 1.0, 0.5),
       'b': result(after[1], 0.8, 1 - after[1]),

@@ -2,11 +2,13 @@
 
 import hypothesis
 from hypothesis import strategies as st
+import numpy as np
 import pytest
 
 from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.identifier import diagnosis as diagnosis_lib
 from ioa_jax.identifier import gaps, graphs
+from ioa_jax.phases import results as results_lib
 from ioa_jax.records import KnowledgeModule, Probe, Score, Thresholds
 
 
@@ -143,3 +145,39 @@ def test_diagnosis_never_makes_up_a_strength():
   assert found['d'].gap is None
   losses = [found[k].student_loss for k in 'ab']
   assert losses == [0.1, None]
+
+
+def test_a_difference_of_one_module_is_newcombes():
+  # Newcombe (1998), table II: 56 of 70 against 48 of 80 is 0.2, with method 10
+  # from 0.0524 to 0.3339.
+  mean, low, high = intervals.mean_difference([(56, 70)], [(48, 80)])
+  assert mean == pytest.approx(0.2)
+  assert (low, high) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+
+
+def test_the_interval_of_a_mean_covers_it():
+  rng = np.random.default_rng(0)
+  p_0, p, n = rng.uniform(0.1, 0.9, 6), rng.uniform(0.1, 0.9, 6), 48
+  inside = 0
+  for _ in range(500):
+    after, before = rng.binomial(n, p), rng.binomial(n, p_0)
+    _, low, high = intervals.mean_difference(
+      [(k, n) for k in after], [(k, n) for k in before]
+    )
+    inside += low <= np.mean(p - p_0) <= high
+  assert 0.93 <= inside / 500 <= 0.99
+
+
+@pytest.mark.parametrize(
+  'after,kind,fallen',
+  [
+    ({'a': 40, 'b': 40}, 'better', ()),
+    ({'a': 5, 'b': 48}, 'mixed', ('a',)),
+    ({'a': 21, 'b': 11}, 'unclear', ()),
+    ({'a': 2, 'b': 3}, 'worse', ('a', 'b')),
+  ],
+)
+def test_a_worse_student_is_never_praised(after, kind, fallen):
+  before = {'a': Score(20, 48), 'b': Score(10, 48)}
+  found = results_lib.judge(before, {k: Score(c, 48) for k, c in after.items()})
+  assert (found.kind, found.fallen) == (kind, fallen)

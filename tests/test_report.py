@@ -292,3 +292,24 @@ def test_ticks_are_whole_and_end_inside():
   assert svg.ticks(2200, 5) == [0, 500, 1000, 1500, 2000]
   assert svg.ticks(3, 5) == [0, 1, 2, 3]
   assert svg.ticks(0, 5) == [0]
+
+
+@pytest.mark.parametrize(
+  'kind,fallen,words,never',
+  [
+    ('worse', ['division/long'], 'is worse than it was before', 'keeps'),
+    ('unclear', [], 'It is not clear that the student is better', 'keeps'),
+    ('mixed', ['division/long'], 'is worse than before in 1 of', 'not clear'),
+  ],
+)
+def test_a_worse_student_is_never_praised(
+  finished, tmp_path, kind, fallen, words, never
+):
+  results = json.loads(json.dumps(finished[0]['results.json']))
+  results['verdict'] |= {'kind': kind, 'fallen': fallen}
+  path = _copy(finished, tmp_path, **{'results.json': results})
+  head = ' '.join(
+    Page(page.write(path).read_text(encoding='utf-8')).text('head').split()
+  )
+  assert words in head and never not in head
+  assert all(name in head for name in fallen)

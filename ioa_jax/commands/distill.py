@@ -18,16 +18,21 @@ a served teacher and writes; all need the same files and must see --workdir.
 
 --dry_run projects what the teacher is asked and costs, and sends nothing.
 Any field can be set: --config.gate.tau_mastery=0.95 --config.seed=1
+
+The exit code is 2 for a mistake of yours, 3 for a student that is not better
+than its base, and 130 or 143 for a stop.
 """
 
 from collections.abc import Sequence
 import pathlib
+import sys
 
 from absl import flags
 
 from ioa_jax.runtime import commandline
 
 FLAGS = flags.FLAGS
+NOT_BETTER = 3  # The exit code.
 
 
 def define_flags() -> None:
@@ -72,15 +77,26 @@ def main(argv: Sequence[str]) -> None:
   for index, results in enumerate(found or [], 1):
     where = workdir / f'round-{index}' if args.rounds > 1 else workdir
     _show(results, where)
+  if found and found[-1].verdict.difference <= 0:
+    print(
+      'error: the student is not better than its base; see the report.',
+      file=sys.stderr,
+    )
+    sys.exit(NOT_BETTER)
 
 
 def _show(results, workdir):
   stages = [s for s in results.stages if s.kind == 'teach']
   passed = sum(s.outcome == 'mastered' for s in stages)
-  student = results.student
+  student, verdict = results.student, results.verdict
+  low, high = verdict.ci95
   print(
     f'Retention {results.retention:.3f}: student {student.score_before:.3f} -> '
     f'{student.score_after:.3f}, teacher {results.teacher.score:.3f}; {passed} '
     f'of {len(stages)} stages mastered; {results.seconds["total"]:.0f} s.\n'
-    f'Report: {workdir / "report.html"}'
+    f'Against its base {verdict.kind}: {verdict.difference:+.3f} ({low:+.3f} to '
+    f'{high:+.3f}).'
   )
+  if verdict.fallen:
+    print(f'Worse than before in: {", ".join(verdict.fallen)}.')
+  print(f'Report: {workdir / "report.html"}')

@@ -34,6 +34,36 @@ def wilson(correct: float, n: int) -> tuple[float, float]:
   return max(low, 0.0), min(high, 1.0)
 
 
+def mean_difference(
+  after: Sequence[tuple[float, int]], before: Sequence[tuple[float, int]]
+) -> tuple[float, float, float]:
+  """A mean of differences of proportions, and its 95 % interval.
+
+  Newcombe's hybrid score interval (1998, Statistics in Medicine 17:873, method
+  10), its squared arms added over modules. Both sides are taken as independent,
+  so for the same probes before and after it is wider than need be.
+
+  Args:
+    after, before: correct and number of probes, of each module.
+
+  Raises:
+    ValueError: without any module, or for a module without probes.
+  """
+  if not after or len(after) != len(before):
+    raise ValueError(
+      f'mean_difference: {len(after)} and {len(before)} modules.'
+    )
+  differences, lower, upper = [], 0.0, 0.0
+  for (correct, n), (correct_0, n_0) in zip(after, before):
+    p, p_0 = correct / n, correct_0 / n_0
+    (low, high), (low_0, high_0) = wilson(correct, n), wilson(correct_0, n_0)
+    differences.append(p - p_0)
+    lower += (p - low) ** 2 + (high_0 - p_0) ** 2
+    upper += (high - p) ** 2 + (p_0 - low_0) ** 2
+  mean, k = sum(differences) / len(differences), len(differences)
+  return mean, mean - math.sqrt(lower) / k, mean + math.sqrt(upper) / k
+
+
 def bootstrap_mean(
   values: Sequence[float], *, seed: int, resamples: int = 2000
 ) -> tuple[float, float]:

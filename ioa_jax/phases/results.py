@@ -25,6 +25,7 @@ from ioa_jax.records import (
   StudentResult,
   TeacherResult,
   TokenCounts,
+  Verdict,
   parse_event,
 )
 from ioa_jax.runtime.rundir import METRICS
@@ -60,6 +61,7 @@ def evaluate(
       after_score,
     ),
     retention=after_score / teacher_score,
+    verdict=judge(*scores),
     modules=modules,
     stages=_stages(curriculum, taught.state.gate, progress.untaught),
     reopened={
@@ -104,6 +106,28 @@ def _modules(
     for name in run.names
   }
   return modules, (before, after)
+
+
+def judge(before: dict[str, Score], after: dict[str, Score]) -> Verdict:
+  """Whether the student is better than it was; a worse one is never praised."""
+  counts = lambda scores: [(scores[k].correct, scores[k].n) for k in before]
+  difference, low, high = intervals.mean_difference(
+    counts(after), counts(before)
+  )
+  fallen = tuple(
+    k
+    for k in before
+    if intervals.mean_difference(
+      [(after[k].correct, after[k].n)], [(before[k].correct, before[k].n)]
+    )[2]
+    < 0
+  )
+  kind = 'unclear'
+  if high < 0:
+    kind = 'worse'
+  elif low > 0:
+    kind = 'mixed' if fallen else 'better'
+  return Verdict(kind, difference, (low, high), fallen)
 
 
 def _tokens(run: Run, trained: int) -> TokenCounts:

@@ -50,6 +50,7 @@ from ioa_jax.records.results import (
   StudentResult,
   TeacherResult,
   TokenCounts,
+  Verdict,
 )
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
   'Thresholds',
   'TokenCounts',
   'Training',
+  'Verdict',
   'WrongAnswer',
   'WrongAnswers',
   'Zone',

@@ -61,6 +61,24 @@ class StageResult(Record):
 
 
 @record
+class Verdict(Record):
+  """Whether the student is better than it was.
+
+  Attributes:
+    kind: 'better' and 'worse' where the interval says so; 'mixed' is better in
+      the mean with modules that fell; 'unclear' where the interval holds 0.
+    difference: mean held-out score after minus before.
+    ci95: its interval, over probes.
+    fallen: modules that fell by more than their interval.
+  """
+
+  kind: Literal['better', 'mixed', 'unclear', 'worse']
+  difference: float
+  ci95: Interval
+  fallen: tuple[str, ...]
+
+
+@record
 class Recall(Record):
   """Every module's gate score when a stage had ended; None was not asked."""
 
@@ -96,6 +114,7 @@ class Results(Record):
 
   Attributes:
     retention: the student's score after teaching over the teacher's.
+    verdict: whether it is better than it was.
     reopened: mastered modules that fell and were taught again, how often.
     lessons: that were kept.
     compilations: of the training step; 1.
@@ -108,6 +127,7 @@ class Results(Record):
   teacher: TeacherResult
   student: StudentResult
   retention: float
+  verdict: Verdict
   modules: dict[str, ModuleResult]
   stages: tuple[StageResult, ...]
   reopened: dict[str, Count]

@@ -41,7 +41,8 @@ def render(run: read.Run) -> str:
   """The report as one HTML document."""
   environment = html.environment()
   environment.filters |= {
-    'pct': _percent, 'number': _number, 'short': _short, 'clip': _clip,
+    'pct': _percent, 'signed': _signed, 'number': _number,
+    'short': _short, 'clip': _clip,
     'time': _time, 'name': _name, 'icon': charts.icon,
   }  # fmt: skip
   text = environment.get_template('template.html').render(
@@ -250,6 +251,11 @@ def _costs(run: read.Run) -> dict[str, Any]:
 
 def _percent(value: float | None, digits: int = 0) -> str:
   return '–' if value is None else f'{100 * value:.{digits}f}\u00a0%'
+
+
+def _signed(share: float) -> str:
+  """In points, with its sign."""
+  return f'{100 * share:+.1f}'
 
 
 def _number(value: float) -> str:
