@@ -61,51 +61,15 @@ def main(argv: Sequence[str]) -> None:
   # Imported after the flags are checked: bad input answers at once.
   import dataclasses
 
-  from ioa_jax.models import hub, huggingface, lora, peft, vocabulary
-  from ioa_jax.sampling import logits as logits_lib
-  from ioa_jax.sampling import streaming
+  from ioa_jax.sampling import conversation
 
-  sampling = logits_lib.Sampling(
-    FLAGS.temperature,
-    FLAGS.top_k,
-    FLAGS.top_p,
-    FLAGS.max_tokens,
-  )
-  directory = hub.locate(FLAGS.model)
-  config = huggingface.read_config(directory)
-  config = dataclasses.replace(config, dtype=FLAGS.dtype)
-  tokenizer = vocabulary.load_tokenizer(directory)
-  chat = bool(tokenizer.chat_template) if FLAGS.chat is None else FLAGS.chat
-  if FLAGS.system is not None and not chat:
-    raise ValueError('--system needs a chat template, and none is applied.')
-  streamer = streaming.Streamer(
-    config,
-    stop_tokens=vocabulary.stop_tokens(directory),
-    max_tokens=FLAGS.max_tokens,
-  )
-  params = huggingface.load_params(directory, config, FLAGS.dtype)
-  if FLAGS.adapter is not None:
-    adapters, spec = peft.load(FLAGS.adapter, config.num_layers)
-    params = lora.merge(params, adapters, spec)
-
-  messages = []
-  if FLAGS.system is not None:
-    messages.append({'role': 'system', 'content': FLAGS.system})
-  for turn, prompt in enumerate(_prompts()):
-    if chat:
-      messages.append({'role': 'user', 'content': prompt})
-      tokens = vocabulary.chat_tokens(tokenizer, directory, messages)
-    else:
-      tokens = tokenizer.encode(prompt)
-    answer = ''
-    for piece in streaming.text_pieces(
-      streamer(params, tokens, sampling, FLAGS.seed + turn),
-      lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
-    ):
+  names = [f.name for f in dataclasses.fields(conversation.Options)]
+  options = conversation.Options(**{n: getattr(FLAGS, n) for n in names})
+  talk = conversation.Conversation(FLAGS.model, options)
+  for prompt in _prompts():
+    for piece in talk.say(prompt):
       print(piece, end='', flush=True)
-      answer += piece
     print(flush=True)
-    messages.append({'role': 'assistant', 'content': answer})
 
 
 def _prompts() -> Iterator[str]:
