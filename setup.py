@@ -68,6 +68,8 @@ EVAL = [
 HTTP = [
   # 3 moved to another HTTP library; what is used here is checked with it.
   'openai>=3.23,<4',
+  # What openai sends with; its client is bounded here.
+  'httpx2>=2.12,<3',
 ]
 
 # Brings the compiler for TPUs, which needs no TPU.

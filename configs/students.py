@@ -1,10 +1,10 @@
-r"""The students of the paper, by name, at its batch and context.
+r"""The students of the paper, and newer ones, at its batch and context.
 
   --config=configs/students.py:qwen2.5-3b
 
-Llama 3.2 1B and 3B and Qwen2.5 3B train whole, larger ones with LoRA. The
-domain, the teacher and the lessons are those of configs/smollm2_135m.py; set
-them to yours. Check that it fits before renting anything:
+Students of up to 3B train whole, larger ones with LoRA. The domain, the teacher
+and the lessons are those of configs/smollm2_135m.py; set them to yours. Check
+that it fits before renting anything:
 
   python scripts/compile_check.py --config=configs/students.py:qwen2.5-3b \
     --topology=v5e:4x4 --config.train.microbatches=8
@@ -25,13 +25,27 @@ from ioa_jax import config as config_lib
 
 # The paper's rates, of all weights and of adapters.
 _FULL = (
+  'gemma-3-1b',
   'llama-3.2-1b',
   'llama-3.2-3b',
   'qwen2.5-0.5b',
   'qwen2.5-1.5b',
   'qwen2.5-3b',
+  'qwen3-0.6b',
+  'qwen3-1.7b',
+  'smollm3-3b',
 )
-_LORA = ('qwen2.5-7b', 'llama-3.1-8b', 'qwen2.5-14b')
+_LORA = (
+  'gemma-3-4b',
+  'llama-3.1-8b',
+  'mistral-7b-v0.1',
+  'mistral-7b-v0.3',
+  'qwen2.5-7b',
+  'qwen2.5-14b',
+  'qwen3-4b',
+  'qwen3-8b',
+  'qwen3-14b',
+)
 
 
 def get_config(student: str = 'qwen2.5-3b'):

@@ -16,10 +16,15 @@ import ml_collections
 import pydantic
 
 from ioa_jax import config as config_lib
-from ioa_jax.adapter import Adapter, arithmetic_lessons, text_lessons
+from ioa_jax.adapter import (
+  Adapter,
+  arithmetic_lessons,
+  composition_lessons,
+  text_lessons,
+)
 from ioa_jax.baselines import methods
 from ioa_jax.baselines.method import Method
-from ioa_jax.domains import Domain, arithmetic, seed_sources, text
+from ioa_jax.domains import Domain, arithmetic, composition, seed_sources, text
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import benchmarks, final_answers
 from ioa_jax.models import decoder, hub, loading, vocabulary
@@ -38,6 +43,10 @@ from ioa_jax.training import packing
 from ioa_jax.training.gate import normal_quantile
 
 ASSETS = pathlib.Path(__file__).parent / 'assets' / 'arithmetic'
+_BUILT_IN = {
+  'arithmetic': (arithmetic, arithmetic_lessons.ArithmeticAdapter),
+  'composition': (composition, composition_lessons.CompositionAdapter),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -236,10 +245,10 @@ def open_subject(
   Raises:
     ValueError: naming the model, file or field that cannot be used.
   """
-  if config.domain.kind == 'arithmetic':
-    subject = _arithmetic(config, mesh)
-  else:
+  if config.domain.kind == 'text':
     subject = _text(config, mesh, given)
+  else:
+    subject = _built_in(config, mesh)
   asked = Counter(p.module for p in subject.domain.probes('gate', 'steps'))
   module, fewest = min(asked.items(), key=lambda item: item[1])
   if fewest < config.gate.min_probes:
@@ -286,13 +295,16 @@ def _with_one_vocabulary(subject: Subject, top_k: int) -> Subject:
   )
 
 
-def _arithmetic(config, mesh) -> Subject:
-  teacher_model = _load(config.teacher, 'teacher', mesh)
-  student = _load(config.student, 'student', mesh)
+def _built_in(config, mesh) -> Subject:
+  kind = config.domain.kind
+  domain, open_adapter = _BUILT_IN[kind]
+  assets = ASSETS.parent / kind
+  teacher_model = _load(config.teacher, 'teacher', mesh, assets)
+  student = _load(config.student, 'student', mesh, assets)
   teacher_codec = tokenizer_lib.DigitCodec(teacher_model.tokenizer)
   teacher = _local_teacher(config, teacher_model, teacher_codec)
   settled = config_lib.settle(config)
-  adapter = arithmetic_lessons.ArithmeticAdapter(
+  adapter = open_adapter(
     seed=config.seed,
     teacher=teacher.name,
     max_tokens=config.teacher.max_tokens,
@@ -303,7 +315,7 @@ def _arithmetic(config, mesh) -> Subject:
     per_seed=_per_seed(config.adapter),
   )
   return Subject(
-    'arithmetic', arithmetic, adapter, teacher, teacher_model, teacher_codec,
+    kind, domain, adapter, teacher, teacher_model, teacher_codec,
     student, tokenizer_lib.DigitCodec(student.tokenizer),
     Budget(config.teacher.max_completion_tokens), Price(), lora_spec(config),
     recording(config),
@@ -441,11 +453,13 @@ def _per_seed(config) -> dict[str, int]:
   }
 
 
-def _load(config, role: str, mesh: jax.sharding.Mesh) -> loading.Model:
+def _load(
+  config, role: str, mesh: jax.sharding.Mesh, assets: pathlib.Path = ASSETS
+) -> loading.Model:
   """`config.model`: a directory, a hub id, or 'builtin'."""
   trains_whole = role == 'student' and not config.lora.rank
   if config.model == 'builtin':
-    directory, name = ASSETS / role, f'builtin-{role}'
+    directory, name = assets / role, f'builtin-{role}'
   else:
     directory = hub.locate(config.model)
     name = pathlib.Path(config.model).name

@@ -71,13 +71,13 @@ def _run(run: Run) -> Results | None:
 
 def _diagnosed(run: Run) -> Diagnosis:
   return run.directory.once(
-    'diagnosis.json', Diagnosis, lambda: diagnosis_lib.diagnose(run)
+    rundir.DIAGNOSIS, Diagnosis, lambda: diagnosis_lib.diagnose(run)
   )
 
 
 def _organised(run: Run, diagnosis: Diagnosis) -> Curriculum:
   return run.directory.once(
-    'curriculum.json',
+    rundir.CURRICULUM,
     Curriculum,
     lambda: diagnosis_lib.organise(run, diagnosis),
   )

@@ -110,6 +110,7 @@ class _Phase:
     # What was written after that checkpoint is written again, the same.
     self._book.recall(progress.lessons, progress.untaught)
     run.directory.truncate(METRICS, progress.events)
+    run.directory.require(progress.files)
     self._since = time.monotonic()
     if not restored:
       plan = self._curriculum
@@ -213,6 +214,7 @@ class _Phase:
       synthesise_seconds=self._seconds['synthesise'],
       counted=dict(self._run.counted),
       untaught=tuple(self._book.untaught),
+      files=self._run.directory.digests(),
       on_policy_step=self._on_policy_step,
       wrong=self._wrong,
     )

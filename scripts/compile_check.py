@@ -51,7 +51,7 @@ _ADVICE = (
   'average), --config.student.lora.rank=16 (trains no weight), take more '
   'devices on --config.mesh.fsdp, or for long rows --config.mesh.sequence.'
 )
-# METHOD §2 proposes 25 to 35 units; probes of a quarter row each.
+# The paper proposes 25 to 35 units; probes of a quarter row each.
 _MODULES, _STAGES, _PROBES = 30, 10, 24
 
 
@@ -114,7 +114,7 @@ def _train(config, model, mesh):
 
   spec = assemble.lora_spec(config)
   t = config.train
-  tx, _ = optimizer.make(total_steps=t.total_steps, **config.optimizer)
+  tx, _ = optimizer.make(optimizer.Recipe(**config.optimizer), t.total_steps)
   base = decoder.abstract_params(model)
   k, s = _MODULES, _STAGES
   shape = jax.ShapeDtypeStruct
@@ -268,6 +268,7 @@ def _sampler(config, model, mesh):
       lanes=sampler_lib.num_lanes(b, chunk),
       prompt=width,
       new=new,
+      chunk=chunk,
     )
   )
   abstract = lambda tree: jax.tree.map(lambda x: shape(x.shape, x.dtype), tree)

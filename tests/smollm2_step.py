@@ -75,12 +75,18 @@ def main(directory, data, num_steps):
     mesh,
   )
   # The recipe of full fine-tuning at a rate that shows within a few steps.
-  tx, _ = optimizer.make(
+  recipe = optimizer.Recipe(
     name='adamw',
-    learning_rate=1e-4, total_steps=30, warmup_share=0.03, final_share=0.1,
-    weight_decay=0.01, b1=0.9, b2=0.95, clip_norm=1.0,
+    learning_rate=1e-4,
+    warmup_share=0.03,
+    final_share=0.1,
+    weight_decay=0.01,
+    b1=0.9,
+    b2=0.95,
+    clip_norm=1.0,
     momentum_dtype='float32',
-  )  # fmt: skip
+  )
+  tx, _ = optimizer.make(recipe, total_steps=30)
   config = dataclasses.replace(huggingface.read_config(directory), remat='full')
   params = huggingface.load_params(directory, config)
   state = trainer_lib.make_state(params, tx, [Score(0, 2)], plan, mesh)

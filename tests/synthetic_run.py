@@ -1,7 +1,7 @@
 """A run directory as a run of the built-in domain would leave it, in a second.
 
 Learning curves are invented, everything else follows from them by the rules of
-METHOD.md, so that a report of it can be checked against independent numbers.
+docs/method.md, so that a report of it can be checked against independent numbers.
 """
 
 from __future__ import annotations
@@ -98,6 +98,8 @@ def _diagnosis(rng):
       'level': m.level,
       'teacher': teacher,
       'student': student,
+      'student_loss': None,
+      'teacher_loss': None,
       'teacher_ci95': list(wilson(**teacher)),
       'student_ci95': list(wilson(**student)),
       'gap': gap,
@@ -124,9 +126,16 @@ def _diagnosis(rng):
       'source': 'given',
       'note': 'The domain states its prerequisites; they were not estimated.',
       'edges': edges,
+      'removed': [],
+      'graphs': {},
+      'agreement': [],
     },
     'thresholds': {'tau_gap': 0.3, 'alpha': 0.7, 'target_share': 1.0},
     'wrong_answers': {k: w for k, w in wrong.items() if w},
+    'difficulty': None,
+    'teacher_held_out': {},
+    'tokens': {},
+    'seconds': 14.2,
   }
 
 
@@ -152,6 +161,7 @@ def _curriculum(diagnosis):
     'zpd': {
       'mode': 'readiness',
       'tau': 0.15,
+      'response': 'exact',
       'checks': [
         {'before': a, 'after': b, 'limit': 0.15 * a, 'holds': a - b <= 0.15 * a}
         for a, b in itertools.pairwise(ready)
@@ -175,7 +185,8 @@ def _train(rng, diagnosis):
     'event': 'supply', 'step': step, 'stage': stage, 'kind': kind,
     'modules': list(names), 'lessons': lessons,
     'rejected': {'wrong answer': int(rng.integers(0, 9))},
-    'teacher_tokens': 14 * lessons,
+    'teacher_tokens': 14 * lessons, 'untaught': [],
+    'measures': {'seeds': {}, 'lessons': {}},
   })  # fmt: skip
   supply(0, 'rehearsal', KNOWN, 1200)
   for index, (kind, modules) in enumerate([*STAGES, ('consolidate', TARGETS)]):
@@ -234,7 +245,8 @@ def _train(rng, diagnosis):
         'scores': {k: v / GATE_N for k, v in score.items()},
       })  # fmt: skip
     stages.append({
-      'modules': list(modules), 'kind': kind, 'steps': step - start,
+      'modules': list(modules), 'untaught': [], 'kind': kind,
+      'steps': step - start,
       'remedial_rounds': rounds,
       'outcome': 'mastered' if passed else 'unmastered',
     })  # fmt: skip
@@ -301,10 +313,15 @@ def _results(diagnosis, events, stages, forgetting, score):
       'after': after / HELD_OUT_N,
       'ci95': list(wilson(after, HELD_OUT_N)),
       'n': HELD_OUT_N,
+      'loss_before': None,
+      'loss_after': None,
     }
   mean = lambda field: float(np.mean([m[field] for m in modules.values()]))
   supplies = [e for e in events if e['event'] == 'supply']
   return {
+    'domain': 'arithmetic',
+    'method': 'ioa',
+    'answer_format': 'steps',
     'teacher': {
       'name': 'builtin',
       'params': 1_021_440,
@@ -319,11 +336,15 @@ def _results(diagnosis, events, stages, forgetting, score):
     'retention': mean('after') / mean('teacher'),
     'modules': modules,
     'stages': stages,
+    'reopened': {},
     'forgetting': forgetting,
     'tokens': {
       'student_train': 1500 * TOTAL,
       'teacher_generated': sum(s['teacher_tokens'] for s in supplies),
       'teacher_cached': 16_380,
+      'teacher_scored': 0,
+      'student_inferred': 0,
+      'panel': 0,
     },
     'lessons': sum(s['lessons'] for s in supplies),
     'compilations': 1,

@@ -1,11 +1,7 @@
 """The built-in domain: true answers, and probes that no training text shows."""
 
-import json
-import pathlib
 import re
 
-import hypothesis
-from hypothesis import strategies as st
 import networkx as nx
 import numpy as np
 import pytest
@@ -13,7 +9,6 @@ import pytest
 from ioa_jax.adapter import Level
 from ioa_jax.adapter import arithmetic_lessons as adapter
 from ioa_jax.domains import arithmetic
-from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.identifier import gaps
 from ioa_jax.teachers.requests import Completion
 
@@ -154,27 +149,6 @@ def test_only_true_steps_become_lessons(text, reason):
   problem = arithmetic.Problem('multiplication/two_by_teen', (74, 12))
   assert problem.completion('steps') == '4*2+0=8;7*2+0=14;740+148=888'
   assert arithmetic.verify_lesson(problem, 'steps', text) == reason
-
-
-@hypothesis.given(st.text(alphabet='0123456789+-*/=:;|Rx()', max_size=40))
-def test_tokenizer_round_trip(text):
-  tokenizer = tokenizer_lib.build()
-  ids = tokenizer.encode(tokenizer_lib.reverse_digits(text)).ids
-  assert tokenizer_lib.reverse_digits(tokenizer.decode(ids)) == text
-  assert len(ids) == len(text)
-
-
-def test_least_significant_digit_comes_first():
-  assert tokenizer_lib.reverse_digits('98*16=1568') == '89*61=8651'
-
-
-def test_the_shipped_tokenizer_is_the_one_the_code_builds():
-  package = pathlib.Path(arithmetic.__file__).parents[1]
-  for role in ('teacher', 'student'):
-    path = package / 'assets' / 'arithmetic' / role / 'tokenizer.json'
-    assert json.loads(path.read_text()) == json.loads(
-      tokenizer_lib.build().to_str()
-    )
 
 
 def make_adapter(per_seed, seeds=10):

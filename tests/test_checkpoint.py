@@ -102,3 +102,22 @@ def test_the_fingerprint_sees_every_bit_and_no_layout():
   spec = jax.sharding.PartitionSpec('data', 'fsdp')
   split = jax.device_put(tree['a'], jax.sharding.NamedSharding(mesh, spec))
   assert int(checkpoint._fingerprint(tree | {'a': split})) == want
+
+
+def test_progress_is_vouched_for_as_well(saved, tmp_path):
+  path, state, inputs = saved
+  copy = tmp_path / 'copy'
+  shutil.copytree(path, copy)
+  (file,) = (copy / '10' / 'progress').rglob('metadata')
+  text = file.read_text()
+  assert 'lessons' in text
+  file.write_text(text.replace('lessons\\": 10', 'lessons\\": 0'))
+  (_, _, progress), said = restore(copy, state, inputs)
+  assert progress == Progress(lessons=5)
+  assert 'Checkpoint 10 is damaged (its progress is not' in said[0]
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+  (tmp_path / 'checkpoints').write_text('')
+  with pytest.raises(checkpoint.CheckpointError, match='cannot be written'):
+    checkpoint.Checkpoints(tmp_path / 'checkpoints', keep=1)

@@ -9,7 +9,9 @@ import optax
 import pytest
 import safetensors.numpy
 
+from ioa_jax.models import cache as cache_lib
 from ioa_jax.models import decoder, huggingface
+from ioa_jax.models.architectures import Layer
 from ioa_jax.runtime import sharding
 
 torch = pytest.importorskip('torch')
@@ -22,35 +24,186 @@ LLAMA3 = {
   'high_freq_factor': 4.0,
   'original_max_position_embeddings': 8192,
 }
-# Families at small sizes; together the grouped-query ratios 1, 2, 3 and 7.
+DEFAULT = {'rope_type': 'default', 'rope_theta': 1e6}
+HEADS = dict(
+  hidden_size=64,
+  num_attention_heads=4,
+  num_key_value_heads=2,
+  head_dim=32,
+  vocab_size=96,
+  rms_norm_eps=1e-6,
+  # torch gives the embedding of what pads no gradient.
+  pad_token_id=95,
+)
+# Families at small sizes; together the grouped-query ratios 1, 2, 3 and 7. Of
+# two layers the first has a window of 5 (rows have 24), or the second no RoPE.
 CASES = {
-  'llama31': (transformers.LlamaConfig, dict(
-    hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
-    rope_parameters=LLAMA3 | {'factor': 8.0}, tie_word_embeddings=False,
-    rms_norm_eps=1e-5, vocab_size=96,
-  )),
-  'llama32': (transformers.LlamaConfig, dict(
-    hidden_size=96, num_attention_heads=6, num_key_value_heads=2, head_dim=16,
-    rope_parameters=LLAMA3 | {'factor': 32.0}, tie_word_embeddings=True,
-    rms_norm_eps=1e-5, vocab_size=96,
-  )),
-  'qwen25_tied': (transformers.Qwen2Config, dict(
-    hidden_size=112, num_attention_heads=14, num_key_value_heads=2,
-    rope_parameters={'rope_type': 'default', 'rope_theta': 1e6},
-    tie_word_embeddings=True, rms_norm_eps=1e-6, vocab_size=96,
-  )),
-  'qwen25_untied': (transformers.Qwen2Config, dict(
-    hidden_size=64, num_attention_heads=4, num_key_value_heads=4,
-    rope_parameters={'rope_type': 'default', 'rope_theta': 1e6},
-    tie_word_embeddings=False, rms_norm_eps=1e-6, vocab_size=104,
-  )),
-  'smollm2': (transformers.LlamaConfig, dict(
-    hidden_size=72, num_attention_heads=9, num_key_value_heads=3,
-    rope_parameters={'rope_type': 'default', 'rope_theta': 1e5},
-    tie_word_embeddings=True, rms_norm_eps=1e-5, vocab_size=96,
-  )),
-}  # fmt: skip
-MESHES = {'one_device': None, 'mesh': dict(data=1, fsdp=2, tensor=2)}
+  'llama31': (
+    transformers.LlamaConfig,
+    dict(
+      hidden_size=64,
+      num_attention_heads=4,
+      num_key_value_heads=2,
+      head_dim=32,
+      rope_parameters=LLAMA3 | {'factor': 8.0},
+      tie_word_embeddings=False,
+      rms_norm_eps=1e-5,
+      vocab_size=96,
+    ),
+  ),
+  'llama32': (
+    transformers.LlamaConfig,
+    dict(
+      hidden_size=96,
+      num_attention_heads=6,
+      num_key_value_heads=2,
+      head_dim=16,
+      rope_parameters=LLAMA3 | {'factor': 32.0},
+      tie_word_embeddings=True,
+      rms_norm_eps=1e-5,
+      vocab_size=96,
+    ),
+  ),
+  'qwen25_tied': (
+    transformers.Qwen2Config,
+    dict(
+      hidden_size=112,
+      num_attention_heads=14,
+      num_key_value_heads=2,
+      rope_parameters={'rope_type': 'default', 'rope_theta': 1e6},
+      tie_word_embeddings=True,
+      rms_norm_eps=1e-6,
+      vocab_size=96,
+    ),
+  ),
+  'qwen25_untied': (
+    transformers.Qwen2Config,
+    dict(
+      hidden_size=64,
+      num_attention_heads=4,
+      num_key_value_heads=4,
+      rope_parameters={'rope_type': 'default', 'rope_theta': 1e6},
+      tie_word_embeddings=False,
+      rms_norm_eps=1e-6,
+      vocab_size=104,
+    ),
+  ),
+  'smollm2': (
+    transformers.LlamaConfig,
+    dict(
+      hidden_size=72,
+      num_attention_heads=9,
+      num_key_value_heads=3,
+      rope_parameters={'rope_type': 'default', 'rope_theta': 1e5},
+      tie_word_embeddings=True,
+      rms_norm_eps=1e-5,
+      vocab_size=96,
+    ),
+  ),
+  'qwen3': (
+    transformers.Qwen3Config,
+    HEADS
+    | dict(
+      rope_parameters=DEFAULT,
+      tie_word_embeddings=True,
+    ),
+  ),
+  'qwen3_window': (
+    transformers.Qwen3Config,
+    HEADS
+    | dict(
+      rope_parameters=DEFAULT,
+      tie_word_embeddings=False,
+      use_sliding_window=True,
+      sliding_window=5,
+      max_window_layers=1,
+    ),
+  ),
+  'gemma3': (
+    transformers.Gemma3TextConfig,
+    HEADS
+    | dict(
+      tie_word_embeddings=True,
+      sliding_window=5,
+      sliding_window_pattern=2,
+      query_pre_attn_scalar=48,
+      final_logit_softcapping=3.0,
+      rope_scaling={'rope_type': 'linear', 'factor': 8.0},
+    ),
+  ),
+  'mistral': (
+    transformers.MistralConfig,
+    HEADS
+    | dict(
+      rope_parameters=DEFAULT,
+      tie_word_embeddings=False,
+      sliding_window=5,
+    ),
+  ),
+  'mistral_full': (
+    transformers.MistralConfig,
+    HEADS
+    | dict(
+      rope_parameters=DEFAULT,
+      tie_word_embeddings=False,
+      sliding_window=None,
+    ),
+  ),
+  'smollm3': (
+    transformers.SmolLM3Config,
+    HEADS
+    | dict(
+      rope_parameters=DEFAULT,
+      tie_word_embeddings=True,
+      no_rope_layer_interval=2,
+    ),
+  ),
+  # Qwen's card for texts past 32,768 tokens.
+  'yarn': (
+    transformers.Qwen2Config,
+    HEADS
+    | dict(
+      rope_parameters=DEFAULT
+      | {
+        'rope_type': 'yarn',
+        'factor': 4.0,
+        'original_max_position_embeddings': 32_768,
+      },
+      tie_word_embeddings=True,
+    ),
+  ),
+  'linear': (
+    transformers.LlamaConfig,
+    HEADS
+    | dict(
+      rope_parameters=DEFAULT | {'rope_type': 'linear', 'factor': 4.0},
+      tie_word_embeddings=True,
+    ),
+  ),
+  # All but one sequence are longer than 6 tokens.
+  'dynamic': (
+    transformers.LlamaConfig,
+    HEADS
+    | dict(
+      rope_parameters=DEFAULT | {'rope_type': 'dynamic', 'factor': 4.0},
+      tie_word_embeddings=True,
+      max_position_embeddings=6,
+    ),
+  ),
+}
+# What only some of them have is compiled for a mesh as well.
+MESH = dict(data=1, fsdp=2, tensor=2)
+ON_A_MESH = (
+  'llama31',
+  'llama32',
+  'qwen25_tied',
+  'qwen25_untied',
+  'smollm2',
+  'gemma3',
+)
+PLACES = {name: (name, None) for name in CASES} | {
+  f'{name}-mesh': (name, MESH) for name in ON_A_MESH
+}
 ADAMW = dict(betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01)
 # The published rate for a whole step. Adam's first step is the gradient's sign,
 # so an entry whose gradient is rounding noise (1e-8 beside 1e-2) may go either
@@ -69,16 +222,17 @@ class Sequence:
   token: np.ndarray
 
 
-def make_sequences():
+def make_sequences(longest):
   """Rows of 24: full, left-padded, right-padded, and three packed.
 
   The full one lies past the 8192 positions of Llama 3's pre-training, one of
   the packed ones near the end of its 131072.
   """
   rng = np.random.default_rng(0)
+  far = longest > 131_000
   places = [
-    (0, 0, 8180, 24), (1, 7, 0, 17), (2, 0, 0, 15),
-    (3, 0, 0, 6), (3, 6, 131_000, 9), (3, 15, 0, 7),
+    (0, 0, 8180 * far, 24), (1, 7, 0, 17), (2, 0, 0, 15),
+    (3, 0, 0, 6), (3, 6, 131_000 * far, 9), (3, 15, 0, 7),
   ]  # fmt: skip
   return [
     Sequence(row, column, first, rng.integers(0, NUM_TOKENS, length))
@@ -101,7 +255,7 @@ def pack(sequences):
   return {k: jnp.asarray(v) for k, v in rows.items()}
 
 
-@pytest.fixture(scope='module', params=CASES, ids=list(CASES))
+@pytest.fixture(scope='module')
 def reference(request, tmp_path_factory):
   """A random transformers model with its logits, gradients and AdamW step.
 
@@ -111,8 +265,8 @@ def reference(request, tmp_path_factory):
   kind, sizes = CASES[request.param]
   torch.manual_seed(0)
   hf_config = kind(
-    **sizes, intermediate_size=160, num_hidden_layers=2,
-    max_position_embeddings=131_072, attn_implementation='eager',
+    **{'max_position_embeddings': 131_072} | sizes,
+    intermediate_size=160, num_hidden_layers=2, attn_implementation='eager',
     initializer_range=sizes['hidden_size'] ** -0.5,
   )  # fmt: skip
   model = transformers.AutoModelForCausalLM.from_config(hf_config).float()
@@ -125,11 +279,14 @@ def reference(request, tmp_path_factory):
   root = tmp_path_factory.mktemp(request.param)
   model.save_pretrained(root / 'start')
 
-  sequences = make_sequences()
+  sequences = make_sequences(hf_config.max_position_embeddings)
   logits, loss, count = [], 0.0, 0
   for s in sequences:
     token = torch.tensor(s.token)[None]
     position = s.first_position + torch.arange(len(s.token))[None]
+    # Dynamic RoPE would remember the longest text so far.
+    rotary = model.model.rotary_emb
+    model.model.rotary_emb = type(rotary)(hf_config)
     out = model(input_ids=token, position_ids=position).logits
     logits.append(out[0].detach().numpy())
     loss = loss + torch.nn.functional.cross_entropy(
@@ -187,7 +344,12 @@ def by_path(tree):
   return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
-@pytest.mark.parametrize('mesh_axes', MESHES.values(), ids=list(MESHES))
+@pytest.mark.parametrize(
+  ('reference', 'mesh_axes'),
+  PLACES.values(),
+  ids=list(PLACES),
+  indirect=['reference'],
+)
 def test_equals_transformers(reference, mesh_axes):
   root, sequences, want_logits, want_loss = reference
   config = huggingface.read_config(root / 'start')
@@ -272,19 +434,40 @@ def test_no_gradient_from_later_tokens_or_other_segments(params):
     np.testing.assert_array_equal(seen, want)
 
 
+PATTERNS = {
+  'all': (Layer(),),
+  'window': (Layer(window=4),),
+  'both': (Layer(window=4), Layer(window=4, theta=1e3), Layer(rotates=False)),
+}
+
+
 # The real batch sizes: a cache that is wrong at some of them was met before.
 @pytest.mark.parametrize('unroll', [1, 3], ids=['scanned', 'unrolled'])
-@pytest.mark.parametrize('batch', [1, 3, 32])
-def test_cached_decoding_equals_the_full_forward(params, batch, unroll):
-  config = dataclasses.replace(CONFIG, scan_unroll=unroll)
-  length, prompt = 10, 6
+@pytest.mark.parametrize(
+  ('batch', 'pattern'),
+  [(1, 'all'), (3, 'all'), (32, 'all'), (3, 'window'), (3, 'both')],
+)
+def test_cached_decoding_equals_the_full_forward(
+  params, batch, pattern, unroll
+):
+  """Also where a ring has gone round, and what padded a prompt is in it."""
+  config = dataclasses.replace(
+    CONFIG, scan_unroll=unroll, layer_pattern=PATTERNS[pattern]
+  )
+  length, prompt = 10 if pattern == 'all' else 24, 6
   token, segment, position = random_rows(batch, length)
   want = jax.jit(decoder.forward, static_argnums=0)(
-    CONFIG, params, token, segment, position
+    dataclasses.replace(config, scan_unroll=1),
+    params,
+    token,
+    segment,
+    position,
   )
 
   extend = jax.jit(decoder.forward_cached, static_argnums=0)
-  cache = decoder.empty_cache(config, batch, length + 3)
+  cache = cache_lib.empty(config, batch, length + 3, prompt)
+  rings = {x.shape[-2] for x in jax.tree.leaves(cache)} - {length + 3}
+  assert rings == (set() if pattern == 'all' else {4 - 1 + prompt})
   hidden, cache = extend(
     config, params, token[:, :prompt], jnp.zeros(batch, jnp.int32), cache
   )
@@ -346,11 +529,14 @@ def test_padding_of_the_vocabulary_is_masked(params):
   assert np.isfinite(masked).all()
 
 
-def test_the_compiled_program_does_not_grow_with_depth():
+@pytest.mark.parametrize('pattern', ['all', 'both'])
+def test_the_compiled_program_does_not_grow_with_depth(pattern):
   token, segment, position = random_rows()
 
   def num_instructions(num_layers):
-    config = dataclasses.replace(CONFIG, num_layers=num_layers)
+    config = dataclasses.replace(
+      CONFIG, num_layers=num_layers, layer_pattern=PATTERNS[pattern]
+    )
 
     def loss(params):
       hidden = decoder.forward(config, params, token, segment, position)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import safetensors.numpy
 
 from ioa_jax.models import (
   decoder,
@@ -171,6 +172,78 @@ def test_conversion_goes_both_ways(directory, tmp_path):
   assert 'logits of source and target differ by 0 ' in done.stdout
   for file in ('model.safetensors', 'config.json', 'tokenizer.json'):
     assert (back / file).read_bytes() == (directory / file).read_bytes()
+
+
+def edit_weights(directory, **values):
+  """Sets the last number of tensors, given by the ends of their names."""
+  path = directory / 'model.safetensors'
+  tensors = safetensors.numpy.load_file(path)
+  for name in tensors:
+    for end, value in values.items():
+      if name.endswith(f'{end}.weight'):
+        tensors[name].reshape(-1)[-1] = value
+  safetensors.numpy.save_file(tensors, path)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_stored_is_not(directory, params, tmp_path):
+  """NaN, what overflows in float16, and whatever is there already."""
+  there = tmp_path / 'there'
+  orbax_params.save(there, CONFIG, params, source=directory)
+  before = {p.name: p.read_bytes() for p in directory.iterdir()}
+  (tmp_path / 'file').write_text('x')
+  for source in (directory, there):
+    for target in (directory, tmp_path / 'file'):
+      done = run(
+        'convert_checkpoint', f'--source={source}', f'--target={target}'
+      )
+      assert_one_line(done, f'{target}: not empty; choose a new directory')
+  assert {p.name: p.read_bytes() for p in directory.iterdir()} == before
+  large = jax.tree.map(lambda x: x.at[-1].set(7e4), params)
+  orbax_params.save(tmp_path / 'large', CONFIG, large, source=directory)
+  edit_weights(directory, up_proj=7e4)
+  for source in (directory, tmp_path / 'large'):
+    done = run(
+      'convert_checkpoint', f'--source={source}', '--dtype=float16',
+      f'--target={tmp_path / "new"}', '--verify',
+    )  # fmt: skip
+    assert_one_line(done, 'float16')
+    assert not (tmp_path / 'new').exists()
+  edit_weights(directory, up_proj=np.nan)
+  done = run(
+    'convert_checkpoint', f'--source={directory}', '--verify',
+    f'--target={tmp_path / "new"}',
+  )  # fmt: skip
+  assert_one_line(done, 'layers/up_proj/kernel holds NaN')
+  assert not (tmp_path / 'new').exists()
+
+
+@pytest.mark.slow
+def test_generate_finds_a_bad_model(directory, params, tmp_path):
+  pytest.importorskip('transformers')
+  wide = decoder.DecoderConfig(**{**vars(CONFIG), 'width': 32})
+  spec = lora.LoraSpec(rank=2)
+  adapters = lora.init(spec, decoder.abstract_params(wide), jax.random.key(0))
+  peft.save(tmp_path / 'lora', adapters, spec, base_model='x')
+  done = run(
+    'generate', f'--model={directory}', f'--adapter={tmp_path / "lora"}',
+    '--prompt=a',
+  )  # fmt: skip
+  assert_one_line(done, f'{tmp_path / "lora" / "adapter_model.safetensors"}: ')
+  assert 'belongs to another model' in done.stderr
+  test_huggingface.edit_json(
+    directory / 'config.json', max_position_embeddings=8
+  )
+  done = run('generate', f'--model={directory}', '--prompt=abcdef')
+  assert_one_line(done, 'has 9 tokens, and the model reads at most 8')
+  done = run(
+    'generate', f'--model={directory}', '--prompt=abcde', '--temperature=1'
+  )
+  assert done.returncode == 0, done.stderr
+  assert len(done.stdout.strip().replace(' ', '')) <= 1
+  edit_weights(directory, q_proj=np.nan)
+  done = run('generate', f'--model={directory}', '--prompt=a')
+  assert_one_line(done, 'layers/q_proj/kernel holds NaN')
 
 
 def test_a_run_is_converted(directory, params, tmp_path):

@@ -522,15 +522,64 @@ def test_reasoning_without_an_answer_is_no_answer(ledger):
   assert (answer.finish_reason, answer.reasoning) == ('empty', 'hm, hm')
 
 
-def test_a_reply_without_usage_counts_in_full(ledger):
+WHAT = plain()
+BYTES = len('fine') + 1  # And an end.
+USAGES = [
+  # What the server says, prompt and completion tokens that are counted.
+  ({'prompt_tokens': 11, 'completion_tokens': 7}, 11, 7),
+  ({'input_tokens': 11, 'output_tokens': 7}, 11, 7),
+  ({'prompt_tokens': '11', 'completion_tokens': 7.0}, 11, 7),
+  ({'prompt_tokens': 11, 'total_tokens': 18}, 11, 7),
+  ({'completion_tokens': 7, 'total_tokens': 18}, 11, 7),
+  ({'prompt_tokens': 11, 'completion_tokens': None}, 11, BYTES),
+  (None, None, BYTES),
+  ({}, None, BYTES),
+  ([], None, BYTES),
+  ({'prompt_tokens': -5, 'completion_tokens': -(10**9)}, None, BYTES),
+  ({'prompt_tokens': 0, 'completion_tokens': 0}, None, BYTES),
+  ({'prompt_tokens': 10**30, 'completion_tokens': 10**30}, None, 64),
+  ({'prompt_tokens': 1e999, 'completion_tokens': '1e400'}, None, BYTES),
+  ({'prompt_tokens': 'nan', 'completion_tokens': True}, None, BYTES),
+  ({'prompt_tokens': 11, 'completion_tokens': 65}, 11, 64),
+  ({'prompt_tokens': 5000, 'completion_tokens': 64}, None, 64),
+]
+
+
+@pytest.mark.parametrize(('usage', 'prompt', 'completion'), USAGES)
+def test_usage_is_bounded_by_what_was_sent_and_asked(
+  ledger, caplog, usage, prompt, completion
+):
   def respond(body, headers):
     status, headers, reply = good()
-    del reply['usage']
+    return status, headers, reply | {'usage': usage}
+
+  answer, bodies = ask_one(respond, ledger, price=Price(1.0, 1.0))
+  worst = worst_case_prompt_tokens(WHAT)
+  assert answer.text == 'fine' and len(bodies) == 1
+  assert answer.prompt_tokens == (worst if prompt is None else prompt)
+  assert answer.completion_tokens == completion
+  # The books hold what was counted, and an estimate is said.
+  totals = ledger.totals()
+  assert totals['completion_tokens'] == completion
+  assert totals['price_usd'] == pytest.approx(
+    (answer.prompt_tokens + completion) / 1e6
+  )
+  estimated = (prompt, completion) != (11, 7)
+  assert ('tokens are counted as bytes' in caplog.text) == estimated
+
+
+@pytest.mark.parametrize('lie', [-(10**6), 10**30])
+def test_no_lie_about_usage_lifts_a_budget(ledger, lie):
+  def respond(body, headers):
+    status, headers, reply = good('x' * 40)
+    reply['usage'] = {'prompt_tokens': lie, 'completion_tokens': lie}
     return status, headers, reply
 
-  answer, _ = ask_one(respond, ledger)
-  assert answer.completion_tokens == 64
-  assert answer.prompt_tokens > len('problem 1')
+  requests = [plain(f'problem {i}') for i in range(50)]
+  with FaultyServer(respond=respond) as server:
+    with pytest.raises(ledger_lib.BudgetExceeded):
+      ask(server.url, ledger, requests, budget=Budget(500), max_concurrency=4)
+  assert 400 < ledger.totals()['completion_tokens'] <= 500
 
 
 def test_limits_of_the_server_are_followed(ledger):

@@ -1,5 +1,7 @@
 """Optimizers: against a hand-worked step, and Muon's defining property."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +10,21 @@ import pytest
 
 from ioa_jax.training import optimizer
 
-RECIPE = dict(
-  learning_rate=0.1, total_steps=100, warmup_share=0.01, final_share=0.1,
-  weight_decay=0.5, b1=0.9, b2=0.95, clip_norm=1e9,
+RECIPE = optimizer.Recipe(
+  name='adamw',
+  learning_rate=0.1,
+  warmup_share=0.01,
+  final_share=0.1,
+  weight_decay=0.5,
+  b1=0.9,
+  b2=0.95,
+  clip_norm=1e9,
   momentum_dtype='float32',
-)  # fmt: skip
+)
+
+
+def make(**changes):
+  return optimizer.make(dataclasses.replace(RECIPE, **changes), 100)
 
 
 def _params():
@@ -28,7 +40,7 @@ def _params():
 
 def _second_update(name, grads):
   """The first step has learning rate 0, so the second is the one to look at."""
-  tx, schedule = optimizer.make(name=name, **RECIPE)
+  tx, schedule = make(name=name)
   params = _params()
   state = tx.init(params)
   for _ in range(2):
@@ -37,7 +49,7 @@ def _second_update(name, grads):
 
 
 def test_schedule_warms_up_and_ends_at_its_share():
-  _, schedule = optimizer.make(name='adamw', **RECIPE)
+  _, schedule = make()
   assert float(schedule(0)) == 0.0
   assert float(schedule(1)) == pytest.approx(0.1)
   assert float(schedule(100)) == pytest.approx(0.01)
@@ -80,7 +92,7 @@ def test_muon_leaves_embedding_and_norms_to_adam():
 
 
 def test_clipping_bounds_what_the_rule_sees():
-  tx, _ = optimizer.make(name='adamw', **(RECIPE | {'clip_norm': 1.0}))
+  tx, _ = make(clip_norm=1.0)
   params = _params()
   grads = jax.tree.map(lambda p: jnp.full_like(p, 100.0), params)
   _, state = tx.update(grads, tx.init(params), params)

@@ -79,5 +79,12 @@ def test_an_unknown_event_is_refused():
     records.parse_event('{"event": "party", "step": 1}', 'metrics line 3')
 
 
+def test_half_a_surrogate_pair_can_be_stored():
+  lesson = records.KnowledgeModule('a\ud83d', '', (), 0)
+  text = lesson.to_json()
+  assert text.encode()
+  assert records.KnowledgeModule.from_json(text).name == 'a?'
+
+
 def test_sums_of_shares_may_be_rounded():
   assert records.Score(3.0000001, 3).mean == pytest.approx(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 import json
+import types
 
 import pytest
 
@@ -114,7 +115,7 @@ def test_strengths_are_drawn_where_they_are_known(finished, tmp_path):
 def test_long_edges_do_not_pass_behind_modules():
   """a -> d over two levels; b and c each would lie on a straight line."""
   modules = {
-    name: {'level': level, 'status': 'known', 'description': ''}
+    name: types.SimpleNamespace(level=level, status='known', description='')
     for name, level in (('a', 0), ('b', 1), ('c', 2), ('d', 3))
   }
   edges = [
@@ -137,7 +138,7 @@ def test_curriculum_shows_every_decision_and_supply(finished):
   decisions = Counter(
     e['decision'] for e in events if e['event'] == 'probe'
   )  # fmt: skip
-  assert set(decisions) == set(read.DECISIONS)
+  assert set(decisions) == {'stay', 'advance', 'remediate', 'stall'}
   supplies = [e for e in events if e['event'] == 'supply']
   # One more of each is the legend.
   for decision, count in decisions.items():
@@ -257,7 +258,7 @@ def test_costs_and_configuration(finished):
   r, text = files['results.json'], parsed.text('costs')
   for name, count in r['tokens'].items():
     unit = 'answers' if name == 'teacher_cached' else 'tokens'
-    assert f'{count:,} {unit}' in text
+    assert not count or f'{count:,} {unit}' in text
   supplies = [e for e in files['metrics.jsonl'] if e['event'] == 'supply']
   thrown = sum(e['rejected']['wrong answer'] for e in supplies)
   assert f'lessons rejected {thrown} ({thrown} wrong answer)' in text

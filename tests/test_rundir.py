@@ -9,6 +9,7 @@ import ml_collections
 import pytest
 
 from ioa_jax import config as config_lib
+from ioa_jax.records import StrongEdge
 from ioa_jax.runtime import rundir
 
 
@@ -18,14 +19,21 @@ def make(**changes):
   )
 
 
+def begin(path, config):
+  """A run that was begun, and is at work no longer."""
+  directory = rundir.RunDirectory(path, config)
+  with directory.locked():
+    return directory
+
+
 def test_the_same_configuration_may_come_back(tmp_path):
-  rundir.RunDirectory(tmp_path / 'r', make())
-  rundir.RunDirectory(tmp_path / 'r', make())
+  begin(tmp_path / 'r', make())
+  begin(tmp_path / 'r', make())
   assert json.loads((tmp_path / 'r/config.json').read_text())['seed'] == 0
 
 
 def test_another_configuration_is_refused_with_the_difference(tmp_path):
-  rundir.RunDirectory(tmp_path, make())
+  begin(tmp_path, make())
   before = (tmp_path / 'config.json').read_bytes()
   other = make(seed=1, gate={'tau_mastery': 0.8})
   with pytest.raises(
@@ -50,20 +58,49 @@ def test_an_unwritable_place_is_one_clear_line(tmp_path):
     rundir.RunDirectory(tmp_path / 'file' / 'run', make())
 
 
-def test_damaged_files_are_named(tmp_path):
-  directory = rundir.RunDirectory(tmp_path, make())
-  (tmp_path / 'diagnosis.json').write_text('{"a": ')
-  with pytest.raises(config_lib.ConfigError, match='diagnosis.json is damaged'):
-    directory.read_json('diagnosis.json')
-  (tmp_path / 'config.json').write_text('{')
-  with pytest.raises(config_lib.ConfigError, match='config.json is damaged'):
-    rundir.RunDirectory(tmp_path, make())
+EDGE = StrongEdge('a', 'b', 0.5)
+
+
+def _as_directory(path):
+  path.unlink()
+  path.mkdir()
+
+
+DAMAGE = {
+  'cut': lambda path: path.write_bytes(path.read_bytes()[:-7]),
+  'emptied': lambda path: path.write_bytes(b''),
+  'null': lambda path: path.write_text('null'),
+  'a list': lambda path: path.write_text('[]'),
+  'another object': lambda path: path.write_text('{"x": 1}'),
+  'binary': lambda path: path.write_bytes(b'\xff\xfe\x00'),
+  'nested': lambda path: path.write_text('[' * 100_000),
+  'nested objects': lambda path: path.write_text('{"a":' * 100_000),
+  'a huge number': lambda path: path.write_text('1' * 5000),
+  'a directory': _as_directory,
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGE)
+@pytest.mark.parametrize('name', ['config.json', 'edge.json'])
+def test_damaged_files_are_named_in_one_line(tmp_path, name, damage):
+  directory = begin(tmp_path, make())
+  directory.write_record('edge.json', EDGE)
+  DAMAGE[damage](tmp_path / name)
+  others = {p: p.read_bytes() for p in tmp_path.iterdir() if p.name != name}
+  what = name
+  if name == 'config.json' and damage == 'another object':
+    what = 'belongs to another configuration'
+  with pytest.raises(config_lib.ConfigError, match=what) as raised:
+    begin(tmp_path, make()).read_record('edge.json', StrongEdge)
+  assert len(str(raised.value).splitlines()) == 1
+  assert len(str(raised.value)) < 600
+  assert {p: p.read_bytes() for p in others} == others
 
 
 def test_once_computes_once(tmp_path):
   directory = rundir.RunDirectory(tmp_path, make())
-  assert directory.once('x.json', lambda: {'a': 1}) == {'a': 1}
-  assert directory.once('x.json', lambda: 1 / 0) == {'a': 1}
+  assert directory.once('x.json', StrongEdge, lambda: EDGE) == EDGE
+  assert directory.once('x.json', StrongEdge, lambda: 1 / 0) == EDGE
 
 
 def test_a_half_written_line_and_later_ones_are_dropped(tmp_path):
@@ -71,22 +108,63 @@ def test_a_half_written_line_and_later_ones_are_dropped(tmp_path):
   directory.append_lines('m.jsonl', ['{"step": 1}', '{"step": 2}'])
   with open(tmp_path / 'm.jsonl', 'a') as file:
     file.write('{"step": 3')
-  directory.keep_lines('m.jsonl', lambda i, line: json.loads(line)['step'] < 2)
+  directory.truncate('m.jsonl', 1)
   assert directory.read_lines('m.jsonl') == ['{"step": 1}']
+  assert directory.num_lines('m.jsonl') == 1
+  with pytest.raises(config_lib.ConfigError, match='has 1 lines and the check'):
+    directory.truncate('m.jsonl', 2)
+
+
+def _swap(path):
+  first, second, *rest = path.read_text().split('\n')
+  path.write_text('\n'.join([second, first, *rest]))
+
+
+@pytest.mark.parametrize(
+  'change,message',
+  [
+    (lambda p: _swap(p / 'lessons.jsonl'), 'lessons.jsonl has been changed'),
+    (lambda p: (p / 'items.jsonl').unlink(), 'items.jsonl is missing'),
+    (
+      lambda p: (p / 'curriculum.json').write_text('{}'),
+      'curriculum.json has been changed',
+    ),
+    (
+      lambda p: (p / 'metrics.jsonl').write_text('m1\nM2\n'),
+      'metrics.jsonl has been changed',
+    ),
+  ],
+)
+def test_a_checkpoint_vouches_for_what_it_stands_on(tmp_path, change, message):
+  directory = begin(tmp_path, make())
+  for name in ('diagnosis.json', 'curriculum.json', 'items.jsonl'):
+    directory.write_text(name, name)
+  directory.append_lines('lessons.jsonl', ['a', 'b'])
+  directory.append_lines('metrics.jsonl', ['m1', 'm2'])
+  known = directory.digests()
+  # What was written later is cut off, and changes nothing.
+  directory.append_lines('lessons.jsonl', ['c'])
+  again = begin(tmp_path, make())
+  again.truncate('lessons.jsonl', 2)
+  again.truncate('metrics.jsonl', 2)
+  again.require(known)
+  change(tmp_path)
+  with pytest.raises(config_lib.ConfigError, match=message):
+    begin(tmp_path, make()).require(known)
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):
   """Kills a writer at random moments; the file is always one whole version."""
   script = (
     'import sys, pathlib, ml_collections\n'
-    'from ioa_jax import rundir\n'
+    'from ioa_jax.runtime import rundir\n'
     'd = rundir.RunDirectory(pathlib.Path(sys.argv[1]), '
     'ml_collections.ConfigDict({"seed": 0}))\n'
     'print("ready", flush=True)\n'
     'i = 0\n'
     'while True:\n'
     '  i += 1\n'
-    '  d.write_json("x.json", [i] * 20000)\n'
+    '  d.write_text("x.json", str([i] * 20000))\n'
   )
   for _ in range(3):
     process = subprocess.Popen(
@@ -102,11 +180,13 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
 
 
 def test_two_processes_never_share_a_directory(tmp_path):
-  directory = rundir.RunDirectory(tmp_path, make())
+  start = make(teacher={'base_url': 'a'})
+  other = make(teacher={'base_url': 'b'})
+  directory = rundir.RunDirectory(tmp_path, start)
   enter = (
     'import pathlib, sys, ml_collections\n'
-    'from ioa_jax import rundir\n'
-    f'config = ml_collections.ConfigDict({make().to_dict()!r})\n'
+    'from ioa_jax.runtime import rundir\n'
+    f'config = ml_collections.ConfigDict({other.to_dict()!r})\n'
     'try:\n'
     '  with rundir.RunDirectory(pathlib.Path(sys.argv[1]), config).locked():\n'
     '    print("in")\n'
@@ -114,23 +194,26 @@ def test_two_processes_never_share_a_directory(tmp_path):
     '  print(e)\n'
   )
 
-  def other():
+  def come():
     done = subprocess.run(
       [sys.executable, '-c', enter, tmp_path], capture_output=True, text=True
     )
     return done.stdout
 
   with directory.locked():
-    assert 'in use by another process' in other()
-  assert other() == 'in\n'
+    assert 'in use by another process' in come()
+    # What may change between starts was not changed by who was refused.
+    kept = json.loads((tmp_path / 'config.json').read_text())
+    assert kept['teacher']['base_url'] == 'a'
+  assert come() == 'in\n'
 
 
 def test_how_a_run_is_carried_out_may_change_between_starts(tmp_path):
   """A spent budget is raised, a server moves: the ledger must stay in use."""
   start = make(teacher={'max_usd': 1.0, 'base_url': 'a', 'model': 'm'})
-  rundir.RunDirectory(tmp_path, start)
+  begin(tmp_path, start)
   moved = make(teacher={'max_usd': 9.0, 'base_url': 'b', 'model': 'm'})
-  rundir.RunDirectory(tmp_path, moved)
+  begin(tmp_path, moved)
   kept = json.loads((tmp_path / 'config.json').read_text())
   assert kept['teacher'] == {'max_usd': 9.0, 'base_url': 'b', 'model': 'm'}
   other = make(teacher={'max_usd': 9.0, 'base_url': 'b', 'model': 'n'})
@@ -146,8 +229,8 @@ def test_lines_are_what_was_appended_whatever_is_in_them(tmp_path):
   assert directory.read_lines('x.jsonl') == lines
 
 
-@pytest.mark.parametrize('left', ['.writable', '.config.json.tmp'])
+@pytest.mark.parametrize('left', ['.writable', '.config.json.tmp', '.lock'])
 def test_a_kill_during_the_first_write_blocks_nothing(tmp_path, left):
   (tmp_path / left).write_text('')
-  rundir.RunDirectory(tmp_path, make())
+  begin(tmp_path, make())
   assert (tmp_path / 'config.json').exists()

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from ioa_jax.evaluation import benchmarks, code_grading, sandbox_child
+from ioa_jax.evaluation import benchmarks, code_grading
 from ioa_jax.evaluation import sandbox as sandbox_lib
+from ioa_jax.evaluation.sandbox import child as sandbox_child
+from ioa_jax.evaluation.sandbox import executor
 from tests import reference_solutions, sandbox_attacks
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -158,7 +160,7 @@ def test_limits_are_kept(backend):
 
 
 def test_no_isolation_means_no_execution(monkeypatch):
-  monkeypatch.setattr(sandbox_lib, 'self_test', lambda name: f'no {name}')
+  monkeypatch.setattr(executor, 'self_test', lambda name: f'no {name}')
   with pytest.raises(
     sandbox_lib.SandboxUnavailable, match='no bubblewrap.*no namespaces'
   ):
@@ -169,10 +171,10 @@ def test_no_isolation_means_no_execution(monkeypatch):
 
 def test_a_broken_isolation_is_noticed(monkeypatch, backend):
   """The self-test tells an open sandbox from a closed one."""
-  real = sandbox_lib._readable()
+  real = executor._readable()
   readable = (*real, '/etc/passwd')
-  monkeypatch.setattr(sandbox_lib, '_readable', lambda: readable)
-  problem = sandbox_lib.self_test.__wrapped__(backend)
+  monkeypatch.setattr(executor, '_readable', lambda: readable)
+  problem = executor.self_test.__wrapped__(backend)
   assert problem == 'not isolated: reads /etc/passwd'
 
 
@@ -218,7 +220,8 @@ def test_attacks_as_an_ordinary_user(backend):
       if source.is_dir():
         shutil.copytree(
           source, target, ignore=lambda d, names: [
-            n for n in names if not n.endswith('.py')
+            n for n in names
+            if not (n.endswith('.py') or os.path.isdir(os.path.join(d, n)))
           ],
         )  # fmt: skip
       else:

@@ -55,12 +55,18 @@ def stages(max_steps=40, remedial=10):
 @functools.cache
 def optimizer_and_schedule():
   # One recipe for all tests, so that they share a compiled window.
-  return optimizer.make(
+  recipe = optimizer.Recipe(
     name='adamw',
-    learning_rate=1e-2, total_steps=400, warmup_share=0.03, final_share=0.1,
-    weight_decay=0.01, b1=0.9, b2=0.95, clip_norm=1.0,
+    learning_rate=1e-2,
+    warmup_share=0.03,
+    final_share=0.1,
+    weight_decay=0.01,
+    b1=0.9,
+    b2=0.95,
+    clip_norm=1.0,
     momentum_dtype='float32',
-  )  # fmt: skip
+  )
+  return optimizer.make(recipe, total_steps=400)
 
 
 def new_window(mesh, state):

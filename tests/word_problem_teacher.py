@@ -55,7 +55,7 @@ def lesson(prompt: str) -> str:
 
 
 def draft(module: str, problem: str, steps: list[str], answer: str) -> dict:
-  """What a teacher answers, with all keys of METHOD §4."""
+  """What a teacher answers, with all keys of the paper."""
   return {
     'module': module,
     'prereq': [],

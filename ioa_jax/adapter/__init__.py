@@ -77,7 +77,7 @@ def agreed(
 
 
 class Adapter(Protocol):
-  """How the lessons of one domain are planned and written (METHOD §4).
+  """How the lessons of one domain are planned and written (paper, section 3.3).
 
   Attributes:
     confirm_samples: further requests by which a lesson is confirmed.

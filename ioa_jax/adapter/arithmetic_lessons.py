@@ -1,4 +1,4 @@
-"""Requests and lessons of the built-in domain: METHOD §4 for arithmetic.
+"""Requests and lessons of the built-in domain: the paper's strategies for arithmetic.
 
 The strategies that mean something here: *decompose* (ask for one level of
 steps, each prerequisite a single call), *manage cognitive load* (smallest

@@ -9,7 +9,8 @@ r"""Converts a model between Orbax and Hugging Face, in either direction.
 
 The direction follows from what --source is. --like names the model directory
 that a run's student descends from: its sizes, tokenizer and chat template.
---verify reads the result back and compares logits on random tokens.
+--verify reads the result back and compares every parameter, and logits on
+random tokens.
 """
 
 from collections.abc import Sequence
@@ -46,7 +47,9 @@ def define_flags() -> None:
     ['float32', 'bfloat16', 'float16'],
     'Stored in; by default float32 in Orbax and bfloat16 in Hugging Face.',
   )
-  flags.DEFINE_bool('verify', False, 'Read the result back and compare logits.')
+  flags.DEFINE_bool(
+    'verify', False, 'Read the result back and compare every parameter.'
+  )
   flags.mark_flags_as_required(['source', 'target'])
 
 
@@ -55,9 +58,11 @@ def main(argv: Sequence[str]) -> None:
   # Imported after the flags are checked: bad input answers at once.
   import jax
 
-  from ioa_jax.models import hub, huggingface, orbax_params
+  from ioa_jax.models import checks, hub, huggingface, orbax_params
 
   target = pathlib.Path(FLAGS.target)
+  if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    raise ValueError(f'{target}: not empty; choose a new directory.')
   if orbax_params.is_checkpoint(FLAGS.source):
     source = pathlib.Path(FLAGS.source)
     model = (
@@ -73,6 +78,7 @@ def main(argv: Sequence[str]) -> None:
       source, config, step=FLAGS.step, field=FLAGS.weights
     )
     dtype = FLAGS.dtype or 'bfloat16'
+    checks.finite(params, source)
     huggingface.save(target, config, params, dtype=dtype, source=model)
     read_back = lambda: huggingface.load_params(target, config, dtype)
   else:
@@ -80,6 +86,7 @@ def main(argv: Sequence[str]) -> None:
     config = huggingface.read_config(source)
     dtype = FLAGS.dtype or 'float32'
     params = huggingface.load_params(source, config, dtype)
+    checks.finite(params, source)
     orbax_params.save(target, config, params, source=source)
     read_back = lambda: orbax_params.load(target, config)
   count = sum(x.size for x in jax.tree.leaves(params))
@@ -89,11 +96,15 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _verify(config, params, written, dtype) -> None:
-  """Compares logits; those of the source are taken as rounded to `dtype`."""
+  """Compares with `params` as rounded to `dtype`.
+
+  On the host: XLA's maximum on CPU drops a NaN.
+  """
   import jax
   import jax.numpy as jnp
+  import numpy as np
 
-  from ioa_jax.models import decoder
+  from ioa_jax.models import checks, decoder
 
   shape = (2, 16)
   token = jax.random.randint(jax.random.key(0), shape, 0, config.vocab_size)
@@ -108,9 +119,10 @@ def _verify(config, params, written, dtype) -> None:
     return decoder.unembed(config, params, hidden)
 
   rounded = jax.tree.map(lambda x: x.astype(dtype), params)
-  want = logits(rounded)
-  error = float(jnp.abs(logits(written) - want).max())
-  rounding = float(jnp.abs(logits(params) - want).max())
+  checks.same(rounded, written)
+  want = np.asarray(logits(rounded))
+  error = np.abs(np.asarray(logits(written)) - want).max()
+  rounding = np.abs(np.asarray(logits(params)) - want).max()
   if not error <= 1e-6:
     raise ValueError(
       f'verification failed: logits differ by {error:.3g}; delete the target '

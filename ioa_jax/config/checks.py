@@ -130,7 +130,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
   if config.domain.kind == 'text':
     _check_text(config)
   else:
-    _require(config, 'teacher.kind', 'local', "domain.kind is 'arithmetic'")
+    why = f'domain.kind is {config.domain.kind!r}'
+    _require(config, 'teacher.kind', 'local', why)
   _check_distillation(config)
 
 

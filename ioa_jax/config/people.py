@@ -34,10 +34,10 @@ class Columns(Group):
 
 
 class Domain(Group):
-  """What is taught. Of 'arithmetic' only `kind` counts."""
+  """What is taught. Of a built-in domain only `kind` counts."""
 
-  kind: Literal['text', 'arithmetic'] = 'text'
-  """'text' is a domain of one's own; 'arithmetic' ships with the package."""
+  kind: Literal['text', 'arithmetic', 'composition'] = 'text'
+  """'text' is a domain of one's own; the others ship with the package."""
   name: str = 'mine'
   """For reports and cards."""
   description: str = ''

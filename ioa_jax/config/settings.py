@@ -106,9 +106,9 @@ class Adapter(Group):
   """How lessons are written."""
 
   answer_format: Format = 'steps'
-  """Worked solutions, or the answer at once ('arithmetic' only)."""
+  """Worked solutions, or the answer at once (built-in domains only)."""
   smallest_first: bool = False
-  """Small operands first ('arithmetic' only): the paper's cognitive load."""
+  """Small operands first (built-in domains): the paper's cognitive load."""
   strategies: tuple[
     Literal[
       'concretise', 'decompose', 'cognitive_load', 'template', 'plain_language'

@@ -28,7 +28,7 @@ from ioa_jax.domains.taxonomy import DomainError
 from ioa_jax.records import KnowledgeModule, Probe, Seed
 
 COLUMNS = ('problem', 'solution', 'answer', 'module')
-_VALIDATION_SHARE = 0.2  # METHOD §1.
+_VALIDATION_SHARE = 0.2  # See docs/method.md.
 _UNTAGGED = (
   ' If the seeds have no tags, scripts/map_seeds.py has the teacher propose '
   'modules from domain.description and sort the seeds into them.'

@@ -13,14 +13,17 @@ from fractions import Fraction
 import functools
 import re
 
+from ioa_jax.evaluation import answer_text, choice_answers, number_answers
+
 _MAX_NUMBER_CHARS = 64
 # ASCII digits only (`\d` takes every script's); commas only between groups of
 # three, so `1,23` is no number. No exponent: `1e99999999` would cost gigabytes.
 _NUMBER = re.compile(
-  r'(?<![\w.])(?<![0-9],)[-+]?\$?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)'
-  r'(?:\.[0-9]+)?(?:\s*/\s*[0-9]+)?|\.[0-9]+)(?!,?[0-9]|[eE][-+]?[0-9])'
+  r'[-+]?\$?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?'
+  r'(?:\s*/\s*[0-9]+)?|\.[0-9]+)'
 )
 _MINUS = str.maketrans({'−': '-', '–': '-'})
+last_boxed = answer_text.last_boxed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,29 +41,6 @@ class Verdict:
   extracted: str
 
 
-def last_boxed(text: str) -> str | None:
-  r"""The content of the last `\boxed{...}` with balanced braces, or None.
-
-  Only the last one counts: several boxes would otherwise be one set of answers
-  and a model could name them all. An unbalanced last box is no answer, not a
-  reason to take an earlier one.
-  """
-  start = max(text.rfind('\\boxed{'), text.rfind('\\fbox{'))
-  if start < 0:
-    return None
-  begin = text.index('{', start) + 1
-  depth, i = 1, begin
-  while i < len(text):
-    if text[i] == '\\':
-      i += 2  # An escaped brace does not count.
-      continue
-    depth += {'{': 1, '}': -1}.get(text[i], 0)
-    if depth == 0:
-      return text[begin:i].strip()
-    i += 1
-  return None
-
-
 def parse_number(text: str) -> Fraction | None:
   """The exact value of a decimal or fraction with optional sign, $, commas."""
   text = text.translate(_MINUS).strip().rstrip('.').replace('\\$', '$')
@@ -71,12 +51,6 @@ def parse_number(text: str) -> Fraction | None:
     return Fraction(re.sub(r'[$,\s]', '', text))
   except (ValueError, ZeroDivisionError):
     return None
-
-
-def last_number(text: str) -> str | None:
-  """The last number in free text, as written."""
-  found = [m[0] for m in _NUMBER.finditer(text.translate(_MINUS))]
-  return found[-1] if found else None
 
 
 def gsm8k_gold(answer: str) -> str:
@@ -92,25 +66,15 @@ def gsm8k_gold(answer: str) -> str:
 
 
 def extract_number(completion: str) -> str | None:
-  r"""The answer of a word problem, the most explicit statement first.
+  """The answer of a word problem, as written where `parse_number` reads that.
 
-  After `####`, in the last `\boxed{}`, after "answer is", else the last number
-  of the text (lm-eval's flexible-extract). A mark without a number after it is
-  no answer.
+  Else its value: `18000000` for 18 million, `3/4` for three quarters.
   """
-  if '####' in completion:
-    line = completion.rsplit('####', 1)[1].strip().split('\n')[0]
-    found = _NUMBER.search(line.translate(_MINUS))
-    return found[0] if found else None
-  if '\\boxed{' in completion:
-    boxed = last_boxed(completion)
-    return last_number(boxed) if boxed else None
-  stated = re.split(r'(?i)\banswer\s*(?:is|:|=)', completion)
-  if len(stated) > 1:
-    found = _NUMBER.search(stated[-1].translate(_MINUS))
-    if found:
-      return found[0]
-  return last_number(completion)
+  found = number_answers.find(completion)
+  if found is None or found.value is None:
+    return None
+  written = found.text.strip()
+  return written if parse_number(written) == found.value else str(found.value)
 
 
 def grade_number(completion: str, gold: str) -> Verdict:
@@ -123,33 +87,15 @@ def grade_number(completion: str, gold: str) -> Verdict:
   if want is None:
     raise ValueError(f'gold {gold!r} is not a number.')
   found = extract_number(completion)
-  got = parse_number(found) if found else None
-  if got is None:
-    return Verdict(False, 'no_answer', found or '')
-  return Verdict(got == want, 'equal' if got == want else 'different', found)
+  if found is None:
+    return Verdict(False, 'no_answer', '')
+  equal = Fraction(number_answers.find(completion).value) == want
+  return Verdict(equal, 'equal' if equal else 'different', found)
 
 
 def extract_choice(completion: str, letters: str) -> str | None:
-  r"""The chosen letter: boxed, stated ("the answer is (C)"), alone on a line.
-
-  A letter inside a sentence ("A cell has ...") is not a choice. The last
-  statement counts; one that names two letters is no answer.
-  """
-  one = f'[{letters}]'
-  patterns = (
-    rf'\\boxed\{{\s*(?:\\text\{{)?\(?({one})\)?\}}?\s*\}}',
-    rf'(?i:\b(?:answer|correct (?:choice|option))\b(?:\s+is)?)\s*[:=]?\s*'
-    rf'[*$]*\s*\(?({one})\)?(?![\w\'])(?!\s*(?:or|and|,)\s*\(?{one}\b)',
-  )
-  found: tuple[int, str] | None = None
-  for pattern in patterns:
-    for match in re.finditer(pattern, completion):
-      if found is None or match.start() >= found[0]:
-        found = match.start(), match[1]
-  if found:
-    return found[1]
-  alone = re.findall(rf'(?m)^\s*\**\(?({one})(?:\)|\.|:)?\**\s*$', completion)
-  return alone[-1] if len(set(alone)) == 1 else None
+  """The chosen letter, or None: see `choice_answers`."""
+  return choice_answers.find(completion, letters)
 
 
 def grade_choice(completion: str, gold: str, letters: str = 'ABCD') -> Verdict:

@@ -17,96 +17,15 @@ import sys
 import threading
 import time
 
-from ioa_jax.evaluation import graders
+from ioa_jax.evaluation import graders, maths_spelling
 
 _MAX_ANSWER_CHARS = 1000
 # A worker is replaced after so many answers: sympy's caches only grow.
 _ANSWERS_PER_WORKER = 5000
 
-_UNITS = {
-  'cm': 'centimeter centimetre', 'mm': 'millimeter millimetre',
-  'm': 'meter metre', 'km': 'kilometer kilometre', 'in': 'inch inche',
-  'ft': 'foot feet', 'yd': 'yard', 'mi': 'mile', 'kg': 'kilogram',
-  'g': 'gram', 'mg': 'milligram', 'lb': 'pound', 'oz': 'ounce',
-  's': 'second sec', 'min': 'minute', 'h': 'hour hr', 'day': 'day',
-  'week': 'week', 'month': 'month', 'year': 'year yr', 'l': 'liter litre',
-  'ml': 'milliliter millilitre', 'mph': 'mph', 'cent': 'cent ¢',
-  'dollar': 'dollar', 'degree': 'degree', 'unit': 'unit',
-  'radian': 'radian rad',
-}  # fmt: skip
-_UNIT_OF = {w: u for u, words in _UNITS.items() for w in (u, *words.split())}
-# Words in \text{} behind a number that are no units.
-_CONNECTORS = frozenset('and or if for where when to is'.split())
-_TEXT_UNIT = re.compile(
-  r'(?<=[0-9})\s~])\\(?:text|mathrm|textrm|mbox|rm)\s*\{\s*'
-  r'([A-Za-z¢][A-Za-z¢./^0-9\s]*?)\s*\}\s*(?:\^\s*\{?\s*([0-9])\s*\}?)?'
-)
-_BARE_UNIT = re.compile(
-  r'(?<=[0-9}])\s*(?:\\[ ,;~]|~|\s)\s*([a-zA-Z¢]{1,12})(?![a-zA-Z(])'
-  r'\s*(?:\^\s*\{?\s*([0-9])\s*\}?)?'
-)
-_SPACING = re.compile(r'\\(?:(?:left|right|displaystyle)(?![a-zA-Z])|[!,;:])')
-_BASE = re.compile(
-  r'([0-9][0-9A-Fa-f]*)\s*_\s*\{?\s*(?:\\text\s*\{\s*)?([0-9]+|[a-z]+)'
-)
 
-
-def units(latex: str) -> frozenset[str]:
-  r"""Canonical units behind numbers: `5\text{ inches}^2` gives {'in^2'}."""
-  found = set()
-  if re.search(r'\\?\$\s*[0-9.]', latex):
-    found.add('dollar')
-  if re.search(r'\^\s*\{?\s*\\circ', latex):
-    found.add('degree')
-  for pattern, known_only in ((_TEXT_UNIT, False), (_BARE_UNIT, True)):
-    for words, power in pattern.findall(latex):
-      name = words.lower().replace('.', '').strip()
-      for prefix, exponent in (('square ', '2'), ('sq ', '2'), ('cubic ', '3')):
-        if name.startswith(prefix):
-          name, power = name.removeprefix(prefix), exponent
-      unit = _UNIT_OF.get(name) or _UNIT_OF.get(name.removesuffix('s'))
-      if unit is None and (known_only or name.split()[0] in _CONNECTORS):
-        continue
-      found.add(
-        (unit or name.removesuffix('s')) + (f'^{power}' if power else '')
-      )
-  return frozenset(found)
-
-
-def normalize(latex: str) -> str:
-  """One spelling of what is written in several ways without any meaning."""
-  latex = latex.strip().strip('$').strip().rstrip('.')
-  # `20,\!000` and `20{,}000` are how LaTeX writes a thousands separator.
-  latex = re.sub(r'(?<=[0-9])(?:,\\!|\{,\})(?=[0-9]{3})', '', latex)
-  latex = _SPACING.sub('', latex)
-  latex = re.sub(r'\\[dt]frac(?![a-zA-Z])', r'\\frac', latex)
-  latex = re.sub(r'\\(?:text|mathrm|mbox|textbf)\s*\{', r'\\text{', latex)
-  return re.sub(r'\s+', ' ', latex).strip()
-
-
-def _words(latex: str) -> str:
-  r"""`\text{(A)}` and `A` as `a`; '' for anything but words."""
-  plain = re.sub(r'\\text\{([^{}]*)\}', r'\1', latex).strip()
-  plain = re.sub(r'^\(([A-Za-z])\)$', r'\1', plain)
-  return (
-    plain.casefold() if re.fullmatch(r'[A-Za-z]+( [A-Za-z]+)*', plain) else ''
-  )
-
-
-def _obstacle(gold: str, answer: str) -> str | None:
-  """Why two answers are different that math-verify would call equal."""
-  gold_units, answer_units = units(gold), units(answer)
-  if gold_units and answer_units and gold_units != answer_units:
-    return 'units'
-  if _BASE.findall(gold) != _BASE.findall(answer):
-    return 'base'
-  braces = [
-    re.match(r'\\(?:lbrace|\{)', text) is not None for text in (gold, answer)
-  ]
-  round_ones = [text[:1] in ('(', '[') for text in (gold, answer)]
-  if (braces[0] and round_ones[1]) or (round_ones[0] and braces[1]):
-    return 'set_or_tuple'
-  return None
+def _without_room(latex: str) -> str:
+  return re.sub(r'(?<![0-9])\s|\s(?![0-9])', '', latex)
 
 
 class Checker:
@@ -159,21 +78,17 @@ class Checker:
     Raises:
       ValueError: if the gold is empty.
     """
-    want, got = normalize(gold), normalize(answer)
+    want, got = map(maths_spelling.normalize, (gold, answer))
     if not want:
       raise ValueError('the gold answer is empty.')
     if not got:
       return graders.Verdict(False, 'no_answer', answer)
-    if want.replace(' ', '') == got.replace(' ', '') or _words(want) == (
-      _words(got) or None
-    ):
+    if _without_room(want) == _without_room(got):
       return graders.Verdict(True, 'equal', answer)
     if len(got) > _MAX_ANSWER_CHARS:
       return graders.Verdict(False, 'too_long', answer[:_MAX_ANSWER_CHARS])
-    reason = _obstacle(want, got)
-    if reason is None:
-      with self._lock:
-        reason = self._ask(want, got)
+    with self._lock:
+      reason = self._ask(want, got)
     return graders.Verdict(reason == 'equal', reason, answer)
 
   def _ask(self, gold: str, answer: str) -> str:

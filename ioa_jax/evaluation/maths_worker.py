@@ -12,108 +12,288 @@ Only the LaTeX reader is used. The plain-expression reader calls sympy's
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import sys
 from typing import Any
 
-from ioa_jax.evaluation import isolation
+from ioa_jax.evaluation import maths_structure, maths_units
+from ioa_jax.evaluation.sandbox import isolation
 
-_PARSE_DIGITS = 30
-# Exact on both sides: the numerical evaluation's own error. With a decimal on
-# either side: math-verify compares six decimals, which for small numbers
-# (1e-7 and 2e-7) compares nothing; two units of the sixth digit do.
-_EXACT_TOLERANCE, _DECIMAL_TOLERANCE = 1e-20, 2e-6
+_DIGITS = 60
+_TOLERANCE = 1e-50
+# A decimal stands for a value that has no end only from so many digits on.
+_MIN_DIGITS = 6
+_MAX_LITERAL = 400
+_DECIMAL = re.compile(r'(?<![0-9.])([0-9]*)\.([0-9]+)(?![0-9.])')
+_LITERAL = re.compile(r'\s*([-+]?)\s*([0-9]*)(?:\.([0-9]*))?\s*')
+_BASE = re.compile(r'([0-9][0-9A-F]*)_\{([0-9]+)\}')
+_UNREADABLE = re.compile(
+  # Two numbers side by side: `4 2` is read as their sum; `1,2`; `\text`.
+  r'[0-9][\s\u2009]+[0-9.]|[0-9],|\\text(?![a-z])|[?=\ue001]|\\ldots'
+)
+
+
+class _Unreadable(ValueError):
+  """An expression that is none, or that has no value."""
 
 
 def _load() -> Callable[[str, str], str]:
-  import math_verify
-  from math_verify import parser
-  import sympy
-
-  # `cm` and `m` are removed by the reader: `maths` compares them before.
-  config = [parser.LatexExtractionConfig(boxed_match_priority=0)]
-
-  def read(latex: str) -> Any:
-    found = math_verify.parse(
-      f'$\\boxed{{{latex}}}$', extraction_config=config,
-      fallback_mode='no_fallback', extraction_mode='first_match',
-      parsing_timeout=None,
-    )  # fmt: skip
-    return found[0] if found else None
+  algebra = _Algebra()
+  structure = maths_structure.Comparison(algebra.equal, algebra.equivalent)
 
   def compare(gold: str, answer: str) -> str:
-    want, got = read(gold), read(answer)
-    if want is None:
-      return 'gold_unreadable'
-    if got is None:
-      return 'unreadable'
-    if not math_verify.verify(want, got, timeout_seconds=None):
-      return 'different'
-    return 'different' if _values_differ(sympy, want, got) else 'equal'
+    want, got = maths_structure.read(gold), maths_structure.read(answer)
+    reason = structure.compare(want, got)
+    if reason == 'different' and ',' in gold + answer:
+      # `100,200` is a number, or two.
+      apart = [re.sub(r'(?<=[0-9]),(?=[0-9]{3})', ', ', t) for t in
+               (gold, answer)]  # fmt: skip
+      if all('list' == maths_structure.read(t).kind for t in apart):
+        return structure.compare(*map(maths_structure.read, apart))
+    return reason
 
   return compare
 
 
-def _values_differ(sympy: Any, want: Any, got: Any) -> bool:
-  """Whether values disagree although math-verify called them equal.
+class _Algebra:
+  """Values in LaTeX: whether two are one."""
 
-  It evaluates a difference to 15 digits and rounds decimals to 6 places, so
-  1/2^99 equals 1/2^98. Relative errors do not have that blind spot. What cannot
-  be evaluated (words, relations) keeps math-verify's verdict.
-  """
-  containers = (sympy.FiniteSet, sympy.Tuple, sympy.Interval)
-  if isinstance(want, sympy.Eq) and not isinstance(got, sympy.Eq):
-    return _values_differ(sympy, want.rhs, got)
-  if isinstance(got, sympy.Eq) and not isinstance(want, sympy.Eq):
-    return _values_differ(sympy, want, got.rhs)
-  if isinstance(want, sympy.Eq) and want.lhs == got.lhs:
-    return _values_differ(sympy, want.rhs, got.rhs)
-  if isinstance(want, sympy.MatrixBase) and isinstance(got, sympy.MatrixBase):
-    pairs = zip(want.flat(), got.flat())
-  elif isinstance(want, containers) and isinstance(got, containers):
-    sort = isinstance(want, sympy.FiniteSet) or isinstance(got, sympy.FiniteSet)
-    pairs = zip(_members(want, sort), _members(got, sort))
-  else:
-    return _numbers_differ(sympy, want, got)
-  return any(_values_differ(sympy, w, g) for w, g in pairs)
+  def __init__(self):
+    import latex2sympy2_extended
+    import math_verify
+    import sympy
 
+    self._sympy = sympy
+    self._verify = math_verify.verify
+    self._latex2sympy = latex2sympy2_extended.latex2sympy
+    self._config = latex2sympy2_extended.NormalizationConfig(
+      basic_latex=True, units=False, malformed_operators=True, nits=False,
+      boxed='none',
+    )  # fmt: skip
+    self._cache: dict[str, Any] = {}
 
-def _members(collection: Any, sort: bool) -> list[Any]:
-  members = list(collection.args)
-  try:
-    return sorted(members, key=lambda m: float(m.evalf())) if sort else members
-  except TypeError:  # A symbol or a complex number: no order.
-    return members
+  def equal(self, gold: str, answer: str) -> str:
+    reason = self._quantities(gold, answer, bare_letters=False)
+    if reason != 'equal' and re.search(r'[0-9}][\s\u2009]+[a-zA-Z]', answer):
+      return self._quantities(gold, answer, bare_letters=True)
+    if reason != 'equal' and re.search(r'[0-9}][\s\u2009]+[a-zA-Z]', gold):
+      return self._quantities(gold, answer, bare_letters=True)
+    return reason
 
-
-def _numbers_differ(sympy: Any, want: Any, got: Any) -> bool:
-  if isinstance(want, sympy.Symbol) or isinstance(got, sympy.Symbol):
-    return False
-  try:
-    symbols = sorted(want.free_symbols | got.free_symbols, key=str)
-    # Positive and unrelated, so that sqrt(x^2) stays x.
-    point = {s: sympy.Rational(7 + 4 * i, 5 + i) for i, s in enumerate(symbols)}
-    w, g = (
-      _complex_parts(e.doit().subs(point).evalf(_PARSE_DIGITS, maxn=400))
-      for e in (want, got)
+  def _quantities(self, gold: str, answer: str, *, bare_letters: bool) -> str:
+    want, got = (
+      maths_units.read(t, bare_letters=bare_letters) for t in (gold, answer)
     )
-    decimal = want.has(sympy.Float) or got.has(sympy.Float)
-  except (TypeError, ValueError, AttributeError, ArithmeticError):
-    return False
-  if _has_percent(sympy, want) != _has_percent(sympy, got):
-    return False  # 9 % is accepted for 9 as well as for 0.09.
-  scale = max(abs(w[0]) + abs(w[1]), abs(g[0]) + abs(g[1]))
-  error = abs(w[0] - g[0]) + abs(w[1] - g[1])
-  if scale in (0, sympy.oo) or not scale.is_number:
-    return False
-  return bool(
-    error / scale > (_DECIMAL_TOLERANCE if decimal else _EXACT_TOLERANCE)
-  )
+    if not want.agrees(got):
+      return 'units'
+    bases = [_BASE.fullmatch(q.value.strip()) for q in (want, got)]
+    if any(bases):
+      return 'equal' if all(bases) and bases[0][0] == bases[1][0] else 'base'
+    try:
+      return self._percentages(want, got)
+    except _Unreadable:
+      return 'unreadable'
+
+  def _percentages(self, want: Any, got: Any) -> str:
+    values, percent = [], []
+    for quantity in (want, got):
+      text = re.sub(r'\\%|\\text\{\s*(?:percent|pct|percentage)\s*\}', '',
+                    quantity.value)  # fmt: skip
+      names = quantity.names & {'percent', 'percentage', 'pct'}
+      percent.append(bool(names) or text != quantity.value)
+      values.append((text.strip(), quantity.factor))
+    if percent[0] == percent[1]:
+      return self._same(*values)
+    shares = [(t, f * self._sympy.Rational(1, 100) if p else f)
+              for (t, f), p in zip(values, percent)]  # fmt: skip
+    if self._same(*shares) == 'equal':
+      return 'equal'
+    # 12.5 is accepted for 12.5 %, but 0.25 is not for 0.25 %.
+    bare = self._read(values[percent.index(False)][0])
+    if bare.is_number and bool(abs(bare.doit().evalf()) >= 1):
+      return self._same(*values)
+    return 'different'
+
+  def _same(self, gold: tuple[str, Any], answer: tuple[str, Any]) -> str:
+    want, got = self._read(gold[0]) * gold[1], self._read(answer[0]) * answer[1]
+    literals = [_literal(text) for text, _ in (gold, answer)]
+    if all(literals):
+      return 'equal' if want == got else 'different'
+    differ = self._differ(want, got)
+    if differ is None:
+      same = self._verify(want, got, timeout_seconds=None)
+      return 'equal' if same else 'different'
+    if differ and any(literals):
+      place = next(i for i, found in enumerate(literals) if found)
+      approximate, exact = ((want, got), (got, want))[place]
+      if self._rounds_to(exact, approximate, literals[place]):
+        return 'equal'
+    return 'different' if differ else 'equal'
+
+  def _rounds_to(
+    self, exact: Any, decimal: Any, digits: tuple[int, int]
+  ) -> bool:
+    """Whether a decimal is this value, rounded or cut, to enough digits."""
+    places, significant = digits
+    if significant < _MIN_DIGITS or places == 0 or exact.free_symbols:
+      return False
+    exact = exact.doit()
+    if exact.is_Rational:
+      denominator, ends = exact.q, 0
+      while denominator % 10 == 0:
+        denominator, ends = denominator // 10, ends + 1
+      for prime in (2, 5):
+        while denominator % prime == 0:
+          denominator, ends = denominator // prime, ends + 1
+      if denominator == 1 and ends <= places:
+        return False
+    value = exact.evalf(_DIGITS)
+    if not value.is_real:
+      return False
+    unit = self._sympy.Rational(1, 10**places)
+    error = value - decimal
+    cut = error * self._sympy.sign(decimal)
+    return bool(abs(error) <= unit / 2) or bool(0 <= cut < unit)
+
+  def _read(self, latex: str) -> Any:
+    if latex not in self._cache:
+      if len(self._cache) > 200:
+        self._cache.clear()
+      self._cache[latex] = self._parse(latex)
+    found = self._cache[latex]
+    if found is None:
+      raise _Unreadable(latex)
+    return found
+
+  def _parse(self, latex: str) -> Any:
+    text = latex.replace('^{\\circ}', '')
+    if _UNREADABLE.search(text) or len(text) > 1200:
+      return None
+    literal = _LITERAL.fullmatch(text)
+    if literal and (literal[2] or literal[3]):
+      if len(text) > _MAX_LITERAL:
+        return None
+      whole = literal[2] + (literal[3] or '')
+      value = self._sympy.Rational(
+        int(literal[1] + whole), 10 ** len(literal[3] or '')
+      )
+      return value
+    text = _DECIMAL.sub(_as_fraction, text).replace('\u2009', ' ')
+    try:
+      found = self._latex2sympy(
+        text, is_real=True, convert_degrees=False,
+        normalization_config=self._config,
+      )  # fmt: skip
+    except RecursionError:
+      return None
+    except Exception:  # The parser raises whatever its lexer meets.
+      return None
+    return self._constants(found)
+
+  def _constants(self, found: Any) -> Any:
+    """None for what has no value; i and e are the constants."""
+    sympy = self._sympy
+    if not isinstance(found, sympy.Expr) or isinstance(found, sympy.MatrixBase):
+      return None
+    if found.has(sympy.zoo, sympy.nan):
+      return None
+    named = {s: {'i': sympy.I, 'e': sympy.E}.get(s.name)
+             for s in found.free_symbols}  # fmt: skip
+    known = {s: v for s, v in named.items() if v is not None}
+    return found.subs(known) if known else found
+
+  def _differ(self, want: Any, got: Any) -> bool | None:
+    """Whether two values disagree; None if they cannot be evaluated.
+
+    Both are evaluated to `_DIGITS` digits at a few unrelated points: far
+    stronger evidence than a difference that simplifies, or does not. All
+    symbols are positive there, so that sqrt(x^2) stays x.
+    """
+    sympy = self._sympy
+    want, got = want.doit(), got.doit()
+    if want.is_Rational and got.is_Rational:
+      return want != got
+    for side in (want, got):
+      if side.has(sympy.zoo, sympy.nan):
+        raise _Unreadable(str(type(side)))
+    if want.is_infinite or got.is_infinite:
+      return want != got
+    names = sorted({s.name for s in want.free_symbols | got.free_symbols})
+    points = range(3 if names else 1)
+    return self._differ_at(want, got, names, points)
+
+  def _differ_at(self, want, got, names, points) -> bool | None:
+    sympy, seen = self._sympy, 0
+    for point in points:
+      at = {n: sympy.Rational(7 + 4 * i + 11 * point, 5 + i + 2 * point)
+            for i, n in enumerate(names)}  # fmt: skip
+      try:
+        w, g = (
+          _complex_parts(
+            side.subs({s: at[s.name] for s in side.free_symbols}).evalf(
+              _DIGITS, maxn=2000
+            )
+          )
+          for side in (want, got)
+        )
+      except (TypeError, ValueError, AttributeError, ArithmeticError):
+        continue
+      scale = max(abs(w[0]) + abs(w[1]), abs(g[0]) + abs(g[1]))
+      error = abs(w[0] - g[0]) + abs(w[1] - g[1])
+      if not scale.is_finite:
+        continue
+      if scale and bool(error / scale > _TOLERANCE):
+        return not _vanishes(sympy, want, got, names) if scale < 1e-40 else True
+      seen += 1
+    return False if seen else None
+
+  def equivalent(self, gold: Sequence[str], answer: Sequence[str]) -> str:
+    """Whether two equations say the same: their sides' ratio is constant."""
+    if len(gold) != len(answer) or gold[2:] != answer[2:]:
+      return 'different'
+    try:
+      want, got = (
+        self._read(a) - self._read(b) for a, b in (gold[:2], answer[:2])
+      )
+    except _Unreadable:
+      return 'unreadable'
+    names = {s.name for s in want.free_symbols}
+    if not names or names != {s.name for s in got.free_symbols}:
+      return 'different'
+    ratio = want / got
+    point = {s: self._sympy.Rational(13 + 5 * i, 9 + i)
+             for i, s in enumerate(sorted(ratio.free_symbols, key=str))}  # fmt: skip
+    factor = ratio.subs(point)
+    if factor.has(self._sympy.zoo, self._sympy.nan) or factor == 0:
+      return 'different'
+    if len(gold) > 2 and not bool(factor.evalf() > 0):
+      return 'different'
+    differ = self._differ(want, factor * got)
+    return 'different' if differ or differ is None else 'equal'
+
+
+def _vanishes(sympy: Any, want: Any, got: Any, names: Sequence[str]) -> bool:
+  return not names and sympy.simplify(want - got) == 0
+
+
+def _literal(text: str) -> tuple[int, int] | None:
+  """Places and significant digits of a number in digits, else None."""
+  match = _LITERAL.fullmatch(text)
+  if match is None or not (match[2] or match[3]):
+    return None
+  decimals = match[3] or ''
+  return len(decimals), len((match[2] + decimals).lstrip('0'))
+
+
+def _as_fraction(match: re.Match) -> str:
+  digits = (match[1] + match[2]).lstrip('0') or '0'
+  return f'\\frac{{{digits}}}{{1{"0" * len(match[2])}}}'
 
 
 def _complex_parts(value: Any) -> tuple[Any, Any]:
@@ -121,10 +301,6 @@ def _complex_parts(value: Any) -> tuple[Any, Any]:
   if not (real.is_number and imaginary.is_number):
     raise ValueError('not a number')
   return real, imaginary
-
-
-def _has_percent(sympy: Any, expression: Any) -> bool:
-  return expression.has(sympy.UnevaluatedExpr)
 
 
 def main() -> None:

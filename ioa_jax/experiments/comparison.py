@@ -20,6 +20,7 @@ from ioa_jax.evaluation import intervals
 from ioa_jax.records import Probing, Results, Training
 from ioa_jax.report import html, svg
 from ioa_jax.report import read as read_lib
+from ioa_jax.runtime import files
 
 _CURVE_POINTS = 60
 Estimate = dict[str, Any]  # mean, ci95, by seed.
@@ -48,12 +49,12 @@ def read(directory: pathlib.Path) -> Run:
   Raises:
     ValueError: if a file is missing or damaged.
   """
-  files = read_lib.read(directory)
-  if not files.results or not files.diagnosis or not files.config:
+  run = read_lib.read(directory)
+  if not run.results or not run.diagnosis or not run.config:
     raise ValueError(
-      f'{directory}: not a finished run; it has no {files.absent[0]}.'
+      f'{directory}: not a finished run; it has no {run.absent[0]}.'
     )
-  modules = files.diagnosis.modules
+  modules = run.diagnosis.modules
   # The unteachable have no score to be measured against.
   teacher = {k: m.teacher.mean for k, m in modules.items() if m.teacher.correct}
   ratio = {k: modules[k].student.mean / teacher[k] for k in teacher}
@@ -61,10 +62,10 @@ def read(directory: pathlib.Path) -> Run:
     k for k in teacher if modules[k].status in ('deficient', 'target')
   ]
   mean = lambda: float(np.mean([min(1.0, r) for r in ratio.values()]))
-  tau = files.config['gate']['tau_mastery']
+  tau = run.config['gate']['tau_mastery']
   tokens, mastered_at = 0, None
   curve = [(0, mean())]
-  for event in files.events:
+  for event in run.events:
     if isinstance(event, Training):
       tokens = event.tokens
     elif isinstance(event, Probing):
@@ -76,7 +77,7 @@ def read(directory: pathlib.Path) -> Run:
       if mastered_at is None and whole:
         if all(ratio[k] >= tau for k in deficient):
           mastered_at = tokens
-  return Run(files.results.seed, files.results, curve, mastered_at)
+  return Run(run.results.seed, run.results, curve, mastered_at)
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -366,5 +367,5 @@ def write(
     'comparison.html': render(found),
   }
   for name, text in texts.items():
-    html.replace(workdir / name, text)
+    files.write_text(workdir / name, text)
   return found

@@ -1,4 +1,4 @@
-"""Rounds of diagnose and teach, until nothing is deficient (METHOD §2.5).
+"""Rounds of diagnose and teach, until nothing is deficient.
 
 A round is a whole run in a directory of its own. The next one diagnoses the
 student that it left, so a module that was not mastered, or was forgotten, comes
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import os
 import pathlib
 
 import ml_collections
@@ -20,7 +19,7 @@ from ioa_jax import pipeline
 from ioa_jax.organizer.curriculum import NothingToTeach
 from ioa_jax.records import Results
 from ioa_jax.runtime import display as display_lib
-from ioa_jax.runtime import processes, rundir
+from ioa_jax.runtime import files, processes, rundir
 from ioa_jax.teachers.ledger import BudgetExceeded, Ledger
 
 
@@ -82,12 +81,15 @@ def _hand_on(
   before: pathlib.Path, here: pathlib.Path, config: ml_collections.ConfigDict
 ) -> None:
   """Begins a round with the ledger of the one before; only once, and whole."""
-  ledger = rundir.RunDirectory(here, config).path / rundir.LEDGER
-  if not ledger.exists():
-    temporary = here / '.ledger.tmp'
-    temporary.unlink(missing_ok=True)
-    with contextlib.closing(
+  directory = rundir.RunDirectory(here, config)
+  ledger = here / rundir.LEDGER
+  if ledger.exists():
+    return
+  with (
+    directory.locked(),
+    files.whole(ledger) as temporary,
+    contextlib.closing(
       Ledger(before / rundir.LEDGER, read_only=True)
-    ) as source:
-      source.copy_to(temporary)
-    os.replace(temporary, ledger)
+    ) as source,
+  ):
+    source.copy_to(temporary)

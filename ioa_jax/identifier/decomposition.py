@@ -1,4 +1,4 @@
-"""A domain that nobody has cut into modules: the teacher does it (METHOD §2.1).
+"""A domain that nobody has cut into modules: the teacher does it.
 
 First it proposes the units of the domain, then it sorts every seed into one of
 them, twice; a seed that lands in two places is left out. What comes of it is

@@ -1,4 +1,4 @@
-"""Which module stands on which, estimated from a learner panel (METHOD §2.3).
+"""Which module stands on which, estimated from a learner panel.
 
 Two contrasts of P(j), each a difference of two conditional means:
 

@@ -1,4 +1,4 @@
-"""How hard an item is, from who could answer it (METHOD §3.3).
+"""How hard an item is, from who could answer it.
 
 A two-parameter item-response model (Birnbaum, 1968): a learner of ability
 theta is right on an item of difficulty b and discrimination a with probability

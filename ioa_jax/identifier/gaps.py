@@ -1,4 +1,4 @@
-"""Probe scores to what should be taught: METHOD §2, Eqs. 2, 4, 5, 6.
+"""Probe scores to what should be taught: the paper's Eqs. 2, 4, 5, 6.
 
 Small dictionaries keyed by module name; nothing here touches an accelerator.
 """

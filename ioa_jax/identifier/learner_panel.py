@@ -84,14 +84,12 @@ def make_program(
 ) -> panel.Program:
   """The panel's program from a configuration; AdamW, its own learning rate."""
   c = config.identifier.panel
-  tx, _ = optimizer.make(
-    **{
-      **config.optimizer,
-      'name': 'adamw',
-      'learning_rate': c.learning_rate,
-      'total_steps': c.snapshots * c.steps_per_snapshot,
-    }
+  recipe = dataclasses.replace(
+    optimizer.Recipe(**config.optimizer),
+    name='adamw',
+    learning_rate=c.learning_rate,
   )
+  tx, _ = optimizer.make(recipe, c.snapshots * c.steps_per_snapshot)
   return panel.Program(
     model,
     tx,

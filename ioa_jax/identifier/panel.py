@@ -1,4 +1,4 @@
-"""The learner panel: N short educations in one program (METHOD §2.3).
+"""The learner panel: N short educations in one program.
 
 Every learner is a copy of the student: its whole weights, or adapters over one
 base. Each is taught its own modules and probed on all of them at several

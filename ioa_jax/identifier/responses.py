@@ -6,11 +6,12 @@ Shapes: N learners, T snapshots, K knowledge modules, P probes per module.
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 import zipfile
 
 import numpy as np
+
+from ioa_jax.runtime import files
 
 FORMAT_VERSION = 2
 _SWAPS = 500
@@ -113,15 +114,13 @@ def _unevenness(half):
 
 def save(path: pathlib.Path, responses: Responses) -> None:
   """Writes a plain .npz: arrays, names and a format version; no pickle."""
-  temporary = path.with_name(f'.{path.name}.tmp')
-  with open(temporary, 'wb') as file:
+  with files.whole(path) as temporary, open(temporary, 'wb') as file:
     np.savez_compressed(
-      file, format_version=FORMAT_VERSION, names=np.asarray(responses.names),
+      file,
+      format_version=FORMAT_VERSION,
+      names=np.asarray(responses.names),
       **{name: getattr(responses, name) for name in _FIELDS},
-    )  # fmt: skip
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+    )
 
 
 def load(path: pathlib.Path) -> Responses:

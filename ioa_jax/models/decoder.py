@@ -1,7 +1,10 @@
-"""The decoder that carries every student and teacher: Llama 3.x and Qwen2.5.
+"""The decoder that carries every student and teacher.
 
-RMSNorm, rotary positions, grouped-query attention, SwiGLU. Layers are stacked
-on a leading axis and scanned, so compile time does not grow with depth.
+RMSNorm, rotary positions, grouped-query attention, a gated feed-forward; what
+architectures do otherwise is a table in `architectures`. Layers are stacked on
+a leading axis and scanned, so compile time does not grow with depth. Layers of
+several kinds (windows, rotations) are one scan as well: which one a layer has
+is data, and only attention is compiled once for each window.
 
 The module is split once, here. Everywhere else parameters are a nested dict of
 arrays and `forward` is a pure function of them.
@@ -18,17 +21,17 @@ import functools
 from typing import Any
 
 from flax import nnx
-import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ioa_jax.models import attention, lora, rope
+from ioa_jax.models import attention, rope
+from ioa_jax.models import block as block_lib
+from ioa_jax.models import cache as cache_lib
+from ioa_jax.models.architectures import ARCHITECTURES, Architecture, Layer
 from ioa_jax.runtime import sharding
 
 Params = dict[str, Any]
-
-# Where a product has no more rows than this, the kernel is its left operand.
-_FEW_ROWS = 64
 
 REMAT_POLICIES = {
   'none': None,
@@ -41,13 +44,16 @@ REMAT_POLICIES = {
 class DecoderConfig:
   """Sizes and constants of one decoder; hashable, so it can be static.
 
-  `qkv_bias` is Qwen2.5's. `dtype` is the compute dtype; parameters keep the
-  dtype they are given. `remat` is one of REMAT_POLICIES. `scan_unroll` layers
-  are laid out in one iteration of the scan: 1 compiles fastest, `num_layers`
-  runs fastest on CPU, where a loop copies what it saves for the backward pass.
-  `max_positions` is the longest text the model was made for; it is exported,
-  nothing here depends on it. Ids from `num_tokens` on are rows that pad the
-  vocabulary; their logits are masked. None masks nothing.
+  `architecture` is one of ARCHITECTURES. `layer_pattern` says how layers
+  attend, repeated over the depth. `query_scale` multiplies scores, None is one
+  over the root of `head_width`. `logit_cap` bounds logits by a tanh. `dtype` is
+  the compute dtype; parameters keep the dtype they are given. `remat` is one of
+  REMAT_POLICIES. `scan_unroll` layers are laid out in one iteration of the
+  scan: 1 compiles fastest, `num_layers` runs fastest on CPU, where a loop
+  copies what it saves for the backward pass. `max_positions` is the longest
+  text the model was made for; it is exported, nothing here depends on it. Ids
+  from `num_tokens` on are rows that pad the vocabulary; their logits are
+  masked. None masks nothing.
   """
 
   vocab_size: int
@@ -57,10 +63,13 @@ class DecoderConfig:
   num_kv_heads: int
   head_width: int
   mlp_width: int
+  architecture: str = 'llama'
+  layer_pattern: tuple[Layer, ...] = (Layer(),)
   rope_theta: float = 10_000.0
-  rope_scaling: rope.RopeScaling | None = None
+  rope_scaling: rope.Scaling | None = None
+  query_scale: float | None = None
+  logit_cap: float | None = None
   norm_eps: float = 1e-5
-  qkv_bias: bool = False
   tie_embeddings: bool = True
   max_positions: int = 8192
   num_tokens: int | None = None
@@ -78,6 +87,37 @@ class DecoderConfig:
       raise ValueError(
         f'remat {self.remat!r} unknown; choose of {sorted(REMAT_POLICIES)}.'
       )
+    if self.architecture not in ARCHITECTURES:
+      raise ValueError(
+        f'architecture {self.architecture!r} unknown; choose of '
+        f'{sorted(ARCHITECTURES)}, or see docs/architectures.md.'
+      )
+
+  @property
+  def differences(self) -> Architecture:
+    """What the architecture has that Llama has not."""
+    return ARCHITECTURES[self.architecture]
+
+  @property
+  def layers(self) -> tuple[Layer, ...]:
+    """How each of the N layers attends."""
+    n = len(self.layer_pattern)
+    return tuple(self.layer_pattern[i % n] for i in range(self.num_layers))
+
+  @property
+  def windows(self) -> tuple[int | None, ...]:
+    """The layers' windows, each once."""
+    return tuple(dict.fromkeys(layer.window for layer in self.layers))
+
+  @property
+  def is_dynamic(self) -> bool:
+    """Whether frequencies depend on how long a text is."""
+    return isinstance(self.rope_scaling, rope.Dynamic)
+
+  @property
+  def is_unrolled(self) -> bool:
+    """Whether all layers lie in one iteration of the scan."""
+    return self.scan_unroll >= self.num_layers
 
 
 def for_decoding(config: DecoderConfig) -> DecoderConfig:
@@ -91,115 +131,35 @@ def for_decoding(config: DecoderConfig) -> DecoderConfig:
   return dataclasses.replace(config, scan_unroll=config.num_layers)
 
 
-@flax.struct.dataclass
-class Cache:
-  """Keys and values of what was read, for incremental decoding.
+@dataclasses.dataclass(frozen=True)
+class _Kinds:
+  """Which rotation and window each layer has, as indices (N,) or None.
 
-  A token's column is its position, so what a row holds is how long it is.
-  Heads come before columns: a row's attention then reads memory in order.
-  With unrolled layers it is a tuple of N arrays (B, K, S, E), see
-  `split_layers`.
+  None where all layers have the first: then the program knows no kinds. `slot`
+  is a layer's place among those of its window.
   """
 
-  key_NxBxKxSxE: jax.Array | tuple[jax.Array, ...]
-  value_NxBxKxSxE: jax.Array | tuple[jax.Array, ...]
+  rotations: tuple[tuple[bool, float | None], ...]
+  windows: tuple[int | None, ...]
+  rotation: np.ndarray | None
+  window: np.ndarray | None
+  slot: np.ndarray | None
 
-
-class _RMSNorm(nnx.Module):
-  def __init__(self, config: DecoderConfig):
-    self.eps = config.norm_eps
-    self.scale = nnx.Param(jnp.ones((config.width,)))
-
-  def __call__(self, x_BxLxD):
-    # The mean square in float32: bf16 loses small activations beside large.
-    x = x_BxLxD.astype(jnp.float32)
-    variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-    x = (x * jax.lax.rsqrt(variance + self.eps)).astype(x_BxLxD.dtype)
-    return x * self.scale[...].astype(x.dtype)
-
-
-def _product(rows_BxD, kernel_DxF, **precision):
-  """`rows @ kernel`, for few rows on CPU as the transposed product.
-
-  XLA on CPU copies the right operand into blocks first. While decoding that
-  should be the few rows and not the kernel: at 16 it takes 0.6 of the time.
-  """
-  product = functools.partial(jnp.matmul, **precision)
-  if len(rows_BxD) > _FEW_ROWS or sharding.platform() != 'cpu':
-    return product(rows_BxD, kernel_DxF)
-  # Without the barriers XLA sees through it and turns the product around again.
-  column_DxB = jax.lax.optimization_barrier(rows_BxD.T)
-  return jax.lax.optimization_barrier(product(kernel_DxF.T, column_DxB)).T
-
-
-class _Linear(nnx.Module):
-  def __init__(self, in_width, out_width, *, bias=False, rngs):
-    std = in_width**-0.5
-    self.kernel = nnx.Param(
-      std * jax.random.normal(rngs.params(), (in_width, out_width))
+  @classmethod
+  def of(cls, config: DecoderConfig) -> _Kinds:
+    each = [(layer.rotates, layer.theta) for layer in config.layers]
+    rotations, windows = tuple(dict.fromkeys(each)), config.windows
+    rotation = np.array([rotations.index(r) for r in each])
+    window = np.array([windows.index(x.window) for x in config.layers])
+    slot = np.array([(window[:i] == w).sum() for i, w in enumerate(window)])
+    several = len(windows) > 1
+    return cls(
+      rotations,
+      windows,
+      rotation if len(rotations) > 1 else None,
+      window if several else None,
+      slot if several else None,
     )
-    self.bias = nnx.Param(jnp.zeros((out_width,))) if bias else None
-
-  def __call__(self, x, adapter=None):
-    # Flat rows: XLA on CPU computes the kernel's gradient 1.6 times faster as a
-    # 2-D product than as a 3-D contraction, and on TPU they are the same.
-    kernel = self.kernel[...].astype(x.dtype)
-    rows = x.reshape(-1, x.shape[-1])
-    y = _product(rows, kernel)
-    if adapter is not None:
-      y = y + lora.delta(rows, adapter)
-    y = y.reshape(*x.shape[:-1], -1)
-    return y if self.bias is None else y + self.bias[...].astype(x.dtype)
-
-
-# CSE stays prevented: where layers are unrolled it would keep everything again.
-@jax.checkpoint
-def _swiglu(gate_BxLxF, up_BxLxF):
-  """Keeps its arguments for the backward pass, and makes the steps again."""
-  return jax.nn.silu(gate_BxLxF) * up_BxLxF
-
-
-class _Block(nnx.Module):
-  """One layer: attention and feed-forward, each on a normed residual."""
-
-  def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
-    c, e = config, config.head_width
-    linear = functools.partial(_Linear, rngs=rngs)
-    self.config = config
-    self.attention_norm = _RMSNorm(c)
-    self.q_proj = linear(c.width, c.num_heads * e, bias=c.qkv_bias)
-    self.k_proj = linear(c.width, c.num_kv_heads * e, bias=c.qkv_bias)
-    self.v_proj = linear(c.width, c.num_kv_heads * e, bias=c.qkv_bias)
-    self.o_proj = linear(c.num_heads * e, c.width)
-    self.mlp_norm = _RMSNorm(c)
-    self.gate_proj = linear(c.width, c.mlp_width)
-    self.up_proj = linear(c.width, c.mlp_width)
-    self.down_proj = linear(c.mlp_width, c.width)
-
-  def __call__(self, x_BxLxD, angles, segment_BxL, cache=None, adapters=None):
-    """`cache` is (keys, values, held); returns x and its keys and values."""
-    b, l, _ = x_BxLxD.shape
-    e = self.config.head_width
-    adapter = (adapters or {}).get
-    h = self.attention_norm(x_BxLxD)
-    q = self.q_proj(h, adapter('q_proj')).reshape(b, l, -1, e)
-    k = self.k_proj(h, adapter('k_proj')).reshape(b, l, -1, e)
-    v = self.v_proj(h, adapter('v_proj')).reshape(b, l, -1, e)
-    q, k = rope.rotate(q, *angles), rope.rotate(k, *angles)
-    q = sharding.constrain(q, ('batch', 'length', 'heads', None))
-    if cache is None:
-      attended = attention.attend_rows(q, k, v, segment_BxL)
-    else:
-      keys, values, held_B = cache
-      attended = attention.attend_cached(q, k, v, (keys, values), held_B)
-    attended = attended.reshape(b, l, -1)
-    x_BxLxD = x_BxLxD + self.o_proj(attended, adapter('o_proj'))
-    h = self.mlp_norm(x_BxLxD)
-    gate = self.gate_proj(h, adapter('gate_proj'))
-    gated = _swiglu(gate, self.up_proj(h, adapter('up_proj')))
-    gated = sharding.constrain(gated, ('batch', 'length', 'mlp'))
-    x_BxLxD = x_BxLxD + self.down_proj(gated, adapter('down_proj'))
-    return sharding.constrain(x_BxLxD, ('batch', 'length', 'embed')), (k, v)
 
 
 class Decoder(nnx.Module):
@@ -215,60 +175,141 @@ class Decoder(nnx.Module):
     @nnx.split_rngs(splits=config.num_layers)
     @nnx.vmap(in_axes=0, out_axes=0)
     def stack(rngs):
-      return _Block(config, rngs)
+      return block_lib.Block(config, rngs)
 
     self.layers = stack(rngs)
-    self.final_norm = _RMSNorm(config)
+    self.final_norm = block_lib.RMSNorm(config, config.width)
+    linear = functools.partial(block_lib.Linear, rngs=rngs)
     self.lm_head = (
-      None if config.tie_embeddings
-      else _Linear(config.width, config.vocab_size, rngs=rngs)
-    )  # fmt: skip
-
-  def __call__(
-    self, token_BxL, segment_BxL, position_BxL, cache, held_B,
-    layers, adapters,
-  ):  # fmt: skip
-    """`layers` are `split_layers`', or None where they are stacked."""
-    x = self.embedding[...][token_BxL].astype(self.config.dtype)
-    x = sharding.constrain(x, ('batch', 'length', 'embed'))
-    c = self.config
-    angles = rope.tables(
-      position_BxL, rope.frequencies(c.head_width, c.rope_theta, c.rope_scaling)
+      None if config.tie_embeddings else linear(config.width, config.vocab_size)
     )
+
+  def __call__(self, inputs: _Inputs):
+    c, kinds = self.config, _Kinds.of(self.config)
+    x = self.embedding[...][inputs.token_BxL].astype(c.dtype)
+    if c.differences.scales_embeddings:
+      x = x * jnp.asarray(c.width**0.5, x.dtype)
+    x = sharding.constrain(x, ('batch', 'length', 'embed'))
+    angles = [_angles(c, *rotation, inputs) for rotation in kinds.rotations]
+    if kinds.rotation is None:
+      (angles,) = angles
+    else:
+      angles = jax.tree.map(lambda *each: jnp.stack(each), *angles)
     block_graph, block_params = nnx.split(self.layers)
 
-    def layer(x_BxLxD, inputs):
-      params, keys_values, layer_adapters = inputs
+    def layer(x_BxLxD, own):
+      params, keys_values, adapters, rotation, window, slot = own
       block = nnx.merge(block_graph, params)
-      layer_cache = None if keys_values is None else (*keys_values, held_B)
-      x_BxLxD, keys_values = block(
-        x_BxLxD, angles, segment_BxL, layer_cache, layer_adapters
-      )
-      return x_BxLxD, None if cache is None else keys_values
+      turn = angles
+      if rotation is not None:
+        turn = jax.tree.map(lambda x: x[rotation], angles)
+      attend = _attend(c, kinds.windows, inputs, keys_values, window, slot)
+      x_BxLxD, keys_values = block(x_BxLxD, turn, attend, adapters)
+      return x_BxLxD, None if inputs.cache is None else keys_values
 
-    if layers is not None:
-      written = []
-      for i, own in enumerate(layers):
-        params = jax.tree.unflatten(
-          jax.tree.structure(block_params),
-          [w.T if w.ndim == 2 else w for w in jax.tree.leaves(own)],
-        )
-        held = cache.key_NxBxKxSxE[i], cache.value_NxBxKxSxE[i]
-        own_adapters = jax.tree.map(lambda a, i=i: a[i], adapters)
-        x, keys_values = layer(x, (params, held, own_adapters))
-        written.append(keys_values)
-      return self.final_norm(x), tuple(zip(*written))
+    if inputs.layers is not None:
+      x, keys_values = _one_by_one(layer, x, block_params, inputs, kinds)
+      return self.final_norm(x), keys_values
 
     policy = REMAT_POLICIES[c.remat]
     if policy is not None:
       layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
-    keys_values = (
-      None if cache is None else (cache.key_NxBxKxSxE, cache.value_NxBxKxSxE)
-    )
+    cache, keys_values = inputs.cache, None
+    if cache is not None and kinds.slot is None:
+      keys_values = cache.keys, cache.values
     x, keys_values = jax.lax.scan(
-      layer, x, (block_params, keys_values, adapters), unroll=c.scan_unroll
+      layer,
+      x,
+      (
+        block_params,
+        keys_values,
+        inputs.adapters,
+        kinds.rotation,
+        kinds.window,
+        kinds.slot,
+      ),
+      unroll=c.scan_unroll,
     )
     return self.final_norm(x), keys_values
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+  """What one pass reads.
+
+  `length_BxL` is how long each token's text is, as far as it is known. With a
+  cache, `segment_BxL` is None, and rows hold `held_B` tokens. `layers` are
+  `split_layers`', or None where they are stacked.
+  """
+
+  token_BxL: jax.Array
+  segment_BxL: jax.Array | None
+  position_BxL: jax.Array
+  length_BxL: jax.Array | None
+  cache: cache_lib.Cache | None = None
+  held_B: jax.Array | None = None
+  layers: tuple | None = None
+  adapters: Any = None
+
+
+def _one_by_one(layer, x, block_params, inputs: _Inputs, kinds: _Kinds):
+  """The layers with parameters, and a cache, of their own."""
+  written = []
+  at = lambda which, i: None if which is None else int(which[i])
+  for i, own in enumerate(inputs.layers):
+    params = jax.tree.unflatten(
+      jax.tree.structure(block_params),
+      [w.T if w.ndim == 2 else w for w in jax.tree.leaves(own)],
+    )
+    held = inputs.cache.keys[i], inputs.cache.values[i]
+    adapters = jax.tree.map(lambda a, i=i: a[i], inputs.adapters)
+    x, keys_values = layer(
+      x,
+      (
+        params,
+        held,
+        adapters,
+        at(kinds.rotation, i),
+        at(kinds.window, i),
+        None,
+      ),
+    )
+    written.append(keys_values)
+  return x, tuple(zip(*written))
+
+
+def _angles(config, rotates: bool, theta: float | None, inputs: _Inputs):
+  """Cosines and sines of one kind of rotation."""
+  cos, sin = rope.tables(
+    inputs.position_BxL,
+    inputs.length_BxL,
+    head_width=config.head_width,
+    theta=config.rope_theta if theta is None else theta,
+    scaling=config.rope_scaling if theta is None else None,
+  )
+  if not rotates:
+    return jnp.ones_like(cos), jnp.zeros_like(sin)
+  return cos, sin
+
+
+def _attend(config, windows, inputs: _Inputs, keys_values, which, slot):
+  """Attention as a function of q, k and v, of the window that a layer has."""
+  c, cache = config, inputs.cache
+  scale = c.head_width**-0.5 if c.query_scale is None else c.query_scale
+
+  def attend(group, q, k, v):
+    how = {'scale': scale, 'window': windows[group]}
+    if cache is None:
+      return attention.attend_rows(q, k, v, inputs.segment_BxL, **how)
+    held = keys_values
+    if held is None:  # Each window has a stack, of which a branch takes one.
+      held = cache.keys[group][slot], cache.values[group][slot]
+    return attention.attend_cached(q, k, v, held, inputs.held_B, **how)
+
+  branches = [functools.partial(attend, i) for i in range(len(windows))]
+  if which is None or isinstance(which, int):
+    return branches[which or 0]
+  return functools.partial(jax.lax.switch, which, branches)
 
 
 @functools.lru_cache(maxsize=64)
@@ -293,18 +334,18 @@ def num_params(config: DecoderConfig) -> int:
   return sum(x.size for x in jax.tree.leaves(abstract_params(config)))
 
 
-def _apply(config, params, token_BxL, segment_BxL, position_BxL, cache, held_B):
+def _apply(config, params, inputs: _Inputs):
   # Adapters are a tree beside the module's own parameters, see `lora.attach`.
   params = dict(params)
-  adapters = params.pop('adapters', None)
-  layers = params.pop('layers') if _are_split(params) else None
+  inputs = dataclasses.replace(
+    inputs,
+    adapters=params.pop('adapters', None),
+    layers=params.pop('layers') if _are_split(params) else None,
+  )
   graph, abstract = _graph(config)
   state = jax.tree.map(lambda x: x, abstract)
   nnx.replace_by_pure_dict(state, params)
-  model = nnx.merge(graph, state)
-  return model(
-    token_BxL, segment_BxL, position_BxL, cache, held_B, layers, adapters
-  )
+  return nnx.merge(graph, state)(inputs)
 
 
 def forward(
@@ -320,20 +361,19 @@ def forward(
     params: of `init`, or with adapters from `lora.attach`.
     segment_BxL: which sequence of the row a token belongs to, from 1; 0 is
       padding. Tokens see what comes before them in their own segment.
-    position_BxL: position within the segment, rising; it only turns the heads.
+    position_BxL: position within the segment, consecutive; it only turns the
+      heads.
   """
-  hidden, _ = _apply(
-    config, params, token_BxL, segment_BxL, position_BxL, None, None
-  )
+  length_BxL = None
+  if config.is_dynamic:
+    length_BxL = rope.text_lengths(segment_BxL, position_BxL)
+  inputs = _Inputs(token_BxL, segment_BxL, position_BxL, length_BxL)
+  hidden, _ = _apply(config, params, inputs)
   return hidden
 
 
 def _are_split(params: Params) -> bool:
   return isinstance(params['layers'], tuple)
-
-
-def _unrolls(config: DecoderConfig) -> bool:
-  return config.scan_unroll >= config.num_layers
 
 
 def split_layers(config: DecoderConfig, params: Params) -> Params:
@@ -345,7 +385,7 @@ def split_layers(config: DecoderConfig, params: Params) -> Params:
   takes 32 ms, and 75 from a stack). It is a second copy of the layers. Where
   layers are scanned, their parameters stay as they are.
   """
-  if not _unrolls(config) or _are_split(params):
+  if not config.is_unrolled or _are_split(params):
     return params
   take = lambda i: jax.tree.map(
     lambda x: x[i].T if x.ndim == 3 else x[i], params['layers']
@@ -355,27 +395,23 @@ def split_layers(config: DecoderConfig, params: Params) -> Params:
   return params | {'layers': jax.lax.optimization_barrier(layers)}
 
 
-def empty_cache(config: DecoderConfig, batch: int, length: int) -> Cache:
-  shape = (batch, config.num_kv_heads, length, config.head_width)
-  n = config.num_layers
-  if _unrolls(config):
-    zeros = lambda: tuple(jnp.zeros(shape, config.dtype) for _ in range(n))
-  else:
-    zeros = lambda: jnp.zeros((n, *shape), config.dtype)
-  return Cache(zeros(), zeros())
-
-
 def forward_cached(
   config: DecoderConfig,
   params: Params,
   token_BxL: jax.Array,
   held_B: jax.Array,
-  cache: Cache,
-) -> tuple[jax.Array, Cache]:
+  cache: cache_lib.Cache,
+  length_B: jax.Array | None = None,
+) -> tuple[jax.Array, cache_lib.Cache]:
   """Like `forward` for tokens that follow the `held_B` first of each row.
 
   Tokens that pad a row on the right do no harm: their columns lie behind what
   is held, and are written over by what comes next.
+
+  Args:
+    cache: of `cache.empty`, whose `chunk` is L or more.
+    length_B: tokens of a row's text as far as it is known, for dynamic RoPE;
+      None is up to each token.
 
   Returns:
     Hidden states (B, L, D), and the cache with L more columns a row. Where they
@@ -383,53 +419,23 @@ def forward_cached(
   """
   l = token_BxL.shape[1]
   column_BxL = held_B[:, None] + jnp.arange(l)
+  length_BxL = None
+  if config.is_dynamic:
+    length_BxL = column_BxL + 1
+    if length_B is not None:
+      length_BxL = jnp.maximum(length_BxL, length_B[:, None])
   params = split_layers(config, params)
   hidden, (k_NxBxLxKxE, v_NxBxLxKxE) = _apply(
-    config, params, token_BxL, None, column_BxL, cache, held_B
+    config,
+    params,
+    _Inputs(token_BxL, None, column_BxL, length_BxL, cache, held_B),
   )
   # Layers read the cache and do not write it, so that the scan carries nothing
   # of its size; all layers' new columns enter at once.
-  new = Cache(k_NxBxLxKxE, v_NxBxLxKxE)
-  if _unrolls(config):
-    return _write_rows(hidden, cache, new, held_B)
-  return hidden, _write(cache, new, held_B)
-
-
-def _write_rows(hidden_BxLxD, cache: Cache, new: Cache, held_B: jax.Array):
-  """`_write` row by row, and the hidden states as they are.
-
-  XLA on CPU does this in place, and copies around a scatter, which took half of
-  a step. The hidden states go through the loop so that it must come after all
-  layers have read: else the last one's cache is copied, there and back.
-  """
-
-  def write_row(b, written):
-    through_BxLxD, cache = written
-    row = lambda x: jax.lax.dynamic_slice_in_dim(x, b, 1)
-    put = jax.lax.dynamic_update_slice
-    return put(through_BxLxD, row(hidden_BxLxD), (b, 0, 0)), jax.tree.map(
-      lambda old_BxKxSxE, new_BxLxKxE: put(
-        old_BxKxSxE, row(new_BxLxKxE).swapaxes(1, 2), (b, 0, held_B[b], 0)
-      ),
-      cache, new,
-    )  # fmt: skip
-
-  nothing = jnp.zeros_like(hidden_BxLxD)
-  return jax.lax.fori_loop(0, len(held_B), write_row, (nothing, cache))
-
-
-def _write(cache: Cache, new: Cache, held_B: jax.Array) -> Cache:
-  """The cache with `new` columns (N, B, L, K, E) behind what each row holds."""
-
-  def write(old_NxBxKxSxE, new_NxBxLxKxE):
-    row_Bx1 = jnp.arange(len(held_B))[:, None]
-    column_BxL = held_B[:, None] + jnp.arange(new_NxBxLxKxE.shape[2])
-    # Indices around a slice: (B, L) come first in what is set.
-    return old_NxBxKxSxE.at[:, row_Bx1, :, column_BxL].set(
-      new_NxBxLxKxE.transpose(1, 2, 0, 3, 4), mode='drop'
-    )
-
-  return jax.tree.map(write, cache, new)
+  new = cache_lib.Cache(k_NxBxLxKxE, v_NxBxLxKxE)
+  if config.is_unrolled:
+    return cache_lib.write_rows(config, hidden, cache, new, held_B)
+  return hidden, cache_lib.write(config, cache, new, held_B)
 
 
 def unembedding(config: DecoderConfig, params: Params) -> jax.Array:
@@ -446,11 +452,13 @@ def unembed(config: DecoderConfig, params: Params, hidden: jax.Array):
 
 def logits(config: DecoderConfig, kernel_DxV: jax.Array, hidden: jax.Array):
   """`unembed` with its kernel at hand."""
-  # Flat rows, as in `_Linear`.
-  logits = _product(
+  # Flat rows, as in `block.Linear`.
+  logits = block_lib.product(
     hidden.reshape(-1, hidden.shape[-1]), kernel_DxV.astype(hidden.dtype),
     preferred_element_type=jnp.float32,
   ).reshape(*hidden.shape[:-1], -1)  # fmt: skip
+  if config.logit_cap is not None:
+    logits = config.logit_cap * jnp.tanh(logits / config.logit_cap)
   if config.num_tokens is None or config.num_tokens == config.vocab_size:
     return logits
   # Finite, as 0 * -inf in a divergence would be no number.

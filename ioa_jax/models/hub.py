@@ -5,12 +5,30 @@ from __future__ import annotations
 import pathlib
 import re
 
-from ioa_jax.models import huggingface, presets
+from ioa_jax.models import huggingface, presets, weights
 
 _FILES = (
   'config.json', 'generation_config.json', '*.safetensors',
   'model.safetensors.index.json', *huggingface.TOKENIZER_FILES,
 )  # fmt: skip
+
+
+def reference(model: str, directory: pathlib.Path) -> str:
+  """What others find a model by: its hub id, or its absolute path.
+
+  Args:
+    model: as a person named it, see `locate`.
+    directory: where it was found.
+  """
+  if pathlib.Path(model).expanduser().is_dir():
+    return str(directory.resolve())
+  return _repository(model) or str(directory.resolve())
+
+
+def _repository(name: str) -> str | None:
+  preset = presets.PRESETS.get(name.lower())
+  repository = preset.repository if preset else name
+  return repository if re.fullmatch(r'[\w.-]+/[\w.-]+', repository) else None
 
 
 def locate(model: str | pathlib.Path) -> pathlib.Path:
@@ -27,9 +45,8 @@ def locate(model: str | pathlib.Path) -> pathlib.Path:
   if path.is_dir():
     return path
   name = str(model)
-  preset = presets.PRESETS.get(name.lower())
-  repository = preset.repository if preset else name
-  if not re.fullmatch(r'[\w.-]+/[\w.-]+', repository):
+  repository = _repository(name)
+  if repository is None:
     raise huggingface.ModelError(
       f'{name}: no such directory, and not a hub id (OWNER/NAME) or one of '
       f'{sorted(presets.PRESETS)}.'
@@ -42,10 +59,8 @@ def locate(model: str | pathlib.Path) -> pathlib.Path:
       repository, allow_patterns=list(_FILES)
     )
   except Exception as e:  # Networks, proxies and tokens fail in many types.
-    reason = (str(e).strip() or repr(e)).splitlines()[0][:200]
     raise huggingface.ModelError(
       f'{repository}: no such directory here, and the hub did not give it '
-      f'({type(e).__name__}: {reason}). Copy the model to a directory and name '
-      'that.'
+      f'({weights.reason(e)}). Copy the model to a directory and name that.'
     ) from None
   return pathlib.Path(found)

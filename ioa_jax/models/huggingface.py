@@ -8,7 +8,7 @@ writes a directory that transformers and vLLM load as is. Tokenizers are in
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-import dataclasses
+import functools
 import pathlib
 import shutil
 from typing import Any
@@ -17,26 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ioa_jax.models import decoder, rope, weights
+from ioa_jax.models import checks, config_json, decoder, weights
 from ioa_jax.runtime import sharding as sharding_lib
 
 ModelError = weights.ModelError
 
-_ARCHITECTURES = {
-  'llama': 'LlamaForCausalLM',
-  'qwen2': 'Qwen2ForCausalLM',
-}
-# What transformers assumes where config.json says nothing.
-_MAX_POSITIONS = {'llama': 2048, 'qwen2': 32_768}
-
-# Settings that change the computation and that the decoder does not have.
-_UNSUPPORTED = {
-  'hidden_act': lambda v: v != 'silu',
-  'mlp_bias': bool,
-  'use_sliding_window': bool,
-  'quantization_config': lambda v: v is not None,
-  'layer_types': lambda v: set(v or ()) - {'full_attention'},
-}
+read_config, config_dict = config_json.read_config, config_json.config_dict
 
 # Our name of a layer's parameter: (Hugging Face's, whether it is transposed).
 _LAYER_NAMES = {
@@ -47,11 +33,19 @@ _LAYER_NAMES = {
   ('k_proj', 'bias'): ('self_attn.k_proj.bias', False),
   ('v_proj', 'kernel'): ('self_attn.v_proj.weight', True),
   ('v_proj', 'bias'): ('self_attn.v_proj.bias', False),
+  ('q_norm', 'scale'): ('self_attn.q_norm.weight', False),
+  ('k_norm', 'scale'): ('self_attn.k_norm.weight', False),
   ('o_proj', 'kernel'): ('self_attn.o_proj.weight', True),
   ('mlp_norm', 'scale'): ('post_attention_layernorm.weight', False),
   ('gate_proj', 'kernel'): ('mlp.gate_proj.weight', True),
   ('up_proj', 'kernel'): ('mlp.up_proj.weight', True),
   ('down_proj', 'kernel'): ('mlp.down_proj.weight', True),
+}
+# With a norm behind attention, Llama's name of the next one is that one's.
+_OUT_NORM_NAMES = {
+  ('attention_out_norm', 'scale'): ('post_attention_layernorm.weight', False),
+  ('mlp_norm', 'scale'): ('pre_feedforward_layernorm.weight', False),
+  ('mlp_out_norm', 'scale'): ('post_feedforward_layernorm.weight', False),
 }
 _TOP_NAMES = {
   ('embedding',): ('model.embed_tokens.weight', False),
@@ -67,110 +61,19 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 
 
-def read_config(directory: str | pathlib.Path) -> decoder.DecoderConfig:
-  """The decoder's sizes from a `config.json` of Llama or Qwen2.
-
-  Raises:
-    ModelError: for another architecture, or a missing or unsupported field.
-  """
-  path = pathlib.Path(directory) / 'config.json'
-  raw = weights.read_json(path)
-  kind = raw.get('model_type')
-  if kind not in _ARCHITECTURES:
-    raise ModelError(
-      f'{path}: model_type {kind!r}; supported are {sorted(_ARCHITECTURES)}.'
-    )
-  unsupported = dict(_UNSUPPORTED)
-  if kind == 'llama':  # Llama's attention_bias also biases o_proj.
-    unsupported['attention_bias'] = bool
-  for field, is_unsupported in unsupported.items():
-    if field in raw and is_unsupported(raw[field]):
-      raise ModelError(f'{path}: {field} {raw[field]!r} is not supported.')
-  try:
-    heads = raw['num_attention_heads']
-    return decoder.DecoderConfig(
-      vocab_size=raw['vocab_size'],
-      width=raw['hidden_size'],
-      num_layers=raw['num_hidden_layers'],
-      num_heads=heads,
-      num_kv_heads=raw.get('num_key_value_heads') or heads,
-      head_width=raw.get('head_dim') or raw['hidden_size'] // heads,
-      mlp_width=raw['intermediate_size'],
-      norm_eps=raw['rms_norm_eps'],
-      qkv_bias=kind == 'qwen2',
-      tie_embeddings=raw.get('tie_word_embeddings', False),
-      max_positions=raw.get('max_position_embeddings', _MAX_POSITIONS[kind]),
-      **_read_rope(raw, path),
-    )
-  except KeyError as e:
-    raise ModelError(f'{path}: field {e} is missing.') from None
-  except TypeError as e:
-    raise ModelError(f'{path}: a field has the wrong type ({e}).') from None
-
-
-def _read_rope(raw, path):
-  # transformers 5 nests what earlier versions kept at the top.
-  values = raw.get('rope_parameters') or raw.get('rope_scaling') or {}
-  theta = values.get('rope_theta', raw.get('rope_theta', 10_000.0))
-  kind = values.get('rope_type', values.get('type', 'default'))
-  if kind not in ('default', 'llama3'):
-    raise ModelError(
-      f"{path}: rope_type {kind!r}; supported are 'default' and 'llama3'."
-    )
-  if values.get('partial_rotary_factor', 1.0) != 1.0:
-    raise ModelError(
-      f'{path}: partial_rotary_factor {values["partial_rotary_factor"]} is '
-      'not supported.'
-    )
-  if kind == 'default':
-    return {'rope_theta': theta}
-  fields = [f.name for f in dataclasses.fields(rope.RopeScaling)]
-  return {
-    'rope_theta': theta,
-    'rope_scaling': rope.RopeScaling(**{f: values[f] for f in fields}),
-  }
-
-
-def config_dict(config: decoder.DecoderConfig, dtype: str) -> dict[str, Any]:
-  """The `config.json` that transformers 4 and 5 read as the same model."""
-  kind = 'qwen2' if config.qkv_bias else 'llama'
-  values = {
-    'architectures': [_ARCHITECTURES[kind]],
-    'model_type': kind,
-    'vocab_size': config.vocab_size,
-    'hidden_size': config.width,
-    'num_hidden_layers': config.num_layers,
-    'num_attention_heads': config.num_heads,
-    'num_key_value_heads': config.num_kv_heads,
-    'head_dim': config.head_width,
-    'intermediate_size': config.mlp_width,
-    'max_position_embeddings': config.max_positions,
-    'rms_norm_eps': config.norm_eps,
-    'tie_word_embeddings': config.tie_embeddings,
-    'hidden_act': 'silu',
-    'rope_theta': config.rope_theta,
-    # transformers 4 and vLLM read torch_dtype, transformers 5 dtype.
-    'dtype': dtype,
-    'torch_dtype': dtype,
-  }
-  if kind == 'qwen2':
-    values['use_sliding_window'] = False
-  scaling = {'rope_type': 'default'}
-  if config.rope_scaling is not None:
-    scaling = {'rope_type': 'llama3'} | dataclasses.asdict(config.rope_scaling)
-    values['rope_scaling'] = scaling
-  values['rope_parameters'] = scaling | {'rope_theta': config.rope_theta}
-  return values
-
-
 def tensor_names(
-  path: tuple[str, ...], num_layers: int
+  path: tuple[str, ...], num_layers: int, *, out_norms: bool = False
 ) -> tuple[list[str], bool]:
-  """Hugging Face names of one of our parameters, and whether to transpose."""
+  """Hugging Face names of one of our parameters, and whether to transpose.
+
+  Args:
+    out_norms: whether the architecture has them; projections are called alike.
+  """
   if path[0] != 'layers':
     name, transposed = _TOP_NAMES[path]
     return [name], transposed
-  name, transposed = _LAYER_NAMES[path[1:]]
+  names = _LAYER_NAMES | _OUT_NORM_NAMES if out_norms else _LAYER_NAMES
+  name, transposed = names[path[1:]]
   return [f'model.layers.{i}.{name}' for i in range(num_layers)], transposed
 
 
@@ -197,11 +100,12 @@ def load_params(
       another shape or dtype. Headers are checked before any weight is read.
   """
   store = weights.Store(directory)
+  names_of = functools.partial(_stored_names, store, config)
   abstract = decoder.abstract_params(config)
   leaves = _leaves(abstract)
   known = set()
   for path, leaf in leaves:
-    names, transposed = tensor_names(path, config.num_layers)
+    names, transposed = names_of(path)
     shape = leaf.shape[1:] if path[0] == 'layers' else leaf.shape
     for name in names:
       store.check(name, shape[::-1] if transposed else shape)
@@ -212,7 +116,7 @@ def load_params(
     shardings = jax.tree.map(lambda _: first, abstract)
   loaded = []
   for (path, leaf), to in zip(leaves, jax.tree.leaves(shardings), strict=True):
-    names, transposed = tensor_names(path, config.num_layers)
+    names, transposed = names_of(path)
     loaded.append(
       weights.to_device(
         store, names, transposed=transposed, shape=leaf.shape, dtype=dtype,
@@ -222,13 +126,48 @@ def load_params(
   return jax.tree.unflatten(jax.tree.structure(abstract), loaded)
 
 
+# Where the text's part of a model with images lies, by transformers 4 and 5;
+# and its other parts.
+_TEXT_PARTS = ('language_model.model.', 'model.language_model.')
+_IMAGE_PARTS = (
+  'vision_tower.',
+  'multi_modal_projector.',
+  'model.vision_tower.',
+  'model.multi_modal_projector.',
+)
+
+
+def _stored_names(store, config, path) -> tuple[list[str], bool]:
+  """`tensor_names` as they are in a store, whole or part of another model."""
+  names, transposed = tensor_names(
+    path, config.num_layers, out_norms=config.differences.out_norms
+  )
+  # A tied pair may be stored under either's name.
+  if (
+    path == ('embedding',)
+    and config.tie_embeddings
+    and weights.EMBEDDING not in store.files
+    and weights.HEAD in store.files
+  ):
+    return [weights.HEAD], False
+  for part in _TEXT_PARTS:
+    if f'{part}embed_tokens.weight' in store.files:
+      names = [n.replace('model.', part, 1) for n in names]
+  return names, transposed
+
+
 def _refuse_unknown(store, known, config):
   """A weight that is left out would make another model of the same name."""
+  has_images = any(name.startswith(_TEXT_PARTS) for name in known)
   for name in sorted(set(store.files) - known):
+    if has_images and name.startswith(_IMAGE_PARTS):
+      continue  # The student reads text.
     if name.endswith('rotary_emb.inv_freq'):
       continue  # Old exports keep what config.json says.
-    if name == 'lm_head.weight' and config.tie_embeddings:
-      continue  # A copy of the embedding.
+    if name.removeprefix('language_model.') == weights.HEAD and (
+      config.tie_embeddings
+    ):
+      continue  # A copy of the embedding, see `weights.has_own_head`.
     raise ModelError(
       f'{store.files[name]}: tensor {name!r} has no place in the model that '
       'config.json describes.'
@@ -258,12 +197,17 @@ def save(
       template and generation settings are carried over.
     card: text of README.md, see `model_card.render`.
     max_shard_bytes: larger models are split, with an index.
+
+  Raises:
+    ModelError: for parameters that `dtype` cannot hold, or that are no numbers.
   """
   directory = pathlib.Path(directory)
   if source is not None and pathlib.Path(source).resolve() == (
     directory.resolve()
   ):
     raise ModelError(f'{directory}: is the source itself; choose another.')
+  # Before the directory is touched.
+  checks.fits_in(params, dtype, directory)
   directory.mkdir(parents=True, exist_ok=True)
   (directory / 'config.json').unlink(missing_ok=True)
   weights.write(directory, _tensors(config, params, dtype), max_shard_bytes)
@@ -317,13 +261,15 @@ def _tensors(config, params, dtype) -> Iterator:
 
   entries = {}
   for path, value in _leaves(params):
-    names, transposed = tensor_names(path, config.num_layers)
+    names, transposed = tensor_names(
+      path, config.num_layers, out_norms=config.differences.out_norms
+    )
     for i, name in enumerate(names):
       layer = i if path[0] == 'layers' else None
       entries[layer, path] = entry(name, value, layer, transposed)
   yield entries.pop((None, ('embedding',)))
   for layer in range(config.num_layers):
-    for path in _LAYER_NAMES:
+    for path in _LAYER_NAMES | _OUT_NORM_NAMES:
       if (layer, ('layers', *path)) in entries:
         yield entries.pop((layer, ('layers', *path)))
   yield from entries.values()

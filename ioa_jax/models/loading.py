@@ -9,7 +9,13 @@ import pathlib
 import jax
 import tokenizers
 
-from ioa_jax.models import decoder, huggingface, orbax_params
+from ioa_jax.models import (
+  checks,
+  decoder,
+  huggingface,
+  orbax_params,
+  vocabulary,
+)
 from ioa_jax.runtime import sharding
 
 
@@ -52,8 +58,10 @@ def load(
     mesh: where the parameters lie; None is the first local device.
 
   Raises:
-    ModelError: naming the file that is missing or damaged.
+    ModelError: naming the file that is missing or damaged, or the parameter or
+      token that makes the model useless; see `checks`.
   """
+  directory = pathlib.Path(directory)
   in_orbax = orbax_params.is_alone(directory)
   weights = directory
   if in_orbax:
@@ -62,16 +70,8 @@ def load(
     huggingface.read_config(directory),
     scan_unroll=scan_unroll, remat=remat, dtype=dtype,
   )  # fmt: skip
-  path = directory / 'tokenizer.json'
-  if not path.exists():
-    raise huggingface.ModelError(
-      f'{path}: no such file; a model directory holds config.json, '
-      'tokenizer.json and *.safetensors.'
-    )
-  try:
-    tokenizer = tokenizers.Tokenizer.from_file(str(path))
-  except Exception as e:  # The library raises bare Exception.
-    raise huggingface.ModelError(f'{path}: not a tokenizer ({e}).') from None
+  tokenizer = vocabulary.read_tokenizer(directory)
+  checks.tokens(directory, config.vocab_size, tokenizer)
   shardings = None
   if mesh is not None:
     shardings = sharding.param_shardings(mesh, decoder.abstract_params(config))
@@ -83,4 +83,5 @@ def load(
     params = huggingface.load_params(
       directory, config, param_dtype, shardings=shardings
     )
+  checks.finite(params, weights)
   return Model(name, directory, config, params, tokenizer)

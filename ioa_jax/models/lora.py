@@ -28,7 +28,7 @@ PROJECTIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class LoraSpec:
-  """What is adapted, and how; the defaults are METHOD §6's.
+  """What is adapted, and how; the defaults are the paper's.
 
   Attributes:
     rank: r; the adapter's update is `alpha / rank * a @ b`.
@@ -56,6 +56,19 @@ class LoraSpec:
   @property
   def scale(self) -> float:
     return self.alpha / self.rank
+
+
+def check(params: dict[str, Any], adapters: Adapters) -> None:
+  """Raises ValueError for adapters that do not fit `params` or their shapes."""
+  for target, adapter in adapters.items():
+    n, fan_in, _ = adapter['a'].shape
+    got = n, fan_in, adapter['b'].shape[2]
+    wanted = params['layers'][target]['kernel'].shape
+    if got != wanted:
+      raise ValueError(
+        f'the adapter of {target} is for (layers, in, out) {got}, and the base '
+        f'has {wanted}; it belongs to another model.'
+      )
 
 
 def init(spec: LoraSpec, params: dict[str, Any], key: jax.Array) -> Adapters:
@@ -91,6 +104,7 @@ def attach(
   Args:
     dropout_key: turns dropout on; fold the step in. None is for evaluation.
   """
+  check(params, adapters)
   ready = {}
   for target, adapter in adapters.items():
     entry = {'a': adapter['a'], 'b': adapter['b'] * spec.scale}
@@ -120,6 +134,7 @@ def merge(
 
   The product is taken in float32; the sum keeps the base's dtype.
   """
+  check(params, adapters)
   layers = dict(params['layers'])
   for target, adapter in adapters.items():
     kernel = layers[target]['kernel']

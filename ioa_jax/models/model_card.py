@@ -27,7 +27,7 @@ def render(
   """The card as Markdown with the hub's YAML header.
 
   Args:
-    results: of the run, DESIGN's `results.json`; absent entries are left out.
+    results: of the run, its `results.json`; absent entries are left out.
     lineage: flat, e.g. teacher, seeds, lessons, ledger digest, config digest.
     base_model: hub id of what the student was before, if it is on the hub.
   """

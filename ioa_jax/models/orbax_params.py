@@ -14,7 +14,7 @@ ModelError = weights.ModelError
 
 # A directory of parameters alone: the weights, and beside them the small files
 # (config, tokenizer, template) that a Hugging Face directory needs again.
-_PARAMS, MODEL = 'params', 'model'
+PARAMS, MODEL = 'params', 'model'
 
 
 def save(
@@ -34,12 +34,12 @@ def save(
     directory / MODEL, config, dtype=dtype, source=source
   )
   with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(directory / _PARAMS, params)
+    checkpointer.save(directory / PARAMS, params)
 
 
 def is_alone(directory: str | pathlib.Path) -> bool:
   """Whether `directory` is one of `save`'s."""
-  return (pathlib.Path(directory) / _PARAMS).is_dir()
+  return (pathlib.Path(directory) / PARAMS).is_dir()
 
 
 def is_checkpoint(directory: str | pathlib.Path) -> bool:
@@ -70,7 +70,7 @@ def load(
   """
   directory = pathlib.Path(directory).absolute()
   if is_alone(directory):
-    return _restore(directory / _PARAMS, config, None, dtype, shardings)
+    return _restore(directory / PARAMS, config, None, dtype, shardings)
   steps = _steps(directory)
   if not steps:
     raise ModelError(
@@ -104,14 +104,11 @@ def _restore(path, config, field, dtype, shardings) -> decoder.Params:
   try:
     saved: Any = checkpointer.metadata(path).item_metadata.tree
     saved = saved if field is None else saved[field]
-  except (KeyError, ValueError, OSError, AttributeError) as e:
-    raise ModelError(
-      f'{path}: not a readable Orbax checkpoint of parameters '
-      f'({type(e).__name__}: {str(e)[:150]}).'
-    ) from None
+    got = {p: tuple(x.shape) for p, x in _paths(saved).items()}
+  except Exception as e:  # Orbax and what it stands on fail in many types.
+    raise _unreadable(path, e) from None
   abstract = decoder.abstract_params(config)
   wanted = {p: x.shape for p, x in _paths(abstract).items()}
-  got = {p: tuple(x.shape) for p, x in _paths(saved).items()}
   for key in sorted(wanted.keys() | got.keys()):
     if wanted.get(key) != got.get(key):
       raise ModelError(
@@ -129,15 +126,25 @@ def _restore(path, config, field, dtype, shardings) -> decoder.Params:
   )
   if field is not None:
     target = {field: target}
-  restored = checkpointer.restore(
-    path,
-    args=ocp.args.PyTreeRestore(
-      item=target,
-      restore_args=ocp.checkpoint_utils.construct_restore_args(target),
-      partial_restore=True,
-    ),
-  )
+  try:
+    restored = checkpointer.restore(
+      path,
+      args=ocp.args.PyTreeRestore(
+        item=target,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+        partial_restore=True,
+      ),
+    )
+  except Exception as e:
+    raise _unreadable(path, e) from None
   return restored if field is None else restored[field]
+
+
+def _unreadable(path: pathlib.Path, e: Exception) -> ModelError:
+  return ModelError(
+    f'{path}: not a readable Orbax checkpoint of parameters '
+    f'({weights.reason(e)}); copy it again.'
+  )
 
 
 def _paths(tree) -> dict[str, Any]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import functools
 import json
 import pathlib
 from typing import Any, Protocol
 
+from absl import logging
 import tokenizers
 
-from ioa_jax.models import huggingface, weights
+from ioa_jax.models import chat_template, checks, huggingface, weights
 
 ModelError = weights.ModelError
 
-# Llama 3's template writes the day; another day would be another prompt. This
-# is the one that it writes itself where no clock is given.
-_DATE = '26 Jul 2024'
+_EOS = 'eos_token_id'
 
 
 def load_tokenizer(directory: str | pathlib.Path) -> Any:
@@ -30,18 +30,27 @@ def load_tokenizer(directory: str | pathlib.Path) -> Any:
       f'{directory / "tokenizer.json"}: no such file; copy the tokenizer files '
       'of the model there.'
     )
+  _say_that_code_is_not_run(directory)
   import transformers
 
   try:
     return transformers.AutoTokenizer.from_pretrained(
-      directory, local_files_only=True
+      directory, local_files_only=True, trust_remote_code=False
     )
   except Exception as e:  # Each tokenizer class fails in its own way.
-    reason = (str(e).strip() or repr(e)).splitlines()[0][:200]
     raise ModelError(
       f'{directory}: transformers cannot read its tokenizer '
-      f'({type(e).__name__}: {reason}).'
+      f'({weights.reason(e)}).'
     ) from None
+
+
+@functools.cache
+def _say_that_code_is_not_run(directory: pathlib.Path) -> None:
+  path = directory / 'tokenizer_config.json'
+  if path.exists() and weights.read_json(path).get('auto_map'):
+    logging.warning(
+      '%s: auto_map names Python of its own, which is never run here.', path
+    )
 
 
 def chat_tokens(
@@ -52,36 +61,66 @@ def chat_tokens(
   """Tokens of a conversation, up to where the assistant answers.
 
   Raises:
-    ModelError: if the tokenizer has no chat template.
+    ModelError: if the tokenizer has no chat template, or one that fails.
   """
-  if not tokenizer.chat_template:
-    raise ModelError(
-      f'{pathlib.Path(directory) / "tokenizer_config.json"}: field '
-      '"chat_template" is missing, and there is no chat_template.jinja; a '
-      'conversation cannot be written without one. Use an instruction-tuned '
-      'model, or add its template.'
-    )
-  text = tokenizer.apply_chat_template(
-    list(messages), tokenize=False, add_generation_prompt=True,
-    date_string=_DATE,
-  )  # fmt: skip
+  text = chat_template.write(tokenizer, directory, messages)
   # The template writes its own special tokens.
   return tokenizer.encode(text, add_special_tokens=False)
 
 
 def stop_tokens(directory: str | pathlib.Path) -> list[int]:
-  """Ids that end an answer: generation_config.json's, else config.json's.
+  """Ids that end an answer: all that any of the model's files names.
+
+  Published files disagree: config.json ends a text, generation_config.json a
+  turn, and the tokenizer one of both. vLLM stops at any of them, too.
 
   Raises:
-    ModelError: if neither names one; generation would never stop.
+    ModelError: if none names one, as generation would never stop, or one that
+      is no token's id.
   """
   directory = pathlib.Path(directory)
+  rows = huggingface.read_config(directory).vocab_size
+  found: list[int] = []
   for file in ('generation_config.json', 'config.json'):
-    if (directory / file).exists():
-      ids = weights.read_json(directory / file).get('eos_token_id')
-      if ids is not None:
-        return list(ids) if isinstance(ids, list) else [ids]
-  raise ModelError(f'{directory}/config.json: field "eos_token_id" is missing.')
+    path = directory / file
+    value = weights.read_json(path).get(_EOS) if path.exists() else None
+    if value is not None:
+      found += checks.ids(value, rows, path, _EOS)
+  own = _end_of_text(directory)
+  if own is not None:
+    found += checks.ids(own, rows, directory / 'tokenizer.json', 'eos_token')
+  if not found:
+    raise ModelError(
+      f'{directory}/config.json: field "eos_token_id" is missing.'
+    )
+  return list(dict.fromkeys(found))
+
+
+def _end_of_text(directory: pathlib.Path) -> int | None:
+  """The id of the token that tokenizer_config.json calls `eos_token`."""
+  path = directory / 'tokenizer_config.json'
+  if not path.exists() or not (directory / 'tokenizer.json').exists():
+    return None
+  token = checks.token_text(weights.read_json(path).get('eos_token'))
+  return read_tokenizer(directory).token_to_id(token) if token else None
+
+
+def read_tokenizer(directory: pathlib.Path) -> tokenizers.Tokenizer:
+  """`tokenizer.json` by itself, without its template.
+
+  Raises:
+    ModelError: if it is missing or damaged.
+  """
+  path = directory / 'tokenizer.json'
+  if not path.exists():
+    raise ModelError(
+      f'{path}: no such file; a model directory holds config.json, '
+      'tokenizer.json and *.safetensors.'
+    )
+  try:
+    return tokenizers.Tokenizer.from_file(str(path))
+  except Exception as e:  # The library raises bare Exception.
+    raise ModelError(f'{path}: not a tokenizer ({e}).') from None
 
 
 class Codec(Protocol):
@@ -110,52 +149,110 @@ class ChatCodec:
   """How an instruction-tuned model reads questions and writes answers.
 
   Raises:
-    ModelError: without a readable tokenizer, a chat template or a stop token.
+    ModelError: without a readable tokenizer, a stop token, or a chat template
+      that writes what it is given; later for a text with a token that the
+      model has no row for.
   """
 
   prompt_bucket = 64
 
   def __init__(self, directory: str | pathlib.Path):
-    self._directory = directory
-    self._tokenizer = load_tokenizer(directory)
+    self._directory = pathlib.Path(directory)
+    self._rows = huggingface.read_config(directory).vocab_size
+    # First: transformers fails on what is no token's id, and does not say so.
     self.stop_tokens = tuple(stop_tokens(directory))
-    self.prompt('')  # A missing template shows now.
-    self._end = self._end_of_turn()
+    self._tokenizer = load_tokenizer(directory)
+    # A template that is missing or broken shows now.
+    self._opening, self._lead, self._end = self._turn()
+    self._opening_tokens = self._encode(self._opening)
     # Text that has one would be read as control, whoever wrote it.
-    self.control_texts = (
-      *self._tokenizer.get_added_vocab(), *self._tokenizer.all_special_tokens
-    )  # fmt: skip
+    self.control_texts = self._control_texts()
 
-  def _end_of_turn(self) -> int:
-    """The stop token that the template writes after an answer.
+  def _turn(self) -> tuple[str, str, int]:
+    """What comes before an answer, what the template puts in front of it, and
+    the stop token that it writes behind.
 
-    Llama 3 lists <|end_of_text|> first and ends turns with <|eot_id|>.
+    Llama 3 lists <|end_of_text|> first and ends turns with <|eot_id|>; Llama 2
+    writes a space before the answer.
     """
-    mark = 'ANSWER'
-    turns = [('user', 'x'), ('assistant', mark)]
-    text = self._tokenizer.apply_chat_template(
-      [{'role': role, 'content': content} for role, content in turns],
-      tokenize=False, date_string=_DATE,
-    )  # fmt: skip
-    after = self._tokenizer.encode(
-      text.rpartition(mark)[2], add_special_tokens=False
+    ask, mark = 'QUESTION5927', 'ANSWER5927'
+    turns = [{'role': 'user', 'content': ask}]
+    write = functools.partial(
+      chat_template.write, self._tokenizer, self._directory
     )
-    ends = [t for t in after if t in self.stop_tokens]
-    return ends[0] if ends else self.stop_tokens[0]
+    opening = write(turns)
+    if ask not in opening:
+      raise ModelError(
+        f'{self._directory}: its chat template leaves out what the user says. '
+        'Use another, in chat_template.jinja.'
+      )
+    text = write(
+      [*turns, {'role': 'assistant', 'content': mark}], answered=True
+    )
+    before, found, after = text.rpartition(mark)
+    lead = before.removeprefix(opening)
+    if not found or not before.startswith(opening) or lead.strip():
+      lead = ''
+    ids = self._encode(after if found else '')
+    ends = [t for t in ids if t in self.stop_tokens]
+    return opening, lead, ends[0] if ends else self.stop_tokens[0]
+
+  def _control_texts(self) -> tuple[str, ...]:
+    """Texts of special tokens, and of marks that the template writes.
+
+    An ordinary word that was added to the vocabulary is none.
+    """
+    tokenizer = self._tokenizer
+    written = str(tokenizer.chat_template)
+    added = {
+      token.content
+      for token in tokenizer.added_tokens_decoder.values()
+      if token.special
+      or (token.content in written and not token.content.strip().isalnum())
+    }
+    return tuple(sorted(added | set(tokenizer.all_special_tokens)))
+
+  def _encode(self, text: str) -> list[int]:
+    tokens = self._tokenizer.encode(text, add_special_tokens=False)
+    if tokens and max(tokens) >= self._rows:
+      token = self._tokenizer.convert_ids_to_tokens(max(tokens))
+      raise ModelError(
+        f'{self._directory}: a text holds {token!r} with id {max(tokens)}, and '
+        f'the embedding has {self._rows} rows. Resize it, or use the '
+        "model's own tokenizer and chat template."
+      )
+    return tokens
 
   def prompt(self, text: str, system: str = '') -> list[int]:
     """Tokens of a conversation up to where the model answers."""
     turns = [{'role': 'system', 'content': system}] if system else []
     turns.append({'role': 'user', 'content': text})
-    return chat_tokens(self._tokenizer, self._directory, turns)
+    return self._encode(
+      chat_template.write(self._tokenizer, self._directory, turns)
+    )
 
   def answer(self, text: str) -> list[int]:
-    """Tokens of a whole answer, its end included."""
-    tokens = self._tokenizer.encode(text, add_special_tokens=False)
-    return [*tokens, self._end]
+    """Tokens of a whole answer as they follow a prompt, its end included."""
+    opening = self._opening_tokens
+    whole = self._encode(self._opening + self._lead + text)
+    if whole[: len(opening)] == opening:
+      return [*whole[len(opening) :], self._end]
+    # A piece spans both, and a prompt ends before it.
+    return [*self._encode(text), self._end]
 
   def decode(self, tokens: Sequence[int]) -> str:
-    return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+    return decode(self._tokenizer, tokens)
+
+
+def decode(tokenizer: Any, tokens: Sequence[int]) -> str:
+  """Text without control tokens, and otherwise as it was written.
+
+  transformers up to 5.3 tidies spaces where tokenizer_config.json says so, as
+  Llama 3's does: texts would change, and grow no more at their end only.
+  """
+  return tokenizer.decode(
+    list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+  )
 
 
 def shared_vocabulary(
@@ -205,10 +302,7 @@ def shared_vocabulary(
 def _tokenizer_parts(directory: pathlib.Path) -> dict[str, Any]:
   path = directory / 'tokenizer.json'
   raw = weights.read_json(path)
-  try:
-    tokenizer = tokenizers.Tokenizer.from_file(str(path))
-  except Exception as e:  # The package raises bare Exception.
-    raise ModelError(f'{path}: not a tokenizer ({e}).') from None
+  tokenizer = read_tokenizer(directory)
   vocabulary = tokenizer.get_vocab(with_added_tokens=True)
   # Merges are written as "a b" by older versions and as ["a", "b"] by newer.
   merges = [

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
+import hashlib
 import json
+import math
 import os
 import pathlib
+import re
 from typing import Any
 
 import jax
@@ -24,8 +27,9 @@ from ioa_jax.runtime import processes
 
 INDEX = 'model.safetensors.index.json'
 SINGLE = 'model.safetensors'
+EMBEDDING, HEAD = 'model.embed_tokens.weight', 'lm_head.weight'
 
-_STORED_DTYPES = {'F32': 'float32', 'F16': 'float16', 'BF16': 'bfloat16'}
+STORED_DTYPES = {'F32': 'float32', 'F16': 'float16', 'BF16': 'bfloat16'}
 _PICKLES = ('*.bin', '*.pt', '*.pth', '*.ckpt', '*.pkl')
 # What one piece on the host may take.
 _PIECE_BYTES = 256 * 2**20
@@ -35,18 +39,41 @@ class ModelError(ValueError):
   """A model directory that cannot be used; the text names file and field."""
 
 
+def reason(e: Exception) -> str:
+  """Of a library's failure, in one line."""
+  text = ' '.join((str(e) or repr(e)).split())
+  return f'{type(e).__name__}: {text[:200]}'
+
+
 def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """An object of finite numbers.
+
+  Raises:
+    ModelError: naming the file, whatever is wrong with it.
+  """
   try:
-    value = json.loads(path.read_text())
+    value = json.loads(
+      path.read_text('utf-8'), parse_float=_finite, parse_constant=_finite
+    )
   except FileNotFoundError:
     raise ModelError(
       f'{path}: no such file; a model directory holds config.json, '
       'tokenizer.json and *.safetensors.'
     ) from None
-  except (json.JSONDecodeError, UnicodeDecodeError) as e:
+  except OSError as e:
+    raise ModelError(f'{path}: cannot be read ({e.strerror}).') from None
+  except (ValueError, RecursionError) as e:
     raise ModelError(f'{path}: not JSON ({e}).') from None
   if not isinstance(value, dict):
     raise ModelError(f'{path}: holds a {type(value).__name__}, not an object.')
+  return value
+
+
+def _finite(text: str) -> float:
+  """Python's reader takes NaN, and 1e999 for infinity."""
+  value = float(text)
+  if not math.isfinite(value):
+    raise ValueError(f'{text} is not a number')
   return value
 
 
@@ -69,7 +96,7 @@ class Store:
     self.dtypes: dict[str, str] = {}
     named = _indexed_files(self.directory)
     for path in named or [self.directory / SINGLE]:
-      with _open(path) as file:
+      with open_file(path) as file:
         for name in file.keys():
           tensor = file.get_slice(name)
           self.files[name] = path
@@ -94,17 +121,62 @@ class Store:
         f'{self.files[name]}: tensor {name!r} has shape {self.shapes[name]}, '
         f'config.json asks for {tuple(shape)}.'
       )
-    if self.dtypes[name] not in _STORED_DTYPES:
+    if self.dtypes[name] not in STORED_DTYPES:
       raise ModelError(
         f'{self.files[name]}: tensor {name!r} has dtype {self.dtypes[name]}; '
-        f'supported are {sorted(_STORED_DTYPES)}. Convert it first.'
+        f'supported are {sorted(STORED_DTYPES)}. Convert it first.'
       )
 
   def read(self, name: str, *index: slice) -> np.ndarray:
     """One slice, in the stored dtype."""
     # Opened anew each time: a map that stays open keeps every page it touched.
-    with _open(self.files[name]) as file:
+    with open_file(self.files[name]) as file:
       return file.get_slice(name)[index]
+
+  def blocks(self, name: str) -> Iterator[np.ndarray]:
+    """The whole tensor in order, in pieces of bounded size."""
+    rows, *inner = self.shapes[name]
+    step = max(1, _PIECE_BYTES // max(1, 4 * math.prod(inner)))
+    for start in range(0, rows, step):
+      yield self.read(name, slice(start, min(start + step, rows)))
+
+  def equal(self, first: str, second: str) -> bool:
+    """Whether two tensors hold the same numbers."""
+    return all(
+      np.array_equal(a, b)
+      for a, b in zip(self.blocks(first), self.blocks(second), strict=True)
+    )
+
+  def digest(self) -> str:
+    """SHA-256 of all names, types, shapes and numbers, however split."""
+    found = hashlib.sha256()
+    for name in sorted(self.files):
+      header = [name, self.dtypes[name], self.shapes[name]]
+      found.update(json.dumps(header).encode() + b'\n')
+      for block in self.blocks(name):
+        found.update(np.ascontiguousarray(block).reshape(-1).view(np.uint8))
+    return found.hexdigest()
+
+
+def has_own_head(directory: str | pathlib.Path) -> bool:
+  """Whether the output head is stored, and is not the embedding again.
+
+  Then it is kept whatever `tie_word_embeddings` says, as transformers does.
+  False where no weights are.
+  """
+  directory = pathlib.Path(directory)
+  if not any((directory / f).exists() for f in (SINGLE, INDEX)):
+    return False
+  store = Store(directory)
+  if EMBEDDING not in store.files or HEAD not in store.files:
+    return False
+  # What cannot be compared is left to `check`, which names it.
+  is_copy = store.shapes[HEAD] == store.shapes[EMBEDDING] and (
+    len(store.shapes[HEAD]) == 2
+    and {store.dtypes[HEAD], store.dtypes[EMBEDDING]} <= set(STORED_DTYPES)
+    and store.equal(EMBEDDING, HEAD)
+  )
+  return not is_copy
 
 
 def _indexed_files(
@@ -114,6 +186,12 @@ def _indexed_files(
   index = directory / INDEX
   if not index.exists():
     if not (directory / SINGLE).exists():
+      shards = sorted(p.name for p in directory.glob('*-of-*.safetensors'))
+      if shards:
+        raise ModelError(
+          f'{index}: no such file, and {shards[0]} is one of several; copy '
+          'the index too.'
+        )
       pickles = sorted(p.name for g in _PICKLES for p in directory.glob(g))
       raise ModelError(
         f'{directory / SINGLE}: no such file.'
@@ -122,23 +200,36 @@ def _indexed_files(
       )
     return {}
   weight_map = read_json(index).get('weight_map')
-  if not isinstance(weight_map, dict):
+  if not isinstance(weight_map, dict) or not weight_map:
     raise ModelError(f'{index}: field "weight_map" is missing.')
   named: dict[pathlib.Path, list[str]] = {}
   for name, file in weight_map.items():
-    if pathlib.Path(file).suffix != '.safetensors':
+    if not isinstance(file, str) or not re.fullmatch(
+      r'[^/\\]+\.safetensors', file
+    ):
       raise ModelError(
         f'{index}: weight_map places {name!r} in {file!r}; only .safetensors '
-        'files are read.'
+        'files of the same directory are read.'
       )
     named.setdefault(directory / file, []).append(name)
+  if (directory / SINGLE).exists() and directory / SINGLE not in named:
+    raise ModelError(
+      f'{directory}: holds {SINGLE}, and {INDEX} which names other files. '
+      'transformers reads the first and vLLM the second; delete the one that '
+      'is not the model.'
+    )
   for path in named:
     if not path.exists():
       raise ModelError(f'{path}: missing, but {INDEX} names it; copy it again.')
   return named
 
 
-def _open(path: pathlib.Path):
+def open_file(path: pathlib.Path):
+  """A safetensors file of which tensors are read one by one, as numpy's.
+
+  Raises:
+    ModelError: naming it, if it is no such file.
+  """
   try:
     return safetensors.safe_open(path, framework='numpy')
   except (safetensors.SafetensorError, OSError) as e:

@@ -27,6 +27,7 @@ from ioa_jax.records import (
   Score,
   Thresholds,
 )
+from ioa_jax.runtime.rundir import ITEMS
 from ioa_jax.training import packing, probing
 
 
@@ -66,7 +67,7 @@ def diagnose(run: Run) -> Diagnosis:
   )
   items = _items(run, probes, student_losses, teacher_losses, fitted)
   run.directory.write_text(
-    'items.jsonl', ''.join(item.to_json() + '\n' for item in items)
+    ITEMS, ''.join(item.to_json() + '\n' for item in items)
   )
   return Diagnosis(
     domain=run.subject.name,

@@ -10,7 +10,7 @@ import jax
 from ioa_jax import config as config_lib
 from ioa_jax.assemble import Run
 from ioa_jax.evaluation import intervals, scoring
-from ioa_jax.models import huggingface, lora, model_card, peft
+from ioa_jax.models import hub, huggingface, lora, model_card, peft
 from ioa_jax.phases import exams
 from ioa_jax.phases.training import Taught
 from ioa_jax.records import (
@@ -173,7 +173,7 @@ def export(run: Run, taught: Taught, results: Results) -> None:
       run.directory.path / 'adapter',
       taught.adapters,
       spec,
-      base_model=run.config.student.model,
+      base_model=hub.reference(run.config.student.model, base.directory),
     )
     params = lora.merge(base.params, taught.adapters, spec)
   huggingface.save(

@@ -47,7 +47,7 @@ def make_trainer(
   """The trainer before its first step, and its learning rates."""
   c = run.config
   tx, learning_rate = optimizer.make(
-    total_steps=c.train.total_steps, **c.optimizer
+    optimizer.Recipe(**c.optimizer), c.train.total_steps
   )
   spec, student = run.subject.lora, run.student.model
   on_policy = run.settled.distillation['on_policy_every_steps'] > 0

@@ -29,7 +29,9 @@ class Record:
     """One line of text."""
     # Through Python, which writes NaN; JSON mode would make it null.
     value = _adapter(type(self)).dump_python(self, by_alias=True)
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    # Text from outside can hold half a surrogate pair, and no file can.
+    return text.encode(errors='replace').decode()
 
   @classmethod
   def from_json(cls, text: str, where: str = '') -> Self:
@@ -60,20 +62,31 @@ def _adapter(kind) -> pydantic.TypeAdapter:
 def _first(error: pydantic.ValidationError) -> str:
   """The first difference in one line; values of files are shown short."""
   found = error.errors(include_url=False)[0]
-  if found['type'] == 'json_invalid':
-    return f'not JSON ({found["ctx"]["error"]}); the file is damaged.'
-  path = '.'.join(map(str, found['loc'])) or 'the value'
-  if found['type'] == 'missing' or found['type'] in _UNKNOWN:
-    what = 'missing' if found['type'] == 'missing' else 'unknown'
+  kind, context = found['type'], found.get('ctx', {})
+  if kind == 'json_invalid':
+    return f'not JSON ({context["error"]}); the file is damaged.'
+  path = _path(found['loc'])
+  if kind == 'missing' or kind in _UNKNOWN:
+    what = 'missing' if kind == 'missing' else 'unknown'
     return (
       f'field {path} is {what}; the file is damaged or was written by another '
       'version.'
     )
+  if kind == 'union_tag_invalid':
+    tag, tags = context['tag'], context['expected_tags']
+    by = context['discriminator'].strip("'")
+    return f'{by} is {tag!r}, wanted one of {tags}.'
   shown = repr(found['input'])
   shown = shown if len(shown) <= 60 else shown[:57] + '...'
   wanted = found['msg'].removeprefix('Input should be ')
   wanted = wanted.removeprefix('Value error, ')
   return f'{path} is {shown}, wanted {wanted}.'
+
+
+def _path(location: tuple[str | int, ...]) -> str:
+  """`stages[1].outcome`; '' is the value itself."""
+  parts = [f'[{x}]' if isinstance(x, int) else f'.{x}' for x in location]
+  return ''.join(parts).removeprefix('.') or 'the value'
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))

@@ -110,6 +110,7 @@ class Progress(Record):
     tokens: live tokens trained on.
     counted: tokens read and written beside training, by who did.
     untaught: modules of which no lesson could be had.
+    files: the hash of every file that the checkpoint stands on.
     on_policy_step: when the student last wrote its own texts.
     wrong: its latest wrong answers, which remedial requests show.
   """
@@ -121,5 +122,6 @@ class Progress(Record):
   synthesise_seconds: float = 0.0
   counted: dict[str, Count] = Field(default_factory=dict)
   untaught: tuple[str, ...] = ()
+  files: dict[str, str] = Field(default_factory=dict)
   on_policy_step: Count = 0
   wrong: dict[str, tuple[WrongAnswer, ...]] = Field(default_factory=dict)

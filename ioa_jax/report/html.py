@@ -1,8 +1,7 @@
-"""What every page of this room shares: its templates and how it is written."""
+"""The templates of reports and comparisons."""
 
 from __future__ import annotations
 
-import os
 import pathlib
 
 import jinja2
@@ -17,10 +16,3 @@ def environment() -> jinja2.Environment:
     trim_blocks=True,
     lstrip_blocks=True,
   )
-
-
-def replace(path: pathlib.Path, text: str) -> None:
-  """Writes a file whole: a reader sees the old or the new one."""
-  temporary = path.with_name(f'.{path.name}.tmp')
-  temporary.write_text(text, encoding='utf-8')
-  os.replace(temporary, path)

@@ -13,6 +13,7 @@ from ioa_jax.evaluation.intervals import wilson
 from ioa_jax.records import Supply, Training
 from ioa_jax.records.diagnosis import STATUSES
 from ioa_jax.report import charts, facts, graph, html, read
+from ioa_jax.runtime import files
 
 _MAX_TEXT = 1500
 _WRONG_ANSWERS = 3
@@ -32,7 +33,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
   workdir = pathlib.Path(workdir)
   text = render(read.read(workdir))
   path = workdir / 'report.html'
-  html.replace(path, text)
+  files.write_text(path, text)
   return path
 
 

@@ -19,6 +19,7 @@ from ioa_jax.records import (
   Results,
   parse_event,
 )
+from ioa_jax.runtime import files
 
 T = TypeVar('T')
 
@@ -95,12 +96,7 @@ def _check_edges(diagnosis: Diagnosis | None, path: pathlib.Path) -> None:
 def _text(path: pathlib.Path) -> str | None:
   if not path.is_file():
     return None
-  try:
-    return path.read_text(encoding='utf-8')
-  except UnicodeDecodeError as e:
-    raise ValueError(
-      f'{path}: not UTF-8 text at byte {e.start}; the file is damaged.'
-    ) from None
+  return files.read_text(path)
 
 
 def _config(text: str | None, path: pathlib.Path) -> Any:

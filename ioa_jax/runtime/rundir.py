@@ -6,33 +6,41 @@ append-only ones back to what the checkpoint it resumes from has seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
 import shutil
 import sqlite3
 import tempfile
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import ml_collections
 
 from ioa_jax import config as config_lib
 from ioa_jax.records.base import Record
-from ioa_jax.runtime import processes
+from ioa_jax.runtime import files, processes
 
-# Of the first writes, before there is a config.json.
-_LEFT_BY_A_KILL = {'.writable', '.config.json.tmp'}
 LEDGER, LESSONS, METRICS = 'ledger.sqlite', 'lessons.jsonl', 'metrics.jsonl'
+CONFIG, DIAGNOSIS = 'config.json', 'diagnosis.json'
+CURRICULUM = 'curriculum.json'
+ITEMS = 'items.jsonl'
+# What training reads: files that grow with it, and files that do not change.
+GROWING = (LESSONS, METRICS)
+FOUNDATION = (DIAGNOSIS, CURRICULUM, ITEMS)
+# Of the first writes, before there is a config.json.
+_LOCK = '.lock'
+_LEFT_BY_A_KILL = {'.writable', '.config.json.tmp', _LOCK}
 _COPY = '.ledger.copy'
 T = TypeVar('T', bound=Record)
 
 
 class RunDirectory:
-  """A claimed work directory.
+  """A work directory of one configuration.
 
   Attributes:
     path: where this process writes.
@@ -51,7 +59,9 @@ class RunDirectory:
     shared: pathlib.Path | None = None,
   ):
     self.path, self.shared = path, shared or path
-    self._num_lines: dict[str, int] = {}
+    self._config = config_lib.to_json(config)
+    # Of the files that grow: how many lines, and their hash so far.
+    self._grown: dict[str, tuple[int, Any]] = {}
     try:
       path.mkdir(parents=True, exist_ok=True)
       probe = path / '.writable'
@@ -61,41 +71,45 @@ class RunDirectory:
       raise config_lib.ConfigError(
         f'--workdir={path} cannot be written ({e.strerror}); choose another.'
       ) from None
-    file = path / 'config.json'
-    new = config_lib.to_json(config)
+    self._require_own()
+
+  def _require_own(self) -> None:
+    """Raises unless the directory is empty or of this configuration."""
+    file = self.path / CONFIG
     if not file.exists():
-      others = {p.name for p in path.iterdir()} - _LEFT_BY_A_KILL
+      others = {p.name for p in self.path.iterdir()} - _LEFT_BY_A_KILL
       if others:
         raise config_lib.ConfigError(
-          f'--workdir={path} holds {sorted(others)[:3]} and no config.json, so '
-          'it is not a run of this program; choose an empty directory.'
+          f'--workdir={self.path} holds {sorted(others)[:3]} and no '
+          'config.json, so it is not a run of this program; choose an empty '
+          'directory.'
         )
-      self.write_text('config.json', new)
       return
     try:
-      old = json.loads(file.read_text())
-    except json.JSONDecodeError as e:
+      old = json.loads(files.read_text(file))
+      if not isinstance(old, dict):
+        raise ValueError('no object')
+      changed = config_lib.difference(old, json.loads(self._config))
+    except (ValueError, RecursionError) as e:
       raise config_lib.ConfigError(
-        f'{file} is damaged ({e}); restore it or choose another --workdir.'
+        f'{file} is damaged ({" ".join(str(e).split())[:200]}); restore it or '
+        'choose another --workdir.'
       ) from None
-    changed = config_lib.difference(old, json.loads(new))
     if changed:
       shown = '; '.join(changed[:5]) + ('; ...' if len(changed) > 5 else '')
       raise config_lib.ConfigError(
-        f'--workdir={path} belongs to another configuration ({shown}). Use '
-        'another --workdir, or the configuration it was started with.'
+        f'--workdir={self.path} belongs to another configuration ({shown}). '
+        'Use another --workdir, or the configuration it was started with.'
       )
-    if file.read_text() != new:
-      self.write_text('config.json', new)  # Operational fields only.
 
   @contextlib.contextmanager
   def locked(self):
     """Keeps other processes out; the lock ends with this one, however it ends.
 
     Raises:
-      ConfigError: if another process is at work here.
+      ConfigError: if another process is at work here; it is not disturbed.
     """
-    with open(self.path / '.lock', 'w', encoding='utf-8') as file:
+    with open(self.path / _LOCK, 'w', encoding='utf-8') as file:
       try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
@@ -103,16 +117,16 @@ class RunDirectory:
           f'--workdir={self.path} is in use by another process; wait for its '
           'end, or choose another.'
         ) from None
+      # Another one may have begun here, or changed what may change.
+      self._require_own()
+      path = self.path / CONFIG
+      if not path.exists() or files.read_text(path) != self._config:
+        self.write_text(CONFIG, self._config)
       yield
 
   def write_text(self, name: str, text: str) -> None:
     """Replaces a file whole: a reader sees the old or the new one."""
-    temporary = self.path / f'.{name}.tmp'
-    with open(temporary, 'w', encoding='utf-8') as file:
-      file.write(text)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, self.path / name)
+    files.write_text(self.path / name, text)
 
   def write_record(self, name: str, value: Record) -> None:
     """Replaces a file by a record, as JSON for people."""
@@ -130,7 +144,7 @@ class RunDirectory:
     if not path.exists():
       return None
     try:
-      return kind.from_json(path.read_text(encoding='utf-8'), str(path))
+      return kind.from_json(files.read_text(path), str(path))
     except ValueError as e:
       raise config_lib.ConfigError(
         f'{e} Delete it to compute it again.'
@@ -146,12 +160,15 @@ class RunDirectory:
 
   def append_lines(self, name: str, lines: Iterable[str]) -> None:
     """Adds whole lines, on the disk when this returns."""
-    lines, before = list(lines), self.num_lines(name)
+    lines = list(lines)
+    text = ''.join(line + '\n' for line in lines)
+    count, digest = self._grown_so_far(name)
     with open(self.path / name, 'a', encoding='utf-8') as file:
-      file.write(''.join(line + '\n' for line in lines))
+      file.write(text)
       file.flush()
       os.fsync(file.fileno())
-    self._num_lines[name] = before + len(lines)
+    digest.update(text.encode())
+    self._grown[name] = count + len(lines), digest
 
   def truncate(self, name: str, count: int) -> None:
     """Drops what a resumed run will write again, and a half-written line.
@@ -170,13 +187,18 @@ class RunDirectory:
       )
     if (self.path / name).exists():
       self.write_text(name, ''.join(line + '\n' for line in lines[:count]))
-    self._num_lines[name] = count
+    self._grown.pop(name, None)
 
   def num_lines(self, name: str) -> int:
-    """Whole lines of a file, 0 if there is none."""
-    if name not in self._num_lines:
-      self._num_lines[name] = len(self.read_lines(name))
-    return self._num_lines[name]
+    """Whole lines of a file that grows, 0 if there is none."""
+    return self._grown_so_far(name)[0]
+
+  def _grown_so_far(self, name: str):
+    if name not in self._grown:
+      lines = self.read_lines(name)
+      text = ''.join(line + '\n' for line in lines)
+      self._grown[name] = len(lines), hashlib.sha256(text.encode())
+    return self._grown[name]
 
   def read_lines(self, name: str) -> list[str]:
     """Whole lines; a half-written last one is none."""
@@ -184,7 +206,27 @@ class RunDirectory:
     if not path.exists():
       return []
     # Not `splitlines`: JSON strings may hold U+2028 and its like.
-    return path.read_text(encoding='utf-8').split('\n')[:-1]
+    return files.read_text(path).split('\n')[:-1]
+
+  def digests(self) -> dict[str, str]:
+    """The hash of every file that training stands on, as it is now."""
+    found = {name: self._grown_so_far(name)[1].hexdigest() for name in GROWING}
+    for name in FOUNDATION:
+      if (self.path / name).exists():
+        data = (self.path / name).read_bytes()
+        found[name] = hashlib.sha256(data).hexdigest()
+    return found
+
+  def require(self, digests: Mapping[str, str]) -> None:
+    """Raises ConfigError for a file that is not what a checkpoint knew."""
+    now = self.digests()
+    for name, digest in digests.items():
+      if now.get(name) != digest:
+        what = 'has been changed' if name in now else 'is missing'
+        raise config_lib.ConfigError(
+          f'{self.path / name} {what} since the checkpoint that stands on it; '
+          'restore the file, or start in another --workdir.'
+        )
 
 
 @contextlib.contextmanager

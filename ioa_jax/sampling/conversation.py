@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import dataclasses
 import os
 
-from ioa_jax.models import hub, huggingface, lora, peft, vocabulary
+from ioa_jax.models import checks, hub, loading, lora, peft, vocabulary
 from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import streaming
 
@@ -51,28 +51,28 @@ class Conversation:
 
   def __init__(self, model: str | os.PathLike[str], options: Options):
     self._options = options
-    self._directory = hub.locate(str(model))
-    config = huggingface.read_config(self._directory)
-    config = dataclasses.replace(config, dtype=options.dtype)
+    loaded = loading.load(
+      hub.locate(str(model)),
+      str(model),
+      dtype=options.dtype,
+      param_dtype=options.dtype,
+    )
+    self._directory, self._params = loaded.directory, loaded.params
+    self._max_positions = loaded.config.max_positions
+    stop_tokens = vocabulary.stop_tokens(self._directory)
     self._tokenizer = vocabulary.load_tokenizer(self._directory)
     self._chat = options.chat
     if options.chat is None:
       self._chat = bool(self._tokenizer.chat_template)
     if options.system is not None and not self._chat:
       raise ValueError('--system needs a chat template, and none is applied.')
-    self._sampling = logits_lib.Sampling(
-      options.temperature, options.top_k, options.top_p, options.max_tokens
-    )
     self._streamer = streaming.Streamer(
-      config,
-      stop_tokens=vocabulary.stop_tokens(self._directory),
-      max_tokens=options.max_tokens,
-    )
-    self._params = huggingface.load_params(
-      self._directory, config, options.dtype
+      loaded.config, stop_tokens=stop_tokens, max_tokens=options.max_tokens
     )
     if options.adapter is not None:
-      adapters, spec = peft.load(options.adapter, config.num_layers)
+      adapters, spec = peft.load(
+        options.adapter, loaded.config.num_layers, self._params
+      )
       self._params = lora.merge(self._params, adapters, spec)
     self.restart()
 
@@ -92,11 +92,22 @@ class Conversation:
       )
     else:
       tokens = self._tokenizer.encode(prompt)
-    seed, self._turn = self._options.seed + self._turn, self._turn + 1
+    checks.length(
+      len(tokens) + 1,
+      self._max_positions,
+      'the prompt with one token of an answer',
+      self._directory,
+    )
+    o = self._options
+    left = self._max_positions - len(tokens)
+    sampling = logits_lib.Sampling(
+      o.temperature, o.top_k, o.top_p, min(left, o.max_tokens)
+    )
+    seed, self._turn = o.seed + self._turn, self._turn + 1
     answer = ''
     for piece in streaming.text_pieces(
-      self._streamer(self._params, tokens, self._sampling, seed),
-      lambda ids: self._tokenizer.decode(ids, skip_special_tokens=True),
+      self._streamer(self._params, tokens, sampling, seed),
+      lambda ids: vocabulary.decode(self._tokenizer, ids),
     ):
       yield piece
       answer += piece

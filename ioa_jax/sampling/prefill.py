@@ -19,7 +19,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ioa_jax.models import decoder
+from ioa_jax.models import attention, decoder
+from ioa_jax.models import cache as cache_lib
 from ioa_jax.sampling.logits import Rows
 
 
@@ -36,7 +37,7 @@ class Lanes:
     rows: settings of the requests.
   """
 
-  cache: decoder.Cache
+  cache: cache_lib.Cache
   prompt_RxP: jax.Array
   length_R: jax.Array
   read_R: jax.Array
@@ -50,11 +51,13 @@ class Lanes:
     return (self.request_R >= 0) & (self.read_R >= self.length_R)
 
 
-def empty(config: decoder.DecoderConfig, *, lanes: int, prompt: int) -> Lanes:
+def empty(
+  config: decoder.DecoderConfig, *, lanes: int, prompt: int, chunk: int
+) -> Lanes:
   """R lanes for prompts of P tokens, which hold nothing."""
   zeros = lambda: jnp.zeros(lanes, jnp.int32)
   return Lanes(
-    cache=decoder.empty_cache(config, lanes, prompt),
+    cache=cache_lib.empty(config, lanes, prompt, chunk),
     prompt_RxP=jnp.zeros((lanes, prompt), jnp.int32),
     length_R=zeros(),
     read_R=zeros(),
@@ -64,7 +67,13 @@ def empty(config: decoder.DecoderConfig, *, lanes: int, prompt: int) -> Lanes:
   )
 
 
-def take(lanes: Lanes, queue, entered: jax.Array, chunk: int):
+def take(
+  config: decoder.DecoderConfig,
+  lanes: Lanes,
+  queue,
+  entered: jax.Array,
+  chunk: int,
+):
   """Free lanes take prompts of `queue`, from entry `entered` on.
 
   Returns:
@@ -83,7 +92,7 @@ def take(lanes: Lanes, queue, entered: jax.Array, chunk: int):
   def one(carry):
     lanes, entered = carry
     prompt_P, length = queue.prompt_QxP[entered], queue.length_Q[entered]
-    held_R = _reusable(lanes, prompt_P, length, chunk)
+    held_R = _reusable(config, lanes, prompt_P, length, chunk)
     # Of the free lanes the one with most of it, so that others keep theirs.
     lane = jnp.argmax(jnp.where(lanes.request_R < 0, held_R, -1))
     held = jnp.max(held_R)
@@ -104,7 +113,7 @@ def take(lanes: Lanes, queue, entered: jax.Array, chunk: int):
   return jax.lax.while_loop(possible, one, (lanes, entered))
 
 
-def _reusable(lanes: Lanes, prompt_P, length, chunk: int) -> jax.Array:
+def _reusable(config, lanes: Lanes, prompt_P, length, chunk: int) -> jax.Array:
   """How many tokens of a prompt each lane holds: whole chunks, or all.
 
   The last token is read in any other case: its hidden state is wanted.
@@ -113,11 +122,19 @@ def _reusable(lanes: Lanes, prompt_P, length, chunk: int) -> jax.Array:
   has_R = jnp.minimum(lanes.length_R, lanes.read_R)
   common_R = jnp.minimum(same_RxP.sum(axis=1), jnp.minimum(has_R, length))
   whole_R = (common_R == length) & (lanes.length_R == length)
-  return jnp.where(
-    whole_R,
-    _chunks(length, chunk) * chunk,
-    jnp.minimum(common_R, length - 1) // chunk * chunk,
-  )
+  part_R = jnp.minimum(common_R, length - 1) // chunk * chunk
+  size = lanes.prompt_RxP.shape[1]
+  ring = min(attention.ring_size(w, size, chunk) for w in config.windows)
+  if ring < size:
+    # A ring that has gone round has let go what is before its window.
+    kept_R = (lanes.read_R <= ring) | (lanes.read_R == part_R)
+    part_R = jnp.where(kept_R, part_R, 0)
+  if config.is_dynamic:
+    # Longer texts turn by frequencies of their own length.
+    longest_R = jnp.maximum(lanes.length_R, length)
+    original = config.rope_scaling.original_max_position_embeddings
+    part_R = jnp.where(longest_R <= original, part_R, 0)
+  return jnp.where(whole_R, _chunks(length, chunk) * chunk, part_R)
 
 
 def read(
@@ -139,7 +156,7 @@ def read(
   hidden_RxCxD, cache = decoder.forward_cached(
     config, params,
     jnp.take_along_axis(lanes.prompt_RxP, column_RxC, axis=1),
-    start_R, lanes.cache,
+    start_R, lanes.cache, lanes.length_R,
   )  # fmt: skip
   at_R = jnp.clip(lanes.length_R - 1 - start_R, 0, chunk - 1)
   return lanes.replace(
@@ -150,9 +167,12 @@ def read(
 
 
 def copy_row(
-  source: decoder.Cache, row: jax.Array, to: decoder.Cache, at: jax.Array
-) -> decoder.Cache:
-  """`to` with a row of `source`, which has as many columns or fewer."""
+  source: cache_lib.Cache, row: jax.Array, to: cache_lib.Cache, at: jax.Array
+) -> cache_lib.Cache:
+  """`to` with a row of `source`, which has as many columns or fewer.
+
+  A ring that is smaller has not gone round, so its columns are the same.
+  """
 
   def copy(old, new):
     # Axes from the right: caches are stacked, or one for each layer.

@@ -156,7 +156,7 @@ def _enter(config, params, slots: Slots, queue: Queue, entered, chunk):
 
   def fill(carry):
     slots, entered = carry
-    lanes, entered = prefill.take(slots.lanes, queue, entered, chunk)
+    lanes, entered = prefill.take(config, slots.lanes, queue, entered, chunk)
     lanes = jax.lax.while_loop(
       lambda lanes: ~jnp.any(lanes.done_R),
       lambda lanes: prefill.read(config, params, lanes, chunk),
@@ -226,7 +226,7 @@ def complete_greedily(
     limit=watch.steps(nobody_B, []), more=jnp.bool_(False),
   )  # fmt: skip
   slots = slots_lib.empty_slots(
-    config, slots=b, lanes=b, prompt=p, new=max_new_tokens
+    config, slots=b, lanes=b, prompt=p, new=max_new_tokens, chunk=p
   )
   _, done, *_ = run(config, params, slots, queue, control, stop_S, chunk=p)
   # Back from the order of their ends to that of the rows.
@@ -269,7 +269,7 @@ class Sampler:
     self._chunk = prompt_bucket
     self._lanes = num_lanes(batch_size, prompt_bucket)
     self._empty: Callable = jax.jit(
-      functools.partial(slots_lib.empty_slots, config),
+      functools.partial(slots_lib.empty_slots, config, chunk=prompt_bucket),
       static_argnames=('slots', 'lanes', 'prompt', 'new'),
     )
     # Once a call and not once a run: guides have runs of a single step.

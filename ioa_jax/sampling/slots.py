@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ioa_jax.models import cache as cache_lib
 from ioa_jax.models import decoder
 from ioa_jax.runtime import sharding
 from ioa_jax.sampling import prefill
@@ -33,7 +34,7 @@ class Queue:
 class Slots:
   """Texts in progress. `request_B` is -1 where a slot is free."""
 
-  cache: decoder.Cache
+  cache: cache_lib.Cache
   held_B: jax.Array
   hidden_BxD: jax.Array  # Of the last token.
   request_B: jax.Array
@@ -78,12 +79,17 @@ def empty_slots(
   lanes: int,
   prompt: int,
   new: int,
+  chunk: int,
 ) -> Slots:
-  """B free slots, with R lanes, for prompts of P tokens and T new ones."""
+  """B free slots, with R lanes, for prompts of P tokens and T new ones.
+
+  Args:
+    chunk: of the loop that uses them.
+  """
   zeros = lambda dtype: jnp.zeros(slots, dtype)
   return place(
     Slots(
-      cache=decoder.empty_cache(config, slots, prompt + new),
+      cache=cache_lib.empty(config, slots, prompt + new, chunk),
       held_B=zeros(jnp.int32),
       hidden_BxD=jnp.zeros((slots, config.width), config.dtype),
       request_B=zeros(jnp.int32) - 1,
@@ -91,7 +97,7 @@ def empty_slots(
       count_B=zeros(jnp.int32),
       token_BxT=jnp.zeros((slots, new), jnp.int32),
       log_prob_BxT=jnp.zeros((slots, new)),
-      lanes=prefill.empty(config, lanes=lanes, prompt=prompt),
+      lanes=prefill.empty(config, lanes=lanes, prompt=prompt, chunk=chunk),
     )
   )
 

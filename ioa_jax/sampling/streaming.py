@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ioa_jax.models import cache as cache_lib
 from ioa_jax.models import decoder
 from ioa_jax.sampling import logits as logits_lib
 
@@ -67,9 +68,14 @@ class Streamer:
 
   def _first(self, params, prompt_1xP, length, rows):
     p = prompt_1xP.shape[1]
-    cache = decoder.empty_cache(self._config, 1, p + self._max_tokens)
+    cache = cache_lib.empty(self._config, 1, p + self._max_tokens, chunk=p)
     hidden, cache = decoder.forward_cached(
-      self._config, params, prompt_1xP, jnp.zeros(1, jnp.int32), cache
+      self._config,
+      params,
+      prompt_1xP,
+      jnp.zeros(1, jnp.int32),
+      cache,
+      length[None],
     )
     logits = decoder.unembed(self._config, params, hidden[:, length - 1])
     return logits_lib.choose(logits, rows, jnp.zeros(1, jnp.int32))[0], cache
@@ -85,16 +91,28 @@ class Streamer:
 def text_pieces(
   tokens: Iterable[int], decode: Callable[[list[int]], str]
 ) -> Iterator[str]:
-  """Text as it becomes final: a character cut between two tokens waits."""
+  """Text as it becomes final.
+
+  A character that is cut between two tokens waits, and so does a number for its
+  end: the built-in models write its last digit first. Together the pieces are
+  the text of all tokens, if `decode` changes no text that it gave before. What
+  it changes nevertheless is written as it is last.
+  """
   seen: list[int] = []
-  shown = ''
+  shown = text = ''
   for token in tokens:
     seen.append(token)
     text = decode(seen)
     # U+FFFD stands for bytes that a later token will complete.
-    if text.startswith(shown) and not text.endswith('\ufffd'):
-      yield text[len(shown) :]
+    if not (text.endswith('\ufffd') or text[-1:].isdigit()):
+      yield text[_common(shown, text) :]
       shown = text
-  text = decode(seen) if seen else ''
-  if text.startswith(shown):
-    yield text[len(shown) :]
+  yield text[_common(shown, text) :]
+
+
+def _common(first: str, second: str) -> int:
+  """Characters at the beginning of both."""
+  if second.startswith(first):
+    return len(first)
+  pairs = enumerate(zip(first, second))
+  return next((i for i, (a, b) in pairs if a != b), len(second))

@@ -1,4 +1,4 @@
-"""The chat protocol: a request as a body, a body as an answer.
+"""The chat protocol: a request as a body.
 
 Servers differ in what they accept. A `Dialect` says what is sent; each refusal
 narrows it once, so what a model accepts is sent and nothing else is assumed.
@@ -12,25 +12,45 @@ import json
 import re
 from typing import Any
 
-import pydantic
-
-from ioa_jax.teachers import structured
-from ioa_jax.teachers.requests import Completion, Request
+from ioa_jax.teachers.refusals import Refusal
+from ioa_jax.teachers.requests import Request
 
 # Families that refuse sampling parameters, and those of them without a system
 # role. Others are found out from the server's refusal.
 _REASONING = re.compile(r'(?:^|/)o[134](?:-|$)')
 _WITHOUT_SYSTEM = re.compile(r'(?:^|/)o1-(?:mini|preview)')
-# Ends of a generation that broke off on the server's side.
-_BROKE_OFF = ('insufficient_system_resource', 'error', 'abort')
+# What is refused is a value and no field: nothing is left out for it.
+_TOO_LONG = re.compile(
+  r'context[ _](length|window|size)|maximum context|reduce the length'
+  r'|(prompt|input|request|payload)[^.]{0,40} too (long|large)|too many tokens'
+)
+_VALUE = re.compile(r'too large|maximum|exceed|at most|less than')
+# A template that cannot render a role fails with 500; routers that find no
+# server for a parameter say 404.
+_NARROWING = (400, 404, 422, 500, 501)
+# Fields of a Dialect and what servers call them, in the order they are tried.
+_COMPLAINTS = (
+  ('token_fields', r'max_(completion_|new_)?tokens'),
+  ('reasoning_effort', r'reasoning'),
+  ('top_k', r'top_k'),
+  ('min_p', r'min_p'),
+  (
+    'json_schema',
+    r'response[ _]?(format|schema)|json[ _-]?(schema|mode|object)'
+    r'|structured|grammar|guid(ed|ance)|outlines|constrain|\bschema'
+    r'|text\.format|additionalproperties|regex|unimplemented keys',
+  ),
+  ('sampling', r'temperature|top_p|sampling param'),
+  (
+    'system_role',
+    r'\broles?\b|system[ _](message|prompt|role|instruction)|developer'
+    r'|template|jinja|[\'"`]system',
+  ),
+)
 _SCHEMA_PROMPT = (
   'Answer with one JSON value and nothing else. It must match this JSON '
   'schema:\n{}'
 )
-
-
-class DamagedReply(ValueError):
-  """A 200 response that is not a chat completion: cut, garbled, a stream."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +64,7 @@ class Dialect:
       take them.
     system_role: else the system prompt opens the first user message.
     json_schema: `response_format`; else the schema is put into the prompt.
+    is_guess: the server did not say what it refused.
   """
 
   token_fields: tuple[str, ...] = ('max_tokens', 'max_completion_tokens')
@@ -53,6 +74,7 @@ class Dialect:
   system_role: bool = True
   json_schema: bool = True
   reasoning_effort: bool = True
+  is_guess: bool = False
 
   @classmethod
   def of(cls, model: str) -> Dialect:
@@ -64,33 +86,46 @@ class Dialect:
       )  # fmt: skip
     return cls()
 
-  def narrowed(self, param: str, message: str) -> Dialect | None:
-    """Without what a 400 or 422 complains about; None if it is not known."""
+  def narrowed(self, refusal: Refusal, request: Request) -> Dialect | None:
+    """Without what a server complains about; None if that is not known."""
+    if refusal.status not in _NARROWING:
+      return None
     # The server's field says it best; its prose may quote anything.
-    return self._without(param) or self._without(message)
+    narrower = self._without(refusal.param, request) or self._without(
+      refusal.message, request
+    )
+    if narrower is not None:
+      return narrower
+    # A schema is what servers refuse in words of their own.
+    is_vague = refusal.status in (400, 422, 501)
+    asks = bool(request.response_schema) and self.json_schema
+    if is_vague and asks and not _TOO_LONG.search(refusal.message.lower()):
+      return dataclasses.replace(self, json_schema=False, is_guess=True)
+    return None
 
-  def _without(self, complaint: str) -> Dialect | None:
+  def _without(self, complaint: str, request: Request) -> Dialect | None:
     text = complaint.lower()
-    if re.search(r'too large|context length|maximum|exceed', text):
-      return None  # The value is refused, not the parameter.
-    changes: dict[str, Any] = {}
-    if re.search(r'max_(completion_)?tokens', text):
-      if len(self.token_fields) > 1:
-        changes = {'token_fields': self.token_fields[1:]}
-    elif re.search(r'response_format|json_schema|structured output', text):
-      changes = {'json_schema': False}
-    elif 'reasoning_effort' in text:
-      changes = {'reasoning_effort': False}
-    elif 'top_k' in text:
-      changes = {'top_k': False}
-    elif 'min_p' in text:
-      changes = {'min_p': False}
-    elif re.search(r'temperature|top_p', text):
-      changes = {'sampling': False}
-    elif re.search(r'\brole\b|system (message|prompt|role)', text):
-      changes = {'system_role': False}
-    narrower = dataclasses.replace(self, **changes)
-    return narrower if narrower != self else None
+    if not text or _TOO_LONG.search(text):
+      return None
+    for field, pattern in _COMPLAINTS:
+      if not re.search(pattern, text):
+        continue
+      if field == 'token_fields':
+        if len(self.token_fields) > 1 and not _VALUE.search(text):
+          return dataclasses.replace(self, token_fields=self.token_fields[1:])
+      elif getattr(self, field) and self._sends(field, request):
+        return dataclasses.replace(self, **{field: False})
+    return None
+
+  def _sends(self, field: str, request: Request) -> bool:
+    return bool({
+      'json_schema': request.response_schema,
+      'reasoning_effort': request.reasoning_effort,
+      'top_k': request.top_k,
+      'min_p': request.min_p,
+      'sampling': True,
+      'system_role': request.system,
+    }[field])  # fmt: skip
 
 
 def body(
@@ -155,115 +190,6 @@ def _is_strict(schema: Any) -> bool:
   return all(map(_is_strict, schema.values()))
 
 
-class _Usage(pydantic.BaseModel):
-  prompt_tokens: int
-  completion_tokens: int
-
-
-class _Message(pydantic.BaseModel):
-  content: str | None = None
-  refusal: str | None = None
-  # DeepSeek's name, and the later one of vLLM and OpenRouter.
-  reasoning_content: str | None = None
-  reasoning: str | None = None
-
-
-class _Choice(pydantic.BaseModel):
-  message: _Message
-  finish_reason: str | None = None
-
-
-class Reply(pydantic.BaseModel):
-  """What is read of a chat completion; all else in it is ignored."""
-
-  id: str | None = None
-  choices: list[_Choice] = pydantic.Field(min_length=1)
-  usage: _Usage | None = None
-
-
-def parse(content: bytes) -> Reply:
-  """The reply in a response's body.
-
-  Raises:
-    DamagedReply: with what is wrong with it.
-  """
-  if content.lstrip().startswith((b'data:', b'event:', b':')):
-    # Streams are not asked for: deltas carry no number, so a repeated one
-    # cannot be told from a word that the model wrote twice.
-    raise DamagedReply('an event stream that was not asked for')
-  try:
-    reply = Reply.model_validate_json(content)
-  except pydantic.ValidationError as e:
-    raise DamagedReply(f'not a chat completion ({_first_error(e)})') from None
-  if reply.choices[0].finish_reason in _BROKE_OFF:
-    raise DamagedReply(
-      f'generation broke off ({reply.choices[0].finish_reason})'
-    )
-  return reply
-
-
-def completion(
-  reply: Reply,
-  *,
-  worst_prompt_tokens: int,
-  max_tokens: int,
-  response_model: type[pydantic.BaseModel] | None,
-) -> tuple[Completion, str]:
-  """The answer in a reply, and why it does not fit (with 'schema').
-
-  A reply without usage counts at its worst case.
-  """
-  choice = reply.choices[0]
-  reasoning, text = split_reasoning(choice.message.content or '')
-  apart = choice.message.reasoning_content or choice.message.reasoning or ''
-  reasoning = '\n'.join(r for r in (apart, reasoning) if r)
-  finish, why, mended_from = choice.finish_reason or 'stop', '', ''
-  if choice.message.refusal:
-    finish, text = 'refusal', choice.message.refusal
-  elif finish == 'stop' and not text.strip():
-    finish = 'empty'
-  elif finish == 'stop' and response_model is not None:
-    text = _without_fence(text)
-    try:
-      response_model.model_validate_json(text)
-    except pydantic.ValidationError as e:
-      # Mending is free, and asking again is not.
-      mended = structured.parse(text, response_model)
-      if mended is None:
-        finish, why = 'schema', _first_error(e)
-      else:
-        mended_from, text = text, mended.model_dump_json()
-  usage = reply.usage or _Usage(
-    prompt_tokens=worst_prompt_tokens, completion_tokens=max_tokens
-  )
-  answer = Completion(
-    text=text if finish == 'stop' else '',
-    finish_reason=finish,
-    prompt_tokens=usage.prompt_tokens,
-    completion_tokens=usage.completion_tokens,
-    reasoning=reasoning,
-    discarded=mended_from if finish == 'stop' else text,
-    response_id=reply.id or '',
-  )
-  return answer, why
-
-
-def split_reasoning(content: str) -> tuple[str, str]:
-  """(reasoning, answer) of a text that may think aloud in <think> tags.
-
-  Templates of some models open the tag in the prompt, so that only its end is
-  in the answer. A tag that never ends leaves no answer.
-  """
-  opened = content.lstrip().startswith('<think>')
-  head, end, tail = content.partition('</think>')
-  if opened:
-    head = head.lstrip().removeprefix('<think>')
-    return head.strip(), tail.lstrip()
-  if end and '<think>' not in head:
-    return head.strip(), tail.lstrip()
-  return '', content
-
-
 def repair_turns(
   discarded: str, why: str, response_schema: str
 ) -> list[dict[str, str]]:
@@ -277,14 +203,3 @@ def repair_turns(
     {'role': 'assistant', 'content': discarded},
     {'role': 'user', 'content': f'That does not fit ({why}). {asked}'},
   ]
-
-
-def _without_fence(text: str) -> str:
-  fenced = re.fullmatch(r'\s*```\w*\n(.*?)\n?```\s*', text, re.DOTALL)
-  return fenced[1] if fenced else text.strip()
-
-
-def _first_error(e: pydantic.ValidationError) -> str:
-  first = e.errors(include_url=False, include_input=False)[0]
-  place = '.'.join(map(str, first['loc']))
-  return f'{place}: {first["msg"]}' if place else first['msg']

@@ -1,41 +1,27 @@
-"""The calls of one `ask` to an HTTP teacher: many at once, each accounted for.
+"""The calls of one `answer` of an HTTP teacher: many at once, each accounted.
 
-What the `openai` client must not decide alone: when to try again, what a call
-may cost, what a refusal means. Its own retries are off.
+When to try again, what a refusal means, what a call may cost.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-import json
+from collections.abc import Iterator, Sequence
+import datetime
 import random
-from typing import Any
 
 from absl import logging
+import pydantic
 
-from ioa_jax.teachers import chat, rate_limits
+from ioa_jax.teachers import chat, rate_limits, replies
+from ioa_jax.teachers.account import Account
+from ioa_jax.teachers.connection import Arrival, Connection, TeacherError
 from ioa_jax.teachers.ledger import BudgetExceeded
-from ioa_jax.teachers.requests import (
-  Completion,
-  Request,
-  worst_case_prompt_tokens,
-)
+from ioa_jax.teachers.refusals import Refusal
+from ioa_jax.teachers.requests import Request, worst_case_prompt_tokens
 
-try:
-  import openai
-except ImportError as e:
-  raise ImportError(
-    "An HTTP teacher needs the openai client: pip install 'ioa_jax[http]'."
-  ) from e
-
-_RETRIED = (408, 409, 429)  # and 5xx
-# A gateway gave up on a server that may have gone on, and charged.
-_MAYBE_CHARGED = (408, 502, 504, 524)
-
-
-class TeacherError(ValueError):
-  """The server cannot be used as configured; one line with the remedy."""
+# Of longer waits it is said when they end.
+_SILENT_SECONDS = 30.0
 
 
 class _Stopped(Exception):
@@ -43,31 +29,35 @@ class _Stopped(Exception):
 
 
 class Job:
-  """One `ask`: a queue, workers, and the first error."""
+  """A queue, workers, and the first error.
 
-  def __init__(self, teacher, account, requests, model):
+  Args:
+    teacher: an `openai_http.OpenAITeacher`.
+  """
+
+  def __init__(
+    self,
+    teacher,
+    account: Account,
+    requests: Sequence[Request],
+    model: type[pydantic.BaseModel] | None,
+  ):
     self.error: Exception | None = None
     self._teacher = teacher
     self._settings = teacher.settings
     self._account = account
     self._queue: Iterator[Request] = iter(requests)
     self._model = model
-    self._key = teacher.api_key()
     self._under_way = 0
+    self._said_until = 0.0
 
   async def run(self) -> None:
-    s = self._settings
     self._stop = asyncio.Event()
     self._settled = asyncio.Event()
-    async with openai.AsyncOpenAI(
-      api_key=self._key,
-      base_url=s.base_url,
-      max_retries=0,
-      timeout=openai.Timeout(
-        s.timeout_seconds, connect=s.connect_timeout_seconds
-      ),
-    ) as self._client:
-      await asyncio.gather(*(self._work() for _ in range(s.max_concurrency)))
+    key = self._teacher.api_key()
+    async with Connection(self._settings, key) as self._connection:
+      workers = range(self._settings.max_concurrency)
+      await asyncio.gather(*(self._work() for _ in workers))
 
   async def _work(self):
     """Answers requests until none is left or the job is stopped.
@@ -93,7 +83,16 @@ class Job:
     """Stores an answer or an outcome."""
     repair: list[dict[str, str]] = []
     for left in reversed(range(1 + self._settings.max_regenerations)):
-      call, answer, why = await self._call(request, repair)
+      prompt_tokens = worst_case_prompt_tokens(request, repair)
+      call, reply = await self._call(request, repair, prompt_tokens)
+      answer, why, estimated = replies.completion(
+        reply, request, prompt_tokens, self._model
+      )
+      if estimated:
+        self._teacher.say_once(
+          f'its usage cannot be counted by ({estimated}). Where a number is '
+          'missing or impossible, tokens are counted as bytes, which is more.'
+        )
       again = left and answer.finish_reason in ('empty', 'schema')
       if not again:
         self._account.settle(call, request, answer)
@@ -101,87 +100,64 @@ class Job:
         return
       self._account.reject(call, answer, why or 'empty')
       self._has_settled()
-      logging.info('%s: %s answer, asked again.', request.describe(),
-                   answer.finish_reason)  # fmt: skip
+      logging.info(
+        '%s: %s answer, asked again.', request.describe(), answer.finish_reason
+      )
       repair = []
-      if answer.finish_reason == 'schema':
+      if answer.finish_reason == 'schema' and reply.text:
         repair = chat.repair_turns(
           answer.discarded, why, request.response_schema
         )
 
-  async def _call(self, request, repair) -> tuple[int, Completion, str]:
-    """One paid reply: its reserved call, the answer, why it does not fit."""
-    prompt_tokens = worst_case_prompt_tokens(request, repair)
+  async def _call(self, request, repair, prompt_tokens):
+    """One paid reply and its reserved call."""
+    failures, dialect = 0, self._teacher.dialect
+    while True:
+      arrival, call = await self._sent(request, repair, prompt_tokens, dialect)
+      if arrival.reply is not None:
+        self._teacher.accepts(dialect)
+        return call, arrival.reply
+      self._over(call, arrival.maybe_charged)
+      if arrival.fatal is not None:
+        raise arrival.fatal
+      if arrival.refusal is not None:
+        narrower = dialect.narrowed(arrival.refusal, request)
+        if narrower is not None:
+          if narrower.is_guess:
+            logging.info('%s: tried without a schema.', request.describe())
+          else:
+            self._teacher.refuses(
+              dialect, narrower, self._connection.clean(arrival.refusal.message)
+            )
+          dialect = narrower
+          continue
+      if arrival.refusal is not None and not arrival.refusal.may_pass():
+        raise await _final(
+          arrival.refusal, request, self._teacher, self._connection
+        )
+      failures += 1
+      # A guess that brought no answer is not held on to.
+      dialect = self._teacher.dialect
+      await self._back_off(failures, arrival, request)
+
+  async def _sent(self, request, repair, prompt_tokens, dialect):
+    """What came of sending once, and the call that was reserved for it."""
     # Servers count four characters as a token, and all that may be written.
     estimate = prompt_tokens / 4 + request.max_tokens
-    failures = 0
-    while True:
-      while (wait := self._teacher.limiter.try_acquire(estimate)) > 0:
-        await self._pause(wait)
-      headers: Any = {}
-      try:
-        call = await self._reserve(request, prompt_tokens)
-        failure, reply, headers = await self._send(request, repair, call)
-      finally:
-        self._teacher.limiter.finish(estimate, headers)
-      if reply is not None:
-        return call, *chat.completion(
-          reply, worst_prompt_tokens=prompt_tokens,
-          max_tokens=request.max_tokens, response_model=self._model,
-        )  # fmt: skip
-      if failure is None:
-        continue  # A narrower dialect is tried at once.
-      failures += 1
-      if failures >= self._settings.max_attempts:
-        raise TeacherError(
-          f'{self._settings.base_url} failed {failures} times for '
-          f'{request.describe()}, last: {failure}. Start again to go on; what '
-          'was answered is stored. teacher.max_attempts allows more.'
-        )
-      await self._back_off(failures, failure, headers)
-
-  async def _send(self, request, repair, call):
-    """Sends once; (failure worth another attempt, reply, headers)."""
-    dialect = self._teacher.dialect
-    body = chat.body(request, dialect, repair)
-    create = self._client.chat.completions.with_raw_response.create
-    headers: Any = {}
+    limiter = self._teacher.limiter
+    while (wait := limiter.try_acquire(estimate)) > 0:
+      told = limiter.told_seconds(estimate)
+      if told > self._settings.max_retry_after_seconds:
+        raise self._too_long(told, 'its limit is used up until then')
+      await self._pause(wait)
+    arrival = Arrival()
     try:
-      async with asyncio.timeout(self._settings.timeout_seconds):
-        raw = await create(**body)
-      headers = raw.headers
-      self._teacher.connected = True
-      return None, chat.parse(self._without_key(raw.content)), headers
-    except openai.APIStatusError as e:
-      self._teacher.connected = True
-      code, headers = e.status_code, e.response.headers
-      if e.code == 'content_filter':
-        return None, _filtered(), headers
-      self._over(call, f'{code}' if code in _MAYBE_CHARGED else '')
-      if (code in _RETRIED or code >= 500) and e.code != 'insufficient_quota':
-        return f'{code} {self._clean(e.message)}', None, headers
-      if code in (400, 422) and self._narrow(dialect, e):
-        return None, None, headers
-      raise await self._refusal(e, request) from None
-    except openai.APIConnectionError as e:
-      cause = e.__cause__ or e
-      reached = type(cause).__name__ not in ('ConnectError', 'ConnectTimeout')
-      what = self._clean(f'{type(cause).__name__} {cause}')
-      self._over(call, what if reached else '')
-      if not reached and not self._teacher.connected:
-        raise TeacherError(
-          f'{self._settings.base_url} cannot be reached ({what}). Start the '
-          'server or correct teacher.base_url.'
-        ) from None
-      return f'connection: {what}', None, headers
-    except TimeoutError:
-      what = f'no whole answer in {self._settings.timeout_seconds:g} s'
-      self._over(call, what)
-      return what, None, headers
-    except chat.DamagedReply as e:
-      # Its beginning, for whoever wants to know what came instead.
-      self._over(call, f'{e}: {self._clean(raw.text)}')
-      return str(e), None, headers
+      call = await self._reserve(request, prompt_tokens)
+      body = chat.body(request, dialect, repair)
+      arrival = await self._connection.send(body)
+    finally:
+      limiter.finish(estimate, arrival.headers)
+    return arrival, call
 
   async def _reserve(self, request, prompt_tokens):
     """Counts the call's worst case, waiting for others to turn out cheaper."""
@@ -199,10 +175,10 @@ class Job:
         self._under_way += 1
         return call
 
-  def _over(self, call, maybe_charged_because):
+  def _over(self, call, maybe_charged):
     """Ends a call without an answer."""
-    if maybe_charged_because:
-      self._account.lose(call, maybe_charged_because)
+    if maybe_charged:
+      self._account.lose(call, maybe_charged)
     else:
       self._account.release(call)
     self._has_settled()
@@ -212,31 +188,25 @@ class Job:
     self._settled.set()
     self._settled = asyncio.Event()
 
-  def _narrow(self, sent, e):
-    """Whether a parameter was refused that can be left out."""
-    narrower = sent.narrowed(str(e.param or ''), e.message)
-    if narrower is None:
-      return False
-    if self._teacher.dialect == sent:  # Else another call found it out.
-      logging.warning('%s refuses a parameter, sent without from now on: %s',
-                      self._teacher.name, self._clean(e.message))  # fmt: skip
-      self._teacher.dialect = narrower
-    return True
-
-  async def _back_off(self, failures, failure, headers):
-    s = self._settings
+  async def _back_off(self, failures, arrival, request):
+    s, refusal = self._settings, arrival.refusal
+    failure = arrival.failure
+    if refusal is not None:
+      failure = f'{refusal.status} {self._connection.clean(refusal.message)}'
+    told = rate_limits.retry_after_seconds(arrival.headers)
+    if told is not None and told > s.max_retry_after_seconds:
+      raise self._too_long(told, failure)
+    if failures >= s.max_attempts:
+      raise TeacherError(
+        f'{s.base_url} failed {failures} times for {request.describe()}, last: '
+        f'{failure}. Start again to go on; what was answered is stored. '
+        'teacher.max_attempts allows more.'
+      )
     cap = min(
       s.max_backoff_seconds, s.first_backoff_seconds * 2 ** (failures - 1)
     )
     wait = random.uniform(0, cap)
-    told = rate_limits.retry_after_seconds(headers)
     if told is not None:
-      if told > s.max_retry_after_seconds:
-        raise TeacherError(
-          f'{s.base_url} asks to wait {told:.0f} s ({failure}), longer than '
-          'teacher.max_retry_after_seconds. Start again later; what was '
-          'answered is stored.'
-        )
       # It holds for everyone, and the jitter keeps us from coming back as one.
       self._teacher.limiter.pause(told)
       wait += told
@@ -246,7 +216,22 @@ class Job:
     )  # fmt: skip
     await self._pause(wait)
 
+  def _too_long(self, seconds, why) -> TeacherError:
+    return TeacherError(
+      f'{self._settings.base_url} asks to wait {seconds:.0f} s, until '
+      f'{_clock(seconds)} ({why}), longer than teacher.max_retry_after_seconds '
+      f'({self._settings.max_retry_after_seconds:g}). Start again later; what '
+      'was answered is stored.'
+    )
+
   async def _pause(self, seconds):
+    now = asyncio.get_running_loop().time()
+    if seconds > _SILENT_SECONDS and now + seconds > self._said_until + 1:
+      self._said_until = now + seconds
+      logging.warning(
+        '%s: nothing is sent until %s (%.0f s), as its limits want it.',
+        self._teacher.name, _clock(seconds), seconds,
+      )  # fmt: skip
     try:
       async with asyncio.timeout(seconds):
         await self._stop.wait()
@@ -254,64 +239,46 @@ class Job:
       return
     raise _Stopped
 
-  async def _refusal(self, e, request) -> TeacherError:
-    """What a status that will not change means, and what to do about it."""
-    s, name, code = self._settings, self._teacher.name, e.status_code
-    said = self._clean(e.message)
-    key = (
-      f'the key in ${s.api_key_env}' if s.api_key_env else 'a call without key'
-    )
-    if code == 401:
-      # The server's words are left out: some quote the key.
-      return TeacherError(
-        f'{s.base_url} refuses {key} (401). Put a valid key into the '
-        'environment variable that teacher.api_key_env names.'
-      )
-    if code == 403:
-      return TeacherError(
-        f'{s.base_url} does not let {key} use {name!r} (403: {said}). Ask for '
-        'access, or choose another teacher.model.'
-      )
-    if code == 404:
-      return TeacherError(
-        f'{s.base_url} does not know the model {name!r}, or the address lacks '
-        f'its version path such as /v1 (404: {said}). {await self._served()}'
-      )
-    if code == 429:
-      return TeacherError(
-        f'{s.base_url}: the quota of {key} is used up ({said}). Add credit and '
-        'start again; what was answered is stored.'
-      )
+
+async def _final(
+  refusal: Refusal, request: Request, teacher, connection: Connection
+) -> TeacherError:
+  """What a refusal that will not change means, and what to do about it."""
+  s, name, code = teacher.settings, teacher.name, refusal.status
+  said = connection.clean(refusal.message)
+  key = (
+    f'the key in ${s.api_key_env}' if s.api_key_env else 'a call without key'
+  )
+  if code == 401:
+    # The server's words are left out: some quote a part of the key.
     return TeacherError(
-      f'{s.base_url} refuses {request.describe()} ({code}: {said}). Correct '
-      'the request or the teacher settings; what was answered is stored.'
+      f'{s.base_url} refuses {key} (401). Put a valid key into the '
+      'environment variable that teacher.api_key_env names.'
     )
+  if refusal.is_used_up():
+    return TeacherError(
+      f'{s.base_url}: the quota of {key} is used up ({code}: {said}). Add '
+      'credit and start again; what was answered is stored.'
+    )
+  if code == 403:
+    return TeacherError(
+      f'{s.base_url} does not let {key} use {name!r} (403: {said}). Ask for '
+      'access, or choose another teacher.model.'
+    )
+  if code == 404:
+    return TeacherError(
+      f'{s.base_url} does not know the model {name!r}, or the address lacks '
+      'its version path such as /v1 '
+      f'(404: {said}). {await connection.served()}'
+    )
+  return TeacherError(
+    f'{s.base_url} refuses {request.describe()} ({code}: {said}). Correct '
+    'the request or the teacher settings; what was answered is stored.'
+  )
 
-  async def _served(self) -> str:
-    try:
-      models = await self._client.models.list(timeout=5.0)
-      names = sorted(m.id for m in models.data)
-    except (openai.OpenAIError, AttributeError, TypeError):
-      names = []
-    if not names:
-      return 'Correct teacher.model or teacher.base_url.'
-    return f'It serves {", ".join(names[:5])}; correct teacher.model.'
 
-  def _clean(self, text: str) -> str:
-    """One short line that cannot hold the key."""
-    text = self._without_key(text.encode()).decode()
-    return ' '.join(text.split())[:300]
-
-  def _without_key(self, content: bytes) -> bytes:
-    """A server may send back what it was sent; the ledger must not keep it."""
-    if not self._settings.api_key_env:
-      return content
-    return content.replace(self._key.encode(), b'[key]')
-
-
-def _filtered() -> chat.Reply:
-  """Azure refuses a prompt with a 400, unpaid; elsewhere it is an ending."""
-  return chat.Reply.model_validate_json(json.dumps({
-    'choices': [{'message': {}, 'finish_reason': 'content_filter'}],
-    'usage': {'prompt_tokens': 0, 'completion_tokens': 0},
-  }))  # fmt: skip
+def _clock(seconds: float) -> str:
+  """When a wait of so long ends, in the machine's own time."""
+  # A server may say anything; the calendar ends.
+  end = datetime.datetime.now() + datetime.timedelta(seconds=min(seconds, 1e9))
+  return f'{end:%Y-%m-%d %H:%M:%S}'

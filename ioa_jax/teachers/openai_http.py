@@ -13,17 +13,28 @@ import asyncio
 from collections.abc import Callable, Sequence
 import concurrent.futures
 import dataclasses
+import math
 import os
 import re
 from typing import Any
 import urllib.parse
 
+from absl import logging
+import httpx2
 import pydantic
 
-from ioa_jax.teachers import chat, openai_calls, rate_limits
+from ioa_jax.teachers import chat, http_client, openai_calls, rate_limits
 from ioa_jax.teachers.account import Account
-from ioa_jax.teachers.openai_calls import TeacherError
+from ioa_jax.teachers.connection import TeacherError
 from ioa_jax.teachers.requests import Request
+
+_FEWEST = {
+  'max_concurrency': 1, 'max_attempts': 1, 'max_regenerations': 0,
+  'max_reply_bytes': 1024, 'timeout_seconds': 1e-3,
+  'connect_timeout_seconds': 1e-3, 'first_backoff_seconds': 0,
+  'max_backoff_seconds': 0, 'max_retry_after_seconds': 0,
+  'requests_per_minute': 1e-3, 'tokens_per_minute': 1,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +48,10 @@ class Settings:
     max_attempts: of one call, on 408, 409, 429, 5xx and broken connections.
     first_backoff_seconds: doubled by each attempt, with full jitter.
     max_retry_after_seconds: a server that asks for more ends the job.
+    requests_per_minute, tokens_per_minute: None leaves it to the server.
     max_regenerations: further answers after one that is empty or does not fit
       its schema.
+    max_reply_bytes: of a response, unpacked.
   """
 
   base_url: str
@@ -53,32 +66,45 @@ class Settings:
   max_backoff_seconds: float = 60.0
   max_retry_after_seconds: float = 600.0
   max_regenerations: int = 2
+  max_reply_bytes: int = 16 * 2**20
 
   def __post_init__(self):
-    url = urllib.parse.urlsplit(self.base_url)
-    if url.scheme not in ('http', 'https') or not url.hostname:
-      raise TeacherError(
-        'teacher.base_url is not an http(s) address; wanted something like '
-        'http://127.0.0.1:8000/v1.'
-      )
-    if url.username or url.password or url.query:
-      # Not shown: what is wrong with it may be the secret.
-      raise TeacherError(
-        'teacher.base_url must not carry a user, a password or a query: it is '
-        'written to config.json. Keys come from the environment only; name '
-        'the variable in teacher.api_key_env.'
-      )
+    _check_address(self.base_url)
     if self.api_key_env and not re.fullmatch(r'[A-Za-z_]\w*', self.api_key_env):
       raise TeacherError(
         'teacher.api_key_env is not the name of an environment variable. Put '
         'the key into one and its name here; a key itself must never stand in '
         'a config.'
       )
-    for name in ('max_concurrency', 'max_attempts'):
-      if getattr(self, name) < 1:
+    for name, fewest in _FEWEST.items():
+      value = getattr(self, name)
+      if value is not None and not fewest <= value < math.inf:
         raise TeacherError(
-          f'teacher.{name} is {getattr(self, name)}, wanted >= 1.'
+          f'teacher.{name} is {value}, wanted a finite number >= {fewest}.'
         )
+
+
+def _check_address(base_url: str) -> None:
+  # Not shown: what is wrong with it may be a secret.
+  wanted = 'wanted something like http://127.0.0.1:8000/v1.'
+  try:
+    url = urllib.parse.urlsplit(base_url)
+    # A property that is checked when it is read.
+    valid = url.scheme in ('http', 'https') and url.hostname and url.port != 0
+    httpx2.URL(base_url)
+  except (ValueError, httpx2.InvalidURL):
+    raise TeacherError(
+      f'teacher.base_url cannot be read, its port or host is no valid one; '
+      f'{wanted}'
+    ) from None
+  if not valid:
+    raise TeacherError(f'teacher.base_url is not an http(s) address; {wanted}')
+  if url.username or url.password or url.query or url.fragment:
+    raise TeacherError(
+      'teacher.base_url must not carry a user, a password, a query or a '
+      'fragment: it is written to config.json. Keys come from the environment '
+      'only; name the variable in teacher.api_key_env.'
+    )
 
 
 class OpenAITeacher:
@@ -96,10 +122,17 @@ class OpenAITeacher:
     self.settings = settings
     self.dialect = chat.Dialect.of(name)
     self.limiter = rate_limits.RateLimiter(
-      settings.requests_per_minute, settings.tokens_per_minute
+      settings.requests_per_minute,
+      settings.tokens_per_minute,
+      max_wait_seconds=settings.max_retry_after_seconds,
     )
-    self.connected = False
-    self.api_key()  # Fails now rather than after an hour's preparation.
+    self._said: set[str] = set()
+    # Fail now rather than after an hour's preparation.
+    self.api_key()
+    try:
+      http_client.BoundedClient(settings.base_url, 0, 1.0)
+    except ValueError as e:
+      raise TeacherError(f'{settings.base_url}: {e}') from None
 
   def api_key(self) -> str:
     variable = self.settings.api_key_env
@@ -120,6 +153,28 @@ class OpenAITeacher:
         'sent as a key (spaces or special characters). Set it again.'
       )
     return key
+
+  def say_once(self, what: str) -> None:
+    if what not in self._said:
+      self._said.add(what)
+      logging.warning('%s: %s', self.name, what)
+
+  def refuses(self, sent: chat.Dialect, narrower: chat.Dialect, said: str):
+    """A parameter is left out from now on, as a server's words want it."""
+    if self.dialect == sent:  # Else another call found it out.
+      logging.warning(
+        '%s refuses a parameter, sent without from now on: %s', self.name, said
+      )
+      self.dialect = narrower
+
+  def accepts(self, sent: chat.Dialect) -> None:
+    """A guess at what a server refuses was right."""
+    if sent.is_guess and self.dialect.json_schema:
+      self.dialect = dataclasses.replace(self.dialect, json_schema=False)
+      logging.warning(
+        '%s refuses the schema, which stands in the prompt from now on.',
+        self.name,
+      )
 
   def answer(
     self,

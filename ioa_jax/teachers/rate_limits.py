@@ -15,22 +15,22 @@ import re
 import time
 
 _WINDOW_SECONDS = 60.0
-_UNITS = {'ms': 1e-3, 's': 1.0, 'm': 60.0, 'h': 3600.0}
-_DURATION = re.compile(r'(?:\d+(?:\.\d+)?(?:ms|s|m|h))+')
+_UNITS = {'ms': 1e-3, 's': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86_400.0}
+_DURATION = re.compile(r'(?:\d{1,9}(?:\.\d{1,9})?(?:ms|s|m|h|d)){1,5}')
 
 
 def parse_duration(text: str) -> float | None:
   """Seconds of '1s', '6m0s', '12ms', '1h2m3.5s' or '17.5'; None if neither."""
   text = text.strip().lower()
   if _DURATION.fullmatch(text):
-    parts = re.findall(r'([\d.]+)(ms|s|m|h)', text)
+    parts = re.findall(r'([\d.]+)(ms|s|m|h|d)', text)
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
   try:
     seconds = float(text)
   except ValueError:
     return None
-  # Some servers give a time of day; a wait of over a day is not a wait.
-  return seconds if 0 <= seconds < 86_400 else None
+  # Some servers give a time, in seconds or milliseconds since 1970.
+  return seconds if 0 <= seconds < 1e9 else None
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
@@ -43,11 +43,13 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     return max(0.0, float(text)) if math.isfinite(float(text)) else None
   except ValueError:
     pass
+  if (seconds := parse_duration(text)) is not None:
+    return seconds
   try:
     date = email.utils.parsedate_to_datetime(text)
-  except ValueError:
+    return max(0.0, date.timestamp() - time.time())
+  except (ValueError, TypeError, OverflowError):
     return None
-  return max(0.0, date.timestamp() - time.time())
 
 
 @dataclasses.dataclass
@@ -81,9 +83,13 @@ class _Quantity:
           break
         waits.append(sent_at + _WINDOW_SECONDS - now)
         excess -= sent
-    if self.remaining is not None and amount > self.remaining:
-      waits.append(self.reset_at - now)
-    return max(waits)
+    return max(*waits, self.told(amount, now))
+
+  def told(self, amount: float, now: float) -> float:
+    """Until what the server says is left suffices; 0 if it does."""
+    if self.remaining is None or amount <= self.remaining:
+      return 0.0
+    return max(0.0, self.reset_at - now)
 
   def take(self, amount: float, now: float) -> None:
     self.recent.append((now, amount))
@@ -97,6 +103,8 @@ class RateLimiter:
 
   Args:
     requests_per_minute, tokens_per_minute: None leaves it to the server.
+    max_wait_seconds: no answer of `try_acquire` is longer; whoever asks hears
+      from `told_seconds` how long the server would have it.
   """
 
   def __init__(
@@ -104,8 +112,10 @@ class RateLimiter:
     requests_per_minute: float | None = None,
     tokens_per_minute: float | None = None,
     *,
+    max_wait_seconds: float = 600.0,
     clock: Callable[[], float] = time.monotonic,
   ):
+    self._max_wait_seconds = max_wait_seconds
     self._clock = clock
     self._quantities = {
       'requests': _Quantity(requests_per_minute),
@@ -122,10 +132,15 @@ class RateLimiter:
       *(q.wait(amounts[k], now) for k, q in self._quantities.items()),
     )
     if wait > 0:
-      return wait
+      return min(wait, self._max_wait_seconds)
     for k, q in self._quantities.items():
       q.take(amounts[k], now)
     return 0.0
+
+  def told_seconds(self, tokens: float) -> float:
+    """How long the server has such a call wait, by what it says is left."""
+    now, amounts = self._clock(), {'requests': 1, 'tokens': tokens}
+    return max(q.told(amounts[k], now) for k, q in self._quantities.items())
 
   def finish(self, tokens: float, headers: Mapping[str, str]) -> None:
     """An acquired call was answered (or failed: no headers)."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import contextlib
 import functools
-import json
+import hashlib
 import pathlib
 
 import jax
@@ -30,6 +31,7 @@ class Checkpoints:
 
   def __init__(self, directory: pathlib.Path, *, keep: int):
     self._directory = directory
+    _require_writable(directory)
     self._manager = ocp.CheckpointManager(
       directory.absolute(),
       options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
@@ -43,23 +45,36 @@ class Checkpoints:
     progress: Progress,
   ) -> None:
     """Starts a save of this step; a step is saved once."""
-    step = int(state.step)
-    if step in self._manager.all_steps():
-      self._manager.wait_until_finished()
-      self._manager.delete(step)
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        curriculum=ocp.args.StandardSave(inputs.curriculum),
-        progress=ocp.args.JsonSave(
-          {
-            'fingerprint': int(_fingerprint((state, inputs.curriculum))),
-            'progress': progress.to_dict(),
-          }
-        ),
+    step, text = int(state.step), progress.to_json()
+    args = ocp.args.Composite(
+      state=ocp.args.StandardSave(state),
+      curriculum=ocp.args.StandardSave(inputs.curriculum),
+      progress=ocp.args.JsonSave(
+        {
+          'fingerprint': int(_fingerprint((state, inputs.curriculum))),
+          'progress': text,
+          'progress_sha256': _sha256(text),
+        }
       ),
     )
+    with self._one_line():
+      if step in self._manager.all_steps():
+        self._manager.wait_until_finished()
+        self._manager.delete(step)
+      self._manager.save(step, args=args)
+
+  @contextlib.contextmanager
+  def _one_line(self):
+    """What goes wrong on the disk, without Orbax's trace before it."""
+    try:
+      yield
+    except Exception as e:  # Orbax has no common type.
+      reason = ' '.join(str(e).split())[:200] or repr(e)
+      raise CheckpointError(
+        f'{self._directory}: a checkpoint could not be written ({reason}). '
+        'Earlier ones are kept. Mend it (is the disk full?) and start the same '
+        'command again.'
+      ) from None
 
   def restore(
     self,
@@ -93,12 +108,10 @@ class Checkpoints:
       for later in steps[: steps.index(step)]:
         self._manager.delete(later)
       inputs = inputs.replace(curriculum=restored['curriculum'])
-      progress = json.dumps(restored['progress']['progress'])
-      return (
-        restored['state'],
-        inputs,
-        Progress.from_json(progress, f'{self._directory}, step {step}'),
+      progress = Progress.from_json(
+        restored['progress']['progress'], f'{self._directory}, step {step}'
       )
+      return restored['state'], inputs, progress
     if steps:
       raise CheckpointError(
         f'{self._directory}: none of the checkpoints {steps} can be read. '
@@ -120,14 +133,38 @@ class Checkpoints:
       raise CheckpointError(str(e) or repr(e)) from e
 
   def close(self) -> None:
-    self._manager.wait_until_finished()
-    self._manager.close()
+    """Waits for what is being written."""
+    with self._one_line():
+      self._manager.wait_until_finished()
+      self._manager.close()
 
 
 def _check(restored) -> None:
   arrays = restored['state'], restored['curriculum']
-  if int(_fingerprint(arrays)) != restored['progress']['fingerprint']:
+  kept = restored['progress']
+  whole = set(kept) == {'fingerprint', 'progress', 'progress_sha256'}
+  if not whole or _sha256(str(kept['progress'])) != kept['progress_sha256']:
+    raise CheckpointError('its progress is not what was saved')
+  if int(_fingerprint(arrays)) != kept['fingerprint']:
     raise CheckpointError('its values are not those that were saved')
+
+
+def _sha256(text: str) -> str:
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _require_writable(directory: pathlib.Path) -> None:
+  """Orbax would wait for ever in a thread of its own."""
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+    probe = directory / '.writable'
+    probe.touch()
+    probe.unlink()
+  except OSError as e:
+    raise CheckpointError(
+      f'{directory} cannot be written ({e.strerror}); it is the directory of '
+      'the checkpoints. Move away what is there, or mend its permissions.'
+    ) from None
 
 
 def _abstract(tree):

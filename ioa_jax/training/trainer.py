@@ -152,6 +152,54 @@ _record = jax.jit(gate_lib.record)
 _skip_untaught = jax.jit(gate_lib.skip_untaught)
 
 
+def graded_round(
+  gate: gate_lib.GateState,
+  inputs: step_lib.Inputs,
+  names: Sequence[str],
+  grade: Grade,
+) -> tuple[gate_lib.GateState, Metrics]:
+  """One probing round whose answers the host grades.
+
+  Args:
+    grade: the student's scores on the gate probes of some modules. It is
+      called again for all others when the stage is left.
+
+  Returns:
+    The gate and a window's metrics without a step. Tokens of probes are not
+    counted: who grades does.
+  """
+  plan, count_K = inputs.plan, inputs.curriculum.count_K
+  none = Score(0, 0)
+
+  def counts(ask_K):
+    found = grade([names[k] for k in np.flatnonzero(ask_K)])
+    scores = [found.get(name, none) for name in names]
+    return (
+      np.asarray([s.correct for s in scores], np.float32),
+      np.asarray([s.n for s in scores], np.int32),
+    )
+
+  ask_K = np.asarray(gate_lib.asked(gate, plan))
+  before = {'stage': int(gate.stage), 'round': int(gate.round)}
+  correct_K, probed_K = counts(ask_K)
+  gate, decision = _decide(gate, plan, correct_K, probed_K, count_K)
+  if int(gate.stage) != before['stage'] and not ask_K.all():
+    more_correct_K, more_probed_K = counts(~ask_K)
+    gate = _record(gate, plan, more_correct_K, more_probed_K)
+    correct_K, probed_K = correct_K + more_correct_K, probed_K + more_probed_K
+  metrics = {
+    **before,
+    'ran': False,
+    'tokens': 0,
+    'decision': int(decision),
+    'correct_K': correct_K,
+    'probed_K': probed_K,
+    'reopened_K': gate.reopened_K,
+    'probe_tokens': 0,
+  }
+  return gate, {k: np.asarray(value)[None] for k, value in metrics.items()}
+
+
 class Trainer:
   """State and inputs of one run's training.
 
@@ -301,48 +349,13 @@ class Trainer:
     return jax.device_get(metrics)
 
   def grade(self, grade: Grade) -> Metrics:
-    """One probing round whose answers the host grades.
-
-    Args:
-      grade: the student's scores on the gate probes of some modules. It is
-        called again for all others when the stage is left.
-
-    Returns:
-      A window's metrics without a step. Tokens of probes are not counted: who
-      grades does.
-    """
-    gate, plan = self.state.gate, self.inputs.plan
-    ask_K = np.asarray(gate_lib.asked(gate, plan))
-    before = {'stage': self.stage, 'round': self.round}
-    correct_K, probed_K = self._counts(grade, ask_K)
-    gate, decision = _decide(
-      gate, plan, correct_K, probed_K, self.inputs.curriculum.count_K
+    """One probing round whose answers the host grades; see `graded_round`."""
+    gate, metrics = graded_round(
+      self.state.gate, self.inputs, self.names, grade
     )
-    if int(gate.stage) != before['stage'] and not ask_K.all():
-      more_correct_K, more_probed_K = self._counts(grade, ~ask_K)
-      gate = _record(gate, plan, more_correct_K, more_probed_K)
-      correct_K, probed_K = correct_K + more_correct_K, probed_K + more_probed_K
     self.state = self.state.replace(gate=gate)
-    metrics = {
-      **before,
-      'ran': False,
-      'tokens': 0,
-      'step': self.step,
-      'decision': int(decision),
-      'correct_K': correct_K,
-      'probed_K': probed_K,
-      'reopened_K': gate.reopened_K,
-      'probe_tokens': 0,
-    }
-    return {name: np.asarray(value)[None] for name, value in metrics.items()}
-
-  def _counts(self, grade: Grade, ask_K) -> tuple[np.ndarray, np.ndarray]:
-    found = grade(self._named(ask_K))
-    scores = [found.get(name, Score(0, 0)) for name in self.names]
-    return (
-      np.asarray([s.correct for s in scores], np.float32),
-      np.asarray([s.n for s in scores], np.int32),
-    )
+    metrics['step'] = np.asarray([self.step])
+    return metrics
 
   def require_finite(self, metrics: Metrics) -> None:
     """Raises NonFiniteLoss if the window's last step was not finite."""

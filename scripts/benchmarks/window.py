@@ -1,6 +1,9 @@
 """The train step's window without a run around it, for the benchmarks."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+import dataclasses
 
 import jax
 import numpy as np
@@ -15,6 +18,18 @@ from ioa_jax.training import step as step_lib
 from ioa_jax.training import trainer as trainer_lib
 
 NEVER = 2**30
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shape:
+  """A window's sizes, and how it draws; by default it never probes."""
+
+  row_length: int
+  batch_rows: int
+  num_steps: int
+  probe_every_steps: int = NEVER
+  average_decay: float = 0.0
+  replay_share: float = 0.0
 
 
 def endless_plan(names: Sequence[str], asked: Sequence[str]):
@@ -39,17 +54,11 @@ def make(
   lessons: Mapping[str, Sequence[packing.Example]],
   plan: gate_lib.GatePlan,
   bank: probing.ProbeBank | None,
-  *,
-  row_length: int,
-  batch_rows: int,
-  num_steps: int,
-  probe_every_steps: int,
-  average_decay: float,
-  replay_share: float,
+  shape: Shape,
 ) -> tuple[
   step_lib.Window, step_lib.TrainState, step_lib.Inputs, jax.sharding.Mesh
-]:  # fmt: skip
-  """A window of `num_steps` on one device, and what it takes."""
+]:
+  """A window of steps on one device, and what it takes."""
   names = list(lessons)
   mesh = sharding.make_mesh(devices=jax.devices()[:1])
   k = len(names)
@@ -57,24 +66,26 @@ def make(
     np.ones(k),
     np.zeros(k),
     weighting='need',
-    replay_share=replay_share,
+    replay_share=shape.replay_share,
     need_floor=0.2,
   )
   most = max(map(len, lessons.values()))
   filled = curriculum_lib.add_rows(
-    curriculum_lib.allocate([most] * k, row_length),
-    {i: packing.pack(lessons[n], row_length) for i, n in enumerate(names)},
+    curriculum_lib.allocate([most] * k, shape.row_length),
+    {
+      i: packing.pack(lessons[n], shape.row_length) for i, n in enumerate(names)
+    },
   )
   pace = trainer_lib.Pace(
     seed=0,
     total_steps=NEVER,
-    probe_every_steps=probe_every_steps,
-    average_decay=average_decay,
+    probe_every_steps=shape.probe_every_steps,
+    average_decay=shape.average_decay,
   )
   inputs = trainer_lib.make_inputs(filled, mix, plan, bank, pace, mesh)
   state = trainer_lib.make_state(
-    params, tx, [Score(0, 1)] * k, plan, mesh, averages=average_decay > 0
+    params, tx, [Score(0, 1)] * k, plan, mesh, averages=shape.average_decay > 0
   )
-  program = step_lib.Program(config, tx, batch_rows=batch_rows)
-  window = trainer_lib.make_window(program, state, mesh, num_steps)
+  program = step_lib.Program(config, tx, batch_rows=shape.batch_rows)
+  window = trainer_lib.make_window(program, state, mesh, shape.num_steps)
   return window, state, inputs, mesh

@@ -88,6 +88,8 @@ _LANDLOCK = {'create': 444, 'add_rule': 445, 'restrict_self': 446}
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _FS_READ = 0b1101  # EXECUTE, READ_FILE, READ_DIR.
 _FS_READ_FILE, _FS_WRITE_FILE, _FS_READ_DIR = 4, 2, 8
+# Where /dev/stdin leads: there is no /proc, which it needs elsewhere.
+STDIN_FILE = '/tmp/.stdin'
 
 
 def supported_machine() -> bool:
@@ -264,7 +266,9 @@ def enter_namespaces(spec: dict) -> None:
   if select.select([alive], [], [], 0)[0]:
     os._exit(1)  # The parent was gone before it could take us along.
   os.close(alive)
-  install_landlock([*spec['readable'], '/dev'], ['/tmp', '/dev/null'])
+  install_landlock(
+    [*spec['readable'], *spec['folders'], '/dev'], ['/tmp', '/dev/null']
+  )
   child = os.fork()
   if child:
     _close_all()
@@ -327,8 +331,9 @@ def _new_root(libc, spec: dict) -> None:
   size = spec['limits']['tmp_bytes']
   mount(
     'tmpfs', '/tmp', 'tmpfs', _MS_NOSUID | _MS_NODEV,
-    f'size={size},nr_inodes=4096,mode=1777'
+    f'size={size},nr_inodes={spec["limits"]["files"]},mode=1777'
   )  # fmt: skip
+  os.symlink(STDIN_FILE, '/dev/stdin')
   _check(libc.umount2(b'/old', _MNT_DETACH), 'umount /old')
   os.rmdir('/old')
   mount(

@@ -6,16 +6,15 @@ one. Both are one program: how often it probes is data.
 """
 
 import functools
-import pathlib
-import runpy
 import statistics
 import timeit
 
-import benchmark_window
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import window as window_lib
+from ioa_jax import config as config_lib
 from ioa_jax.assemble import ASSETS
 from ioa_jax.domains import arithmetic
 from ioa_jax.domains import tokenizer as tokenizer_lib
@@ -25,7 +24,6 @@ from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.training import optimizer, packing, probing
 from ioa_jax.training import trainer as trainer_lib
 
-_CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'quickstart.py'
 _NAMES = [m.name for m in arithmetic.MODULES]
 # Modules of a probing round: early stages of the quickstart have 2 or 3, the
 # last 8.
@@ -36,7 +34,7 @@ _timed = functools.partial(timeit.timeit, number=1)  # Seconds.
 
 def measure(rounds: int) -> dict:
   """Medians over `rounds` turns of each."""
-  config = runpy.run_path(str(_CONFIG))['get_config']()
+  config = config_lib.get('quickstart')
   student = loading.load(
     ASSETS / 'student', 'student', scan_unroll=config.student.scan_unroll
   )
@@ -93,7 +91,7 @@ def _beside_decoding(config, student, codec, rounds):
     ]
     return sum(t == p.reference for t, p in zip(texts, probes))
 
-  plan = benchmark_window.endless_plan(_NAMES, _NAMES)
+  plan = window_lib.endless_plan(_NAMES, _NAMES)
   inside = lambda: int(
     jax.device_get(in_step(student.params, bank, plan)[0]).sum()
   )
@@ -113,17 +111,24 @@ def _share(config, student, codec, num_asked, rounds):
   """Time of probing the last `num_asked` modules over that of the steps."""
   c = config.train
   examples = _examples(codec, arithmetic.probes('gate', 'steps'))
-  tx, _ = optimizer.make(total_steps=c.total_steps, **config.optimizer)
-  window, state, inputs, mesh = benchmark_window.make(
-    student.config, student.params, tx, dict(zip(_NAMES, examples)),
-    benchmark_window.endless_plan(_NAMES, _NAMES[-num_asked:]),
+  tx, _ = optimizer.make(optimizer.Recipe(**config.optimizer), c.total_steps)
+  window, state, inputs, mesh = window_lib.make(
+    student.config,
+    student.params,
+    tx,
+    dict(zip(_NAMES, examples)),
+    window_lib.endless_plan(_NAMES, _NAMES[-num_asked:]),
     probing.build(examples, c.row_length, c.batch_rows),
-    row_length=c.row_length, batch_rows=c.batch_rows,
-    num_steps=config.gate.probe_every_steps,
-    probe_every_steps=config.gate.probe_every_steps,
-    average_decay=c.average_decay, replay_share=c.replay_share,
-  )  # fmt: skip
-  never = np.int32(benchmark_window.NEVER)
+    window_lib.Shape(
+      row_length=c.row_length,
+      batch_rows=c.batch_rows,
+      num_steps=config.gate.probe_every_steps,
+      probe_every_steps=config.gate.probe_every_steps,
+      average_decay=c.average_decay,
+      replay_share=c.replay_share,
+    ),
+  )
+  never = np.int32(window_lib.NEVER)
   never = trainer_lib.place({'x': never}, mesh)['x']
   without = inputs.replace(probe_every_steps=never)
 

@@ -6,8 +6,10 @@ Both give a read-only view of the interpreter and the system libraries, an
 empty /tmp in memory, no network, no environment, a seccomp allow list without
 processes, and hard limits; the PID namespace takes everything down together.
 
-Tests run in a second sandbox and see nothing of the candidate but plain values
-(see `sandbox_child`). Works as root and as an ordinary user.
+Tests run in a second sandbox and see nothing of the candidate but values and
+handles (see `remote`). They may come from a model as well, so they are written
+in `restricted` Python, in which no verdict can be forged. Works as root and as
+an ordinary user.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import fcntl
 import functools
+import importlib.util
 import json
 import marshal
 import os
@@ -28,14 +31,20 @@ import sys
 import time
 from typing import Any
 
-from ioa_jax.evaluation import isolation, sandbox_child
+from ioa_jax.evaluation.sandbox import isolation, restricted
 
 BACKENDS = ('bubblewrap', 'namespaces')
 _HERE = pathlib.Path(__file__).parent
 _SYSTEM_LIBRARIES = (
   '/lib', '/lib64', '/usr/lib', '/usr/lib64', '/etc/ld.so.cache'
 )  # fmt: skip
+_PACKAGE = 'ioa_jax.evaluation.sandbox'
 _VERDICT_BYTES = 1 << 16
+_OUTCOMES = (
+  'passed', 'assertion', 'error', 'inexpressible', 'no_calls'
+)  # fmt: skip
+# How often the number of files is looked up where it cannot be limited.
+_WATCH_SECONDS = 0.05
 # Uids that nothing else runs as, above what containers are usually given.
 _FIRST_UID, _UID_BITS = 1_100_000_000, 29
 
@@ -54,6 +63,7 @@ class Limits:
     memory_bytes: address space.
     tmp_bytes: everything under /tmp together.
     file_bytes: a single file.
+    files: under /tmp together, folders included.
     threads: at most; processes cannot be started at all.
     output_bytes: standard output of a program.
   """
@@ -63,17 +73,19 @@ class Limits:
   memory_bytes: int = 1 << 30
   tmp_bytes: int = 32 << 20
   file_bytes: int = 16 << 20
+  files: int = 4096
   threads: int = 32
-  output_bytes: int = 1 << 20
+  output_bytes: int = 16 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class TestResult:
-  """Outcome of trusted tests on a candidate.
+  """Outcome of tests on a candidate.
 
   Attributes:
     outcome: 'passed', 'assertion', 'error', 'inexpressible' (a value that is
-      no literal), 'no_calls' (the tests never asked the candidate), 'limit'.
+      too large or too deep), 'no_calls' (the tests never asked the candidate),
+      'limit'.
     detail: what was raised, for people.
     calls: how often the candidate was asked.
   """
@@ -124,63 +136,98 @@ class Sandbox:
     tests: str,
     functions: Sequence[str] | Mapping[str, str],
     setup: str = '',
+    *,
+    preamble: str = '',
+    cases: int | None = None,
   ) -> TestResult:
     """Runs `tests` in which `functions` are those that `source` defines.
 
     Args:
       source: the candidate's module.
-      tests: trusted Python; passing means reaching its end.
+      tests: Python as in `restricted`; passing means reaching its end.
       functions: names in the tests, or names to expressions that the candidate
-        evaluates (`{'solve': 'Solution().solve'}`).
-      setup: trusted Python before the tests (imports, helpers).
+        evaluates once (`{'solve': 'Solution().solve'}`).
+      setup: more of the same before the tests (imports, helpers).
+      preamble: runs in the candidate's module before `source`.
+      cases: each call is one of so many cases, with the limits on time for
+        itself; None if all calls share one.
     """
     if not isinstance(functions, Mapping):
       functions = {name: name for name in functions}
-    deadline = time.monotonic() + self.limits.wall_seconds
+    try:
+      code = {
+        'setup': restricted.compiled(setup, 'setup'),
+        'tests': restricted.compiled(tests, 'tests'),
+      }
+    except ValueError as e:
+      return TestResult('error', str(e), 0)
+    numpy = 'numpy' in f'{source}{tests}{setup}'
+    limits, per_call = self.limits, None
+    if cases is not None:
+      per_call, cases = limits.cpu_seconds, max(1, cases)
+      limits = dataclasses.replace(
+        limits,
+        wall_seconds=limits.wall_seconds * cases,
+        cpu_seconds=limits.cpu_seconds * cases,
+      )
+    deadline = time.monotonic() + limits.wall_seconds
     calls_r, calls_w = os.pipe()
     replies_r, replies_w = os.pipe()
     verdict_r, verdict_w = os.pipe()
     running = []
     try:
       running.append(self._start(
-        {'role': 'serve', 'source': source, 'fds': (calls_r, replies_w)},
-        (calls_r, replies_w),
+        {'role': 'serve', 'source': source, 'preamble': preamble,
+         'cpu_seconds_per_call': per_call, 'fds': (calls_r, replies_w)},
+        (calls_r, replies_w), limits, numpy=numpy,
       ))  # fmt: skip
       running.append(self._start(
-        {'role': 'judge', 'setup': setup, 'tests': tests,
-         'functions': dict(functions), 'fds': (replies_r, calls_w),
+        {'role': 'judge', **code, 'functions': dict(functions),
+         'seconds': self.limits.wall_seconds, 'fds': (replies_r, calls_w),
          'verdict_fd': verdict_w},
-        (replies_r, calls_w, verdict_w),
+        (replies_r, calls_w, verdict_w), limits, numpy=numpy,
       ))  # fmt: skip
       for fd in (calls_r, calls_w, replies_r, replies_w, verdict_w):
         os.close(fd)
-      verdict, _ = _read(verdict_r, _VERDICT_BYTES, deadline)
+      verdict, _ = self._read(verdict_r, _VERDICT_BYTES, deadline, running)
     finally:
       _stop(running)
       os.close(verdict_r)
-    try:
-      return TestResult(**sandbox_child.decode(json.loads(verdict)))
-    except (ValueError, TypeError):
-      return TestResult('limit', 'the tests did not reach a verdict', 0)
+    return _result(verdict)
 
-  def run_program(self, source: str, stdin: str) -> ProgramResult:
-    """Runs `source` as a script that reads `stdin`."""
+  def run_program(
+    self,
+    source: str,
+    stdin: str,
+    *,
+    preamble: str = '',
+    exit_is_end: bool = False,
+  ) -> ProgramResult:
+    """Runs `source` as a script that reads `stdin`.
+
+    Args:
+      preamble: runs in the script's module before it.
+      exit_is_end: `sys.exit` with whatever status counts as 0.
+    """
     deadline = time.monotonic() + self.limits.wall_seconds
     output_r, output_w = os.pipe()
     stdin_fd = _sealed(stdin.encode('utf-8', 'surrogatepass'))
     running = []
     try:
       process = self._start(
-        {'role': 'program', 'source': source, 'stdin_fd': stdin_fd},
-        (stdin_fd,), stdout=output_w,
+        {'role': 'program', 'source': source, 'preamble': preamble,
+         'exit_is_end': exit_is_end, 'stdin_fd': stdin_fd,
+         'stdin_file': isolation.STDIN_FILE},
+        (stdin_fd,), self.limits, numpy='numpy' in source, stdout=output_w,
       )  # fmt: skip
       running.append(process)
       os.close(output_w)
-      output, whole = _read(output_r, self.limits.output_bytes, deadline)
+      output, stopped = self._read(
+        output_r, self.limits.output_bytes, deadline, running
+      )
       text = output.decode('utf-8', 'replace')
-      if not whole:
-        late = time.monotonic() >= deadline
-        return ProgramResult('limit' if late else 'output', None, text)
+      if stopped:
+        return ProgramResult(stopped, None, text)
       try:
         code = process.wait(max(0.0, deadline - time.monotonic()))
       except subprocess.TimeoutExpired:
@@ -193,25 +240,69 @@ class Sandbox:
       os.close(output_r)
       os.close(stdin_fd)
 
+  def _read(
+    self,
+    fd: int,
+    limit: int,
+    deadline: float,
+    running: Sequence[subprocess.Popen],
+  ) -> tuple[bytes, str]:
+    """Reads to the end.
+
+    Returns:
+      What came, and what stopped it: '' for the end, 'output' if it was more
+      than `limit` bytes, 'limit' for the deadline or too many files.
+    """
+    data = bytearray()
+    while (left := deadline - time.monotonic()) > 0:
+      if not select.select([fd], [], [], min(left, _WATCH_SECONDS))[0]:
+        if self._too_many_files(running):
+          break
+        continue
+      chunk = os.read(fd, min(1 << 16, limit + 1 - len(data)))
+      if not chunk:
+        return bytes(data), ''
+      data += chunk
+      if len(data) > limit:
+        return bytes(data[:limit]), 'output'
+    return bytes(data), 'limit'
+
+  def _too_many_files(self, running: Sequence[subprocess.Popen]) -> bool:
+    """bwrap cannot limit them: empty files cost only the kernel's memory."""
+    return self.backend == 'bubblewrap' and any(
+      (file_count(process.pid) or 0) > self.limits.files for process in running
+    )
+
   def _start(
     self,
     config: dict[str, Any],
     fds: Sequence[int],
+    limits: Limits,
+    *,
+    numpy: bool = False,
     stdout: int = subprocess.DEVNULL,
   ) -> subprocess.Popen:
-    """Starts an isolated interpreter with one of `sandbox_child`'s roles."""
+    """Starts an isolated interpreter with one of `child`'s roles."""
     uid = None
     if os.geteuid() == 0:
       uid = _FIRST_UID + random.SystemRandom().getrandbits(_UID_BITS)
+    readable, packages = list(_readable()), None
+    if numpy:
+      trees, packages = _numpy()
+      readable += [tree for tree in trees if tree not in readable]
     spec = {
       'uid': uid,
-      'readable': list(_readable()),
-      'limits': dataclasses.asdict(self.limits),
+      'readable': readable,
+      'folders': [packages] if packages else [],
+      'limits': dataclasses.asdict(limits),
     }
-    config = {'stdin_fd': None, **config}
+    config = {'stdin_fd': None, 'packages': packages, **config}
+    modules = ['values', 'remote', 'child']
+    if config['role'] == 'judge':
+      modules.insert(2, 'facade')
     bubblewrap = self.backend == 'bubblewrap'
     boot = _sealed(marshal.dumps(
-      (_code('isolation'), _code('sandbox_child'),
+      (_PACKAGE, _code('isolation'), [(name, _code(name)) for name in modules],
        'enter_limits' if bubblewrap else 'enter_namespaces', spec, config)
     ))  # fmt: skip
     command = [
@@ -236,17 +327,37 @@ class Sandbox:
           os.close(fd)
 
 
+def _result(verdict: bytes) -> TestResult:
+  """What the tests' side wrote, checked; anything else is no verdict."""
+  try:
+    outcome, detail, calls = json.loads(verdict)
+  except (ValueError, TypeError, RecursionError):
+    outcome = detail = calls = None
+  if (
+    outcome in _OUTCOMES and isinstance(detail, str) and type(calls) is int
+  ):  # fmt: skip
+    return TestResult(outcome, detail, calls)
+  return TestResult('limit', 'the tests did not reach a verdict', 0)
+
+
 # The first thing an isolated interpreter runs. The code objects come from the
 # same interpreter version, so nothing is compiled or looked up there.
 _BOOT = """
 import marshal, sys
-isolation, child, enter, spec, config = marshal.load(sys.stdin.buffer)
+place, isolation, modules, enter, spec, config = marshal.load(sys.stdin.buffer)
 names = {'__name__': 'isolation'}
 exec(isolation, names)
 names[enter](spec)
-names = {'__name__': 'sandbox_child'}
-exec(child, names)
-names['main'](config)
+package = ''
+for part in place.split('.'):
+  package = f'{package}.{part}'.lstrip('.')
+  sys.modules[package] = type(sys)(package)
+  sys.modules[package].__path__ = []
+for name, code in modules:
+  module = sys.modules[f'{place}.{name}'] = type(sys)(f'{place}.{name}')
+  exec(code, vars(module))
+  setattr(sys.modules[place], name, module)
+module.main(config)
 """
 
 
@@ -277,6 +388,18 @@ def _readable() -> tuple[str, ...]:
   return tuple(found)
 
 
+@functools.cache
+def _numpy() -> tuple[tuple[str, ...], str | None]:
+  """numpy's trees and the folder to import it from, if it is installed."""
+  spec = importlib.util.find_spec('numpy')
+  if spec is None or not spec.submodule_search_locations:
+    return (), None
+  tree = pathlib.Path(os.path.realpath(spec.submodule_search_locations[0]))
+  libraries = tree.with_name('numpy.libs')
+  trees = [str(t) for t in (tree, libraries) if t.is_dir()]
+  return tuple(trees), str(tree.parent)
+
+
 def _bubblewrap(spec: dict[str, Any], filter_fd: int) -> list[str]:
   command = [
     shutil.which('bwrap') or 'bwrap', '--unshare-pid', '--unshare-net',
@@ -299,6 +422,7 @@ def _bubblewrap(spec: dict[str, Any], filter_fd: int) -> list[str]:
     command += ['--ro-bind', path, path]
   for device in ('/dev/null', '/dev/zero', '/dev/urandom'):
     command += ['--dev-bind', device, device]
+  command += ['--symlink', isolation.STDIN_FILE, '/dev/stdin']
   return [
     *command, '--perms', '1777', '--size', str(spec['limits']['tmp_bytes']),
     '--tmpfs', '/tmp', '--remount-ro', '/', '--chdir', '/tmp',
@@ -317,19 +441,19 @@ def _sealed(data: bytes) -> int:
   return fd
 
 
-def _read(fd: int, limit: int, deadline: float) -> tuple[bytes, bool]:
-  """Reads to the end, or False with what came before limit or deadline."""
-  data = bytearray()
-  while (left := deadline - time.monotonic()) > 0:
-    if not select.select([fd], [], [], left)[0]:
-      break
-    chunk = os.read(fd, min(1 << 16, limit + 1 - len(data)))
-    if not chunk:
-      return bytes(data), True
-    data += chunk
-    if len(data) > limit:
-      break
-  return bytes(data[:limit]), False
+def file_count(pid: int) -> int | None:
+  """How many files the sandbox has that `pid`, a bwrap, holds.
+
+  None before the interpreter runs in it, and after its end.
+  """
+  try:
+    for _ in range(2):  # bwrap's own first process, then the interpreter.
+      children = pathlib.Path(f'/proc/{pid}/task/{pid}/children').read_text()
+      pid = int(children.split()[0])
+    system = os.statvfs(f'/proc/{pid}/root/tmp')
+  except (OSError, IndexError):
+    return None
+  return system.f_files - system.f_ffree
 
 
 def _stop(processes: Sequence[subprocess.Popen]) -> None:
@@ -377,7 +501,26 @@ def self_test(backend: str) -> str | None:
     return f'an isolated interpreter does not run here ({result.outcome})'
   if result.stdout.strip() != 'isolated':
     return f'not isolated: {result.stdout.strip()[:200]}'
+  if backend == 'bubblewrap' and not _files_are_seen(sandbox):
+    return 'the number of files in it cannot be read'
   return None
+
+
+def _files_are_seen(sandbox: Sandbox) -> bool:
+  config = {
+    'role': 'program', 'source': 'import time\ntime.sleep(9)', 'preamble': '',
+    'exit_is_end': False,
+  }  # fmt: skip
+  process = sandbox._start(config, (), sandbox.limits)
+  try:
+    deadline = time.monotonic() + 5
+    while (found := file_count(process.pid)) is None:
+      if time.monotonic() > deadline:
+        return False
+      time.sleep(0.005)
+    return found >= 1
+  finally:
+    _stop([process])
 
 
 _ESCAPES = """

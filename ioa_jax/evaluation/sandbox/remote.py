@@ -1,0 +1,533 @@
+"""Calls between a candidate and its tests, and handles of each other's objects.
+
+Both sides send requests as lines of JSON (see `values`) and serve those of the
+other while they wait, so tests can call candidates and candidates can call
+back. A handle stands for an object of the other side: what is done to it is
+done there, and only plain values or further handles come back. Whether two
+values are equal is decided here, on rebuilt values: objects of the candidate's
+classes are equal if class and state are, whatever their `__eq__` says.
+
+Runs inside the sandbox.
+"""
+
+import _json
+import os
+import select
+import sys
+
+from ioa_jax.evaluation.sandbox import values
+
+_MAX_DETAIL_CHARS = 300
+_MAX_EXPORTS = 200_000
+_MAX_NESTED_CALLS = 100
+# Sends deep values without the candidate's own limit on recursion.
+_RECURSION = 20_000
+# Methods of the language that a handle has if its object's class has them.
+FORWARDED = (
+  'call iter next len length_hint getitem setitem delitem contains bool int '
+  'float complex index round trunc floor ceil enter exit abs neg pos invert '
+  'add radd iadd sub rsub isub mul rmul imul truediv rtruediv floordiv '
+  'rfloordiv mod rmod pow rpow divmod rdivmod matmul rmatmul and rand iand or '
+  'ror ior xor rxor ixor lshift rshift lt le gt ge reversed bytes fspath '
+  'aenter aexit aiter anext'
+).split()
+_BASES = (list, tuple, dict, set, frozenset)
+_BUILTIN_ERRORS = {
+  name: value
+  for name, value in vars(sys.modules['builtins']).items()
+  if isinstance(value, type) and issubclass(value, BaseException)
+}
+_NAME_OF_ERROR = {value: name for name, value in _BUILTIN_ERRORS.items()}
+
+
+class CandidateError(BaseException):
+  """The other side raised, ended, or broke the protocol.
+
+  No `Exception`: whatever was raised there, no code that waits for an
+  exception of its own (a loop for StopIteration, a handler for TypeError) can
+  take it for that. Where tests name what they catch, `named` gives it to them.
+
+  Attributes:
+    kind: the builtin exception that was raised, or the nearest one of which it
+      is a subclass; None for a broken protocol.
+    values: its arguments.
+    handle: the exception itself, as a handle, or None.
+  """
+
+  def __init__(self, detail, kind=None, arguments=(), handle=None):
+    super().__init__(detail[:_MAX_DETAIL_CHARS])
+    self.kind = _BUILTIN_ERRORS.get(kind)
+    self.values = arguments
+    self.handle = handle
+
+
+# Caught only by their own names: the first three end loops and generators of
+# whoever raises them, an assertion is the tests' own, the rest end programs.
+_EXACT = (
+  StopIteration, StopAsyncIteration, GeneratorExit, AssertionError, SystemExit,
+  KeyboardInterrupt,
+)  # fmt: skip
+
+
+def named(error, types):
+  """`error` as the builtin exception it is, if `types` name that.
+
+  Args:
+    error: a CandidateError.
+    types: what a handler catches: a class or nested tuples of them.
+
+  Returns:
+    What to raise: an instance of exactly the class that was raised there, of
+    the class that stands for one of the candidate's own, or `error` itself.
+  """
+  if isinstance(types, tuple):
+    for one in types:
+      found = named(error, one)
+      if found is not error:
+        return found
+    return error
+  own = getattr(types, '_own_error', None)
+  if own is not None:
+    if error.handle is not None and isinstance(error.handle, own):
+      instance = types(*error.values)
+      instance._handle = error.handle
+      return instance
+    return error
+  kind = error.kind
+  if kind is None or not isinstance(types, type):
+    return error
+  if not issubclass(kind, types) or (kind in _EXACT and types is not kind):
+    return error
+  try:
+    instance = kind(*error.values)
+  except Exception:
+    return error
+  return instance if isinstance(instance, kind) else error
+
+
+_CATCHABLE = {}
+
+
+def catchable(types):
+  """What a handler names, with classes of the candidate made catchable."""
+  if isinstance(types, tuple):
+    return tuple(catchable(one) for one in types)
+  if not isinstance(types, Handle):
+    return types
+  number = object.__getattribute__(types, '_number')
+  if number not in _CATCHABLE:
+    _CATCHABLE[number] = type(str(types.__name__), (Exception,), {
+      '_own_error': types,
+      '_handle': None,
+      '__getattr__': lambda self, name: getattr(self._handle, name),
+    })  # fmt: skip
+  return _CATCHABLE[number]
+
+
+def describe(error):
+  """`Type: text` of any exception, even one that cannot be shown."""
+  try:
+    text = f'{type(error).__name__}: {error}'
+  except BaseException:
+    text = 'an exception that cannot be shown'
+  return text[:_MAX_DETAIL_CHARS]
+
+
+class Handle:
+  """An object of the other side."""
+
+  __slots__ = ('_base', '_channel', '_kind', '_number')
+
+  def __init__(self, channel, number, kind, base):
+    for name, value in zip(
+      ('_channel', '_number', '_kind', '_base'), (channel, number, kind, base)
+    ):
+      object.__setattr__(self, name, value)
+
+  def __getattr__(self, name):
+    try:
+      return self._channel.ask('get', self, name)
+    except CandidateError as e:
+      # Only this one, because `hasattr` and default values rest on it.
+      if e.kind is AttributeError:
+        raise AttributeError(str(e)) from None
+      raise
+
+  def __setattr__(self, name, value):
+    self._channel.ask('set', self, name, value)
+
+  def __delattr__(self, name):
+    self._channel.ask('delete', self, name)
+
+  def __str__(self):
+    return str(self._channel.ask('str', self))
+
+  def __repr__(self):
+    return str(self._channel.ask('repr', self))
+
+  def __format__(self, spec):
+    return str(self._channel.ask('format', self, spec))
+
+  def __instancecheck__(self, instance):
+    return isinstance(instance, Handle) and (
+      self._channel.ask('isinstance', instance, self) is True
+    )
+
+  def __eq__(self, other):
+    if self._base:
+      if isinstance(other, Handle):
+        other = other._channel.ask('value', other) if other._base else other
+      return self._channel.ask('value', self) == other
+    if not isinstance(other, Handle):
+      return False
+    return self._channel.same(self, other)
+
+  def __hash__(self):
+    if self._base in ('tuple', 'frozenset'):
+      return hash(self._channel.ask('value', self))
+    return hash(self._kind)
+
+  def __copy__(self):
+    return self._channel.ask('copy', self, False)
+
+  def __deepcopy__(self, memo):
+    return self._channel.ask('copy', self, True)
+
+
+def _forwarder(name):
+  def method(self, *args, **kwargs):
+    return self._channel.ask('method', self, name, args, kwargs)
+
+  method.__name__ = f'__{name}__'
+  return method
+
+
+def _call(self, *args, **kwargs):
+  return self._channel.ask('call', self, args, kwargs)
+
+
+def _next(self):
+  value, ended = self._channel.ask('next', self)
+  if ended:
+    raise StopIteration
+  return value
+
+
+def _await(self):
+  return self._channel.ask('await', self)
+  yield
+
+
+_METHODS = {f'__{name}__': _forwarder(name) for name in FORWARDED}
+_METHODS |= {'__call__': _call, '__next__': _next, '__await__': _await}
+_FORWARDED_NAMES = (*(f'__{name}__' for name in FORWARDED), '__await__')
+
+
+class Channel:
+  """One side of the conversation.
+
+  Args:
+    read_fd, write_fd: pipes.
+    serve: (operation, arguments) to a value, for requests of the other side.
+    plain_errors: raise what was raised there as the builtin exception that it
+      is. For candidates: tests may catch only what they name.
+    seconds: to wait for a message; None is for ever.
+  """
+
+  def __init__(self, read_fd, write_fd, serve, *, plain_errors, seconds=None):
+    self._read_fd, self._write_fd = read_fd, write_fd
+    self._serve, self._plain_errors = serve, plain_errors
+    self._seconds = seconds
+    self._buffer = b''
+    self._exports, self._number_of = [], {}
+    self._classes, self._handles = {}, {}
+    self._comparing = set()
+    self._nested = self._asked = 0
+    self.calls = 0
+
+  # Values.
+
+  def _export(self, value):
+    if isinstance(value, Handle):
+      return object.__getattribute__(value, '_number')
+    number = self._number_of.get(id(value))
+    if number is None:
+      if len(self._exports) >= _MAX_EXPORTS:
+        raise values.Inexpressible('too many objects')
+      number = self._number_of[id(value)] = len(self._exports)
+      self._exports.append(value)
+    kind = type(value)
+    mask = 0
+    for i, name in enumerate(_FORWARDED_NAMES):
+      if getattr(kind, name, None) is not None:
+        mask |= 1 << i
+    base = next((b.__name__ for b in _BASES if isinstance(value, b)), None)
+    name = kind.__name__ if isinstance(kind.__name__, str) else 'object'
+    return number, self._class_number(kind), name, mask, base
+
+  def _class_number(self, kind):
+    if id(kind) not in self._number_of:
+      self._number_of[id(kind)] = len(self._exports)
+      self._exports.append(kind)
+    return self._number_of[id(kind)]
+
+  def _own(self, number):
+    return self._exports[number]
+
+  def _import(self, number, kind, name, mask, base):
+    if number not in self._handles:
+      key = (kind, name, mask, base)
+      if key not in self._classes:
+        methods = {
+          method: _METHODS[method]
+          for i, method in enumerate(_FORWARDED_NAMES)
+          if mask >> i & 1
+        }
+        if base is not None:
+          # So that `isinstance(result, list)` holds where it held.
+          base_type = values.NAMED[base]
+          methods['__class__'] = property(lambda self: base_type)
+        methods['__slots__'] = ()
+        self._classes[key] = type(str(name), (Handle,), methods)
+      self._handles[number] = self._classes[key](self, number, kind, base)
+    return self._handles[number]
+
+  def same(self, one, other):
+    """Whether two handles stand for the same object or for equal state."""
+    if one._number == other._number:
+      return True
+    if one._kind != other._kind or other._base:
+      return False
+    key = (one._number, other._number)
+    if key in self._comparing:
+      return True  # Compared further up: a cycle.
+    self._comparing.add(key)
+    try:
+      states = [self.ask('state', handle) for handle in (one, other)]
+      return states[0] is not None and states[0] == states[1]
+    finally:
+      self._comparing.discard(key)
+
+  # Messages.
+
+  def _send(self, text):
+    data = text.encode('ascii') + b'\n'
+    if len(data) > values.MAX_LINE_BYTES:
+      raise values.Inexpressible(f'{len(data)} bytes of JSON')
+    while data:
+      data = data[os.write(self._write_fd, data) :]
+
+  def _receive(self):
+    chunks, size = [self._buffer], len(self._buffer)
+    while b'\n' not in chunks[-1]:
+      if not select.select([self._read_fd], [], [], self._seconds)[0]:
+        raise CandidateError('no answer in time')
+      chunk = os.read(self._read_fd, 1 << 18)
+      size += len(chunk)
+      if not chunk:
+        return None
+      if size > values.MAX_LINE_BYTES:
+        raise CandidateError('a message of too many bytes')
+      chunks.append(chunk)
+    line, _, self._buffer = b''.join(chunks).partition(b'\n')
+    with _DeepRecursion():
+      message = values.parse(line)
+    return message if isinstance(message, dict) else {}
+
+  def ask(self, operation, *arguments):
+    """Has the other side do something.
+
+    Raises:
+      CandidateError: if that raised there, or no value came back.
+      Inexpressible: if the arguments or the result cannot cross.
+    """
+    if self._nested > _MAX_NESTED_CALLS:
+      raise CandidateError('calls nested too deep')
+    self.calls += operation not in ('resolve', 'get')
+    self._asked += 1
+    number = self._asked
+    encoder = values.Encoder(self._export)
+    with _DeepRecursion():
+      text = encoder.text((operation, *arguments))
+    self._send(f'{{"ask":{number},"value":{text}}}')
+    try:
+      while True:
+        reply = self._receive()
+        if reply is None:
+          raise CandidateError('the candidate ended')
+        if 'ask' not in reply:
+          return self._result(reply, number, encoder.containers)
+        self._answer(reply)
+    except (
+      ValueError, TypeError, KeyError, IndexError, AttributeError,
+      ArithmeticError, RecursionError,
+    ) as e:  # fmt: skip
+      raise CandidateError(f'no value came back ({describe(e)})') from None
+
+  def _result(self, reply, number, known):
+    decoder = values.Decoder(self._own, self._import, known)
+    with _DeepRecursion():
+      if 'error' in reply:
+        detail, kind, arguments, handle = decoder.value(reply['error'])
+        if kind == 'Inexpressible':
+          raise values.Inexpressible(str(detail)[:_MAX_DETAIL_CHARS])
+        handle = handle if isinstance(handle, Handle) else None
+        error = CandidateError(str(detail), kind, tuple(arguments), handle)
+        raise named(error, error.kind) if self._plain_errors else error
+      if reply.get('reply') != number:
+        raise CandidateError('a reply to another call')
+      result = decoder.value(reply['value'])
+      for index, members in reply['changes']:
+        members = [decoder.value(m) for m in members]
+        values.change(known[index], members)
+    return result
+
+  def serve_forever(self):
+    """Answers requests until the other side hangs up."""
+    while (request := self._receive()) is not None:
+      self._answer(request)
+
+  def _answer(self, request):
+    self._nested += 1
+    decoder = values.Decoder(self._own, self._import)
+    try:
+      with _DeepRecursion():
+        operation, *arguments = decoder.value(request['value'])
+      before = [
+        (c, values.contents(c)) for c in decoder.containers
+      ]  # Identity counts, not equality: elements may lie about that.
+      text = self._reply(request['ask'], before, operation, arguments)
+    except BaseException as e:
+      text = self._error(e)
+    finally:
+      self._nested -= 1
+    self._send(text)
+
+  def _reply(self, number, before, operation, arguments):
+    result = self._serve(operation, arguments)
+    encoder = values.Encoder(self._export, [c for c, _ in before])
+    with _DeepRecursion():
+      text = encoder.text(result)
+      changes = []
+      for i, (container, members) in enumerate(before):
+        now = values.contents(container)
+        if len(now) != len(members) or not all(map(_is, now, members)):
+          members = ','.join([encoder.text(m) for m in now])
+          changes.append(f'[{i},[{members}]]')
+    changes = ','.join(changes)
+    text = f'{{"reply":{number},"value":{text},"changes":[{changes}]}}'
+    if len(text) >= values.MAX_LINE_BYTES:
+      raise values.Inexpressible('a result of too many bytes')
+    return text
+
+  def _error(self, error):
+    if isinstance(error, CandidateError):  # Of a call back.
+      kind = _NAME_OF_ERROR.get(error.kind)
+    elif isinstance(error, values.Inexpressible):
+      kind = 'Inexpressible'
+    else:
+      kind = next(
+        (_NAME_OF_ERROR[c] for c in type(error).__mro__ if c in _NAME_OF_ERROR),
+        None,
+      )
+    detail = _json.encode_basestring_ascii(describe(error))
+    kind = 'null' if kind is None else f'"{kind}"'
+    try:
+      own = error.values if isinstance(error, CandidateError) else error.args
+      encoder = values.Encoder(self._export)
+      arguments = encoder.text(tuple(own))
+      handle = encoder.text(error)
+    except BaseException:
+      arguments, handle = '{"t":[]}', 'null'
+    return f'{{"error":{{"t":[{detail},{kind},{arguments},{handle}]}}}}'
+
+
+def _is(one, other):
+  return one is other
+
+
+class _DeepRecursion:
+  """Room for nested values, whatever the limit is that a candidate set."""
+
+  def __enter__(self):
+    self._limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(self._limit, _RECURSION))
+
+  def __exit__(self, *exc):
+    sys.setrecursionlimit(self._limit)
+
+
+def perform(operation, arguments):
+  """What either side does for the other: an operation on its own object."""
+  target, *rest = arguments
+  if operation == 'call':
+    args, kwargs = rest
+    return target(*args, **kwargs)
+  if operation == 'method':
+    name, args, kwargs = rest
+    if name not in FORWARDED:
+      raise ValueError(f'the operation {name!r}')
+    return getattr(type(target), f'__{name}__')(target, *args, **kwargs)
+  if operation == 'next':
+    try:
+      return type(target).__next__(target), False
+    except StopIteration:
+      return None, True
+  if operation in ('str', 'repr'):
+    return str(target) if operation == 'str' else repr(target)
+  if operation == 'format':
+    return format(target, *rest)
+  if operation == 'get':
+    return getattr(target, *rest)
+  if operation == 'set':
+    return setattr(target, *rest)
+  if operation == 'delete':
+    return delattr(target, *rest)
+  if operation == 'isinstance':
+    return isinstance(target, *rest)
+  if operation == 'copy':
+    copy = __import__('copy')
+    return (copy.deepcopy if rest[0] else copy.copy)(target)
+  if operation == 'value':
+    return plain(target)
+  if operation == 'state':
+    return state(target)
+  if operation == 'await':
+    return run_coroutine(target)
+  raise ValueError(f'the operation {operation!r}')
+
+
+def plain(value):
+  """An object of a class derived from a container, as that container."""
+  base = next(b for b in _BASES if isinstance(value, b))
+  return dict(value.items()) if base is dict else base(value)
+
+
+def state(value):
+  """An object's attributes by name, None if it has no state of its own."""
+  kind = type(value)
+  if isinstance(value, type) or callable(value) or hasattr(kind, '__next__'):
+    return None
+  found = dict(getattr(value, '__dict__', {}))
+  for base in kind.__mro__:
+    names = base.__dict__.get('__slots__', ())
+    for name in (names,) if isinstance(names, str) else names:
+      if hasattr(value, name) and name not in ('__dict__', '__weakref__'):
+        found[name] = getattr(value, name)
+  return found
+
+
+_loop = None
+
+
+def run_coroutine(awaitable):
+  """Runs it to its end; one event loop for all of a candidate's."""
+  global _loop
+  asyncio = __import__('asyncio')
+  if _loop is None:
+    _loop = asyncio.new_event_loop()
+
+  async def main():
+    return await awaitable
+
+  return _loop.run_until_complete(main())
