@@ -49,6 +49,32 @@ _BUILT_IN = {
 }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Given:
+  """Objects that a caller hands in, where the configuration says 'given'."""
+
+  domain: Domain | None = None
+  grader: text.Grader | None = None
+  teacher: Teacher | None = None
+
+  def take(self, what: str, field: str):
+    """The object for `field`.
+
+    Raises:
+      ValueError: if there is none, as on the command line.
+    """
+    found = getattr(self, what)
+    if found is None:
+      raise ValueError(
+        f"config.{field} is 'given', which is a {what} that is handed in from "
+        f'Python: ioa.distill(..., {what}=...).'
+      )
+    return found
+
+
+NOTHING_GIVEN = Given()
+
+
 @dataclasses.dataclass(frozen=True)
 class Subject:
   """What is taught and how; fixed before a run begins.
@@ -210,15 +236,19 @@ def open_run(
 
 
 def open_subject(
-  config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+  config: ml_collections.ConfigDict,
+  mesh: jax.sharding.Mesh,
+  given: Given = NOTHING_GIVEN,
 ) -> Subject:
   """Loads everything that `config` names.
 
   Raises:
     ValueError: naming the model, file or field that cannot be used.
   """
-  open_domain = _text if config.domain.kind == 'text' else _built_in
-  subject = open_domain(config, mesh)
+  if config.domain.kind == 'text':
+    subject = _text(config, mesh, given)
+  else:
+    subject = _built_in(config, mesh)
   asked = Counter(p.module for p in subject.domain.probes('gate', 'steps'))
   module, fewest = min(asked.items(), key=lambda item: item[1])
   if fewest < config.gate.min_probes:
@@ -292,11 +322,8 @@ def _built_in(config, mesh) -> Subject:
   )  # fmt: skip
 
 
-def _text(config, mesh) -> Subject:
+def _text_domain(config, grader: text.Grader) -> text.TextDomain:
   c = config.domain
-  student = _load(config.student, 'student', mesh)
-  codec = vocabulary.ChatCodec(student.directory)
-  grader = final_answers.KINDS[c.grader]()
   rows = seed_sources.read(
     c.source,
     c.seeds,
@@ -304,19 +331,35 @@ def _text(config, mesh) -> Subject:
     # The domain misses the module itself, and says where tags come from.
     [v for k, v in c.columns.items() if v and k != 'module'],
   )
-  domain = text.TextDomain(
+  return text.TextDomain(
     rows,
     pathlib.Path(c.taxonomy) if c.taxonomy else None,
-    columns=c.columns, grader=grader, min_probes=c.min_probes,
+    columns=c.columns,
+    grader=grader,
+    min_probes=c.min_probes,
     max_probes=c.max_probes,
-  )  # fmt: skip
+  )
+
+
+def _text(config, mesh, given: Given) -> Subject:
+  c = config.domain
+  student = _load(config.student, 'student', mesh)
+  codec = vocabulary.ChatCodec(student.directory)
+  if c.grader == 'given':
+    grader = given.take('grader', 'domain.grader')
+  else:
+    grader = final_answers.KINDS[c.grader]()
+  if c.source == 'given':
+    domain = given.take('domain', 'domain.source')
+  else:
+    domain = _text_domain(config, grader)
   benchmark_dir = pathlib.Path(c.benchmark_dir) if c.benchmark_dir else None
   tasks = {
     name: [i.task for i in benchmarks.get(name).load(benchmark_dir)[0]]
     for name in c.benchmarks
   }
   teacher, teacher_model, teacher_codec, budget, price = open_teacher(
-    config, mesh
+    config, mesh, given
   )
   adapter = text_lessons.TextAdapter(
     domain, grader, codec,
@@ -341,7 +384,9 @@ def _text(config, mesh) -> Subject:
 
 
 def open_teacher(
-  config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+  config: ml_collections.ConfigDict,
+  mesh: jax.sharding.Mesh,
+  given: Given = NOTHING_GIVEN,
 ) -> tuple[Teacher, loading.Model | None, Codec | None, Budget, Price]:
   """The teacher of free text, weights and codec if here, limits, prices.
 
@@ -356,6 +401,8 @@ def open_teacher(
   if c.kind == 'replay':
     teacher = replay.ReplayTeacher(pathlib.Path(c.recording), c.model)
     return teacher, None, None, budget, price
+  if c.kind == 'given':
+    return given.take('teacher', 'teacher.kind'), None, None, budget, price
   if c.kind == 'openai':
     try:
       from ioa_jax.teachers import openai_http
@@ -372,12 +419,6 @@ def open_teacher(
       max_regenerations=c.max_regenerations,
     )  # fmt: skip
     teacher = openai_http.OpenAITeacher(c.model, settings)
-    # Prices of zero are prices that nobody set: no money can be counted.
-    if c.max_usd and price == Price():
-      raise ValueError(
-        'config.teacher.max_usd is set and config.teacher.price is not, so it '
-        'could not be kept; set the prices (US dollars per million tokens).'
-      )
     return teacher, None, None, budget, price
   model = _load(c, 'teacher', mesh)
   codec = vocabulary.ChatCodec(model.directory)

@@ -15,7 +15,7 @@ import ml_collections
 
 from ioa_jax import assemble
 from ioa_jax import config as config_lib
-from ioa_jax.assemble import Run
+from ioa_jax.assemble import NOTHING_GIVEN, Given, Run
 from ioa_jax.phases import diagnosis as diagnosis_lib
 from ioa_jax.phases import projection, synthesis
 from ioa_jax.phases import results as results_lib
@@ -32,11 +32,15 @@ def run(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   display: display_lib.Display,
+  given: Given = NOTHING_GIVEN,
 ) -> Results | None:
   """Runs or continues a distillation.
 
   None means that a signal stopped it: everything is saved, and the same call
   continues.
+
+  Args:
+    given: objects in the place of what the configuration names.
 
   Raises:
     ValueError: for a bad configuration, model, directory or checkpoint, as one
@@ -47,7 +51,7 @@ def run(
     text = processes.on_first(lambda: _finished(config, workdir))
     display.say(f'{workdir}: finished before; see its report.html.')
     return Results.from_json(text, str(workdir / RESULTS))
-  with _opened(config, workdir, display) as opened:
+  with _opened(config, workdir, display, given) as opened:
     return _run(opened)
 
 
@@ -88,11 +92,11 @@ def _finished(config, workdir) -> str:
 
 
 @contextlib.contextmanager
-def _opened(config, workdir, display) -> Iterator[Run]:
+def _opened(config, workdir, display, given) -> Iterator[Run]:
   """All that a run holds open; nothing is written before all of it loads."""
   processes.check_same('configurations', [config_lib.to_json(config)])
   mesh = sharding.make_mesh(**config.mesh)
-  subject = processes.in_all(lambda: assemble.open_subject(config, mesh))
+  subject = processes.in_all(lambda: assemble.open_subject(config, mesh, given))
   with rundir.claim(workdir, config) as directory, jax.set_mesh(mesh):
     yield assemble.open_run(config, subject, directory, mesh, display)
 
@@ -101,6 +105,7 @@ def identify(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   display: display_lib.Display,
+  given: Given = NOTHING_GIVEN,
 ) -> Diagnosis:
   """Only the diagnosis, with its report; `run` continues from it.
 
@@ -108,7 +113,7 @@ def identify(
     ValueError: as `run`.
   """
   config_lib.validate(config)
-  with _opened(config, workdir, display) as opened:
+  with _opened(config, workdir, display, given) as opened:
     diagnosis = _diagnosed(opened)
     page.write(opened.directory.path)
   return diagnosis
@@ -118,6 +123,7 @@ def synthesize(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   display: display_lib.Display,
+  given: Given = NOTHING_GIVEN,
 ) -> list[Lesson]:
   """The lessons of every stage for the student as it is; trains nothing.
 
@@ -128,7 +134,7 @@ def synthesize(
     ValueError: as `run`; also if the directory has been trained in.
   """
   config_lib.validate(config)
-  with _opened(config, workdir, display) as opened:
+  with _opened(config, workdir, display, given) as opened:
     synthesis.require_untrained(opened)
     diagnosis = _diagnosed(opened)
     lessons = synthesis.write(opened, diagnosis, _organised(opened, diagnosis))
@@ -137,7 +143,9 @@ def synthesize(
 
 
 def dry_run(
-  config: ml_collections.ConfigDict, remedial_rounds: int | None = None
+  config: ml_collections.ConfigDict,
+  remedial_rounds: int | None = None,
+  given: Given = NOTHING_GIVEN,
 ) -> str:
   """What `run` would ask of the teacher, in lines; sends and writes nothing.
 
@@ -152,5 +160,5 @@ def dry_run(
   if remedial_rounds is None:
     remedial_rounds = config.gate.max_rounds
   return projection.describe(
-    config, assemble.open_subject(config, mesh), remedial_rounds
+    config, assemble.open_subject(config, mesh, given), remedial_rounds
   )

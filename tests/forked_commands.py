@@ -11,7 +11,8 @@ import os
 import sys
 import tempfile
 
-from ioa_jax import commands, pipeline, rounds  # noqa: F401 Once for all.
+from ioa_jax import commands, pipeline  # noqa: F401 Loaded once for all.
+from ioa_jax.experiments import plans, rounds  # noqa: F401
 
 
 def run(words):

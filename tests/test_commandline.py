@@ -73,6 +73,10 @@ WRONG = [
   ('experiment --plan=nope --workdir=W', 'that ship: builtin, quickstart'),
   ('experiment --plan=builtin --workdir=W --runs=x', "--runs: ['x'] unknown"),
   # Asked for what cannot be.
+  (
+    f'{RUN} --rounds=2 --config.seed=4294967295',
+    'config.seed is 4294967296, wanted a whole number in [0, 4294967296)',
+  ),
   (f'{RUN} --process=1', 'are for --coordinator=HOST:PORT'),
   (f'{TEXT} --config.method=dss', "method 'dss' asks for direct answers"),
   (f'{TEXT} --config.teacher.kind=replay', 'teacher.recording is empty'),
@@ -130,7 +134,7 @@ def test_help_lists_every_flag_and_every_setting(answers):
   for path, field in config_lib.fields().items():
     assert f'  --config.{path}=' in text
     assert field.wanted in flat
-  assert '(default: 1)' in flat
+  assert '(a whole number >= 1; default: 1)' in flat
   assert 'ioa distill --config=' in text
   # A command without settings has none.
   assert '--config.' not in answers['ledger', '--help'][1]

@@ -29,6 +29,7 @@ PACKAGES = (
   'phases',
   'teaching',
   'pipeline',
+  'api',
   'experiments',
   'commands',
 )

@@ -61,63 +61,15 @@ def main(argv: Sequence[str]) -> None:
   # Imported after the flags are checked: bad input answers at once.
   import dataclasses
 
-  from ioa_jax.models import checks, hub, loading, lora, peft, vocabulary
-  from ioa_jax.sampling import logits as logits_lib
-  from ioa_jax.sampling import streaming
+  from ioa_jax.sampling import conversation
 
-  sampling = logits_lib.Sampling(
-    FLAGS.temperature,
-    FLAGS.top_k,
-    FLAGS.top_p,
-    FLAGS.max_tokens,
-  )
-  directory = hub.locate(FLAGS.model)
-  model = loading.load(
-    directory, FLAGS.model, dtype=FLAGS.dtype, param_dtype=FLAGS.dtype
-  )
-  directory, params = model.directory, model.params
-  stop_tokens = vocabulary.stop_tokens(directory)
-  tokenizer = vocabulary.load_tokenizer(directory)
-  chat = bool(tokenizer.chat_template) if FLAGS.chat is None else FLAGS.chat
-  if FLAGS.system is not None and not chat:
-    raise ValueError('--system needs a chat template, and none is applied.')
-  streamer = streaming.Streamer(
-    model.config, stop_tokens=stop_tokens, max_tokens=FLAGS.max_tokens
-  )
-  if FLAGS.adapter is not None:
-    adapters, spec = peft.load(
-      FLAGS.adapter, model.config.num_layers, model.params
-    )
-    params = lora.merge(params, adapters, spec)
-
-  messages = []
-  if FLAGS.system is not None:
-    messages.append({'role': 'system', 'content': FLAGS.system})
-  for turn, prompt in enumerate(_prompts()):
-    if chat:
-      messages.append({'role': 'user', 'content': prompt})
-      tokens = vocabulary.chat_tokens(tokenizer, directory, messages)
-    else:
-      tokens = tokenizer.encode(prompt)
-    checks.length(
-      len(tokens) + 1,
-      model.config.max_positions,
-      'the prompt with one token of an answer',
-      directory,
-    )
-    left = model.config.max_positions - len(tokens)
-    limit = dataclasses.replace(
-      sampling, max_tokens=min(left, FLAGS.max_tokens)
-    )
-    answer = ''
-    for piece in streaming.text_pieces(
-      streamer(params, tokens, limit, FLAGS.seed + turn),
-      lambda ids: vocabulary.decode(tokenizer, ids),
-    ):
+  names = [f.name for f in dataclasses.fields(conversation.Options)]
+  options = conversation.Options(**{n: getattr(FLAGS, n) for n in names})
+  talk = conversation.Conversation(FLAGS.model, options)
+  for prompt in _prompts():
+    for piece in talk.say(prompt):
       print(piece, end='', flush=True)
-      answer += piece
     print(flush=True)
-    messages.append({'role': 'assistant', 'content': answer})
 
 
 def _prompts() -> Iterator[str]:

@@ -124,8 +124,9 @@ def validate(config: ml_collections.ConfigDict) -> None:
     )
   _check_measuring(config)
   _check_steps(config)
-  for role in ('teacher', 'student'):
-    _require_text(config, f'{role}.model')
+  _require_text(config, 'student.model')
+  if config.teacher.kind != 'replay':  # One model's recording names it.
+    _require_text(config, 'teacher.model')
   if config.domain.kind == 'text':
     _check_text(config)
   else:
@@ -198,8 +199,9 @@ def _check_steps(config) -> None:
 def _check_text(config) -> None:
   why = "domain.kind is 'text'"
   domain, adapter = config.domain, config.adapter
-  for name in ('seeds', 'description'):
-    _require_text(config, f'domain.{name}')
+  _require_text(config, 'domain.description')
+  if domain.source != 'given':
+    _require_text(config, 'domain.seeds')
   _require(config, 'gate.scoring', 'graded', why)
   _require(config, 'gate.sequential', False, 'answers are graded in batches')
   _require(config, 'adapter.answer_format', 'steps', why)
@@ -224,6 +226,13 @@ def _check_text(config) -> None:
     raise ConfigError(
       'config.teacher.temperature is 0, so several confirming solutions '
       'would be one; set it above 0, or adapter.confirm_samples to 1.'
+    )
+  # Prices of zero are prices that nobody set: no money can be counted.
+  paid = config.teacher.kind in ('openai', 'given')
+  if paid and config.teacher.max_usd and not any(config.teacher.price.values()):
+    raise ConfigError(
+      'config.teacher.max_usd is set and config.teacher.price is not, so it '
+      'could not be kept; set the prices (US dollars per million tokens).'
     )
   if config.teacher.kind == 'replay' and not config.teacher.recording:
     raise ConfigError(

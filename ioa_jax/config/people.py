@@ -43,8 +43,9 @@ class Domain(Group):
   description: str = ''
   """What the teacher is told that the student is learning, as 'to solve
   grade-school word problems'."""
-  source: Literal['file', 'datasets', 'tfds'] = 'file'
-  """Where seeds come from; 'datasets' takes a hub id, as openai/gsm8k:main."""
+  source: Literal['file', 'datasets', 'tfds', 'given'] = 'file'
+  """Where seeds come from; 'datasets' takes a hub id, as openai/gsm8k:main, and
+  'given' is a domain that is handed in from Python."""
   split: str = 'train'
   """Of 'datasets' and 'tfds'."""
   seeds: str = ''
@@ -54,10 +55,11 @@ class Domain(Group):
   are, without prerequisites."""
   columns: Columns = Columns()
   grader: Literal[
-    'number', 'maths', 'choice', 'last_line', 'code', 'rouge_l'
+    'number', 'maths', 'choice', 'last_line', 'code', 'rouge_l', 'given'
   ] = 'number'
   r"""How answers are read and compared: 'maths' in \boxed{}, 'choice' A to D,
-  'code' by unit tests (the answer is the tests), 'rouge_l' for open answers."""
+  'code' by unit tests (the answer is the tests), 'rouge_l' for open answers,
+  'given' is a grader that is handed in from Python."""
   min_probes: Count = 8
   """Of a module, in each of the gate's and the held-out part; fewer are an
   error."""
@@ -94,9 +96,9 @@ class Price(Group):
 class Teacher(Group):
   """Who knows."""
 
-  kind: Literal['openai', 'local', 'replay'] = 'openai'
+  kind: Literal['openai', 'local', 'replay', 'given'] = 'openai'
   """'openai' is any compatible server, 'local' a model directory, 'replay' the
-  answers of `recording` alone."""
+  answers of `recording` alone, 'given' is handed in from Python."""
   model: str = ''
   """As the server calls it; else a directory, a hub id, or 'builtin'."""
   base_url: Changeable[str] = 'http://127.0.0.1:8000/v1'

@@ -196,17 +196,19 @@ def _in_words(error: Exception) -> str:
     about = flags.FLAGS[missing[1]].help
     return f'--{missing[1]} is missing: {about}'
   if illegal := re.match(r'flag --([\w.]+)=(.*?): ', text, re.DOTALL):
-    wanted = _wanted(flags.FLAGS[illegal[1]].parser)
-    return f'--{illegal[1]}={illegal[2]}: wanted {wanted}.'
+    if wanted := _wanted(flags.FLAGS[illegal[1]].parser):
+      return f'--{illegal[1]}={illegal[2]}: wanted {wanted}.'
   return text
 
 
 def _wanted(parser: flags.ArgumentParser) -> str:
-  """What a flag of absl's own types takes."""
+  """What a flag of absl's own types takes; '' is any text."""
   if isinstance(parser, flags.EnumParser):
     return f'one of {", ".join(parser.enum_values)}'
   if isinstance(parser, flags.BooleanParser):
     return 'true or false'
+  if not isinstance(parser, (flags.IntegerParser, flags.FloatParser)):
+    return ''
   low, high = parser.lower_bound, parser.upper_bound
   bounds = [f'>= {low}' if low is not None else '']
   bounds += [f'<= {high}' if high is not None else '']
@@ -223,11 +225,13 @@ def _help(module) -> str:
     if name.startswith('config.'):
       continue
     lines.append(f'  --{"[no]" if flag.boolean else ""}{name}')
-    about = flag.help
+    facts = [_wanted(flag.parser)]
     if flag.default not in (None, ''):
       default = flag.default
       default = tuple(default) if isinstance(default, list) else default
-      about += f' (default: {describe.render(default)})'
+      facts.append(f'default: {describe.render(default)}')
+    facts = '; '.join(filter(None, facts))
+    about = f'{flag.help} ({facts})' if facts else flag.help
     lines += textwrap.wrap(
       about, _WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6
     )
