@@ -44,7 +44,7 @@ def _hostile(value, add, key=None):
     }
   if isinstance(value, list):
     return [_hostile(v, add, key) for v in value]
-  if value in ('teach', 'consolidate'):
+  if value in ('teach', 'consolidate', 'better'):
     return value
   if isinstance(value, str) and key not in enums:
     return add(value)

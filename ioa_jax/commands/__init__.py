@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from ioa_jax.runtime import commandline
+from ioa_jax.runtime import commandline, terminal
 
 # In the order in which one needs them.
 COMMANDS = (
@@ -32,12 +32,12 @@ def main() -> None:
   """The console command `ioa`: its first word says what to do."""
   first, *rest = sys.argv[1:] or ['--help']
   if first in ('-h', '--help', 'help'):
-    print(_overview(), end='')
+    terminal.say(_overview(), end='')
     return
   if first == '--version':
     import ioa_jax
 
-    print(ioa_jax.__version__)
+    terminal.say(ioa_jax.__version__)
     return
   name = _SHORT.get(first, first.replace('-', '_'))
   if name not in COMMANDS:

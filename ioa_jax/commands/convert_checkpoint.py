@@ -18,6 +18,8 @@ import pathlib
 
 from absl import flags
 
+from ioa_jax.runtime import terminal
+
 FLAGS = flags.FLAGS
 
 
@@ -90,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
     orbax_params.save(target, config, params, source=source)
     read_back = lambda: orbax_params.load(target, config)
   count = sum(x.size for x in jax.tree.leaves(params))
-  print(f'{source} -> {target}: {count:,} parameters in {dtype}.')
+  terminal.say(f'{source} -> {target}: {count:,} parameters in {dtype}.')
   if FLAGS.verify:
     _verify(config, params, read_back(), dtype)
 
@@ -128,7 +130,7 @@ def _verify(config, params, written, dtype) -> None:
       f'verification failed: logits differ by {error:.3g}; delete the target '
       'and convert again.'
     )
-  print(
+  terminal.say(
     f'Verified: logits of source and target differ by {error:.3g} (and by '
     f'{rounding:.3g} from rounding to {dtype}).'
   )

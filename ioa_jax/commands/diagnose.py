@@ -16,7 +16,7 @@ import pathlib
 from absl import flags
 
 from ioa_jax.records import Diagnosis
-from ioa_jax.runtime import commandline
+from ioa_jax.runtime import commandline, terminal
 
 FLAGS = flags.FLAGS
 
@@ -36,8 +36,10 @@ def main(argv: Sequence[str]) -> None:
   workdir = pathlib.Path(FLAGS.workdir)
   with display_lib.Display() as display:
     diagnosis = pipeline.identify(config, workdir, display)
-  print(table(diagnosis))
-  print(f'{workdir / "report.html"} shows it; diagnosis.json has it all.')
+  terminal.say(table(diagnosis))
+  terminal.say(
+    f'{workdir / "report.html"} shows it; diagnosis.json has it all.'
+  )
 
 
 def table(diagnosis: Diagnosis) -> str:

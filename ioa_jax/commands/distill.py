@@ -29,7 +29,7 @@ import sys
 
 from absl import flags
 
-from ioa_jax.runtime import commandline
+from ioa_jax.runtime import commandline, terminal
 
 FLAGS = flags.FLAGS
 NOT_BETTER = 3  # The exit code.
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
   if args.dry_run:
     projected = pipeline.dry_run(config)
     if processes.is_first():
-      print(projected)
+      terminal.say(projected)
     return
   workdir = pathlib.Path(args.workdir)
   with display_lib.Display(quiet=not processes.is_first()) as display:
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
     where = workdir / f'round-{index}' if args.rounds > 1 else workdir
     _show(results, where)
   if found and found[-1].verdict.difference <= 0:
-    print(
+    terminal.say(
       'error: the student is not better than its base; see the report.',
       file=sys.stderr,
     )
@@ -90,7 +90,7 @@ def _show(results, workdir):
   passed = sum(s.outcome == 'mastered' for s in stages)
   student, verdict = results.student, results.verdict
   low, high = verdict.ci95
-  print(
+  terminal.say(
     f'Retention {results.retention:.3f}: student {student.score_before:.3f} -> '
     f'{student.score_after:.3f}, teacher {results.teacher.score:.3f}; {passed} '
     f'of {len(stages)} stages mastered; {results.seconds["total"]:.0f} s.\n'
@@ -98,5 +98,5 @@ def _show(results, workdir):
     f'{high:+.3f}).'
   )
   if verdict.fallen:
-    print(f'Worse than before in: {", ".join(verdict.fallen)}.')
-  print(f'Report: {workdir / "report.html"}')
+    terminal.say(f'Worse than before in: {", ".join(verdict.fallen)}.')
+  terminal.say(f'Report: {workdir / "report.html"}')

@@ -19,6 +19,8 @@ import pathlib
 
 from absl import flags
 
+from ioa_jax.runtime import terminal
+
 FLAGS = flags.FLAGS
 
 
@@ -134,10 +136,10 @@ def main(argv: Sequence[str]) -> None:
   output.mkdir(parents=True, exist_ok=True)
   (output / 'seeds.jsonl').write_text(''.join(lines), encoding='utf-8')
   for name, count in sorted(counts.items()):
-    print(f'{count:6} {name}')
-  print(f'Wrote {output / "seeds.jsonl"}.')
+    terminal.say(f'{count:6} {name}')
+  terminal.say(f'Wrote {output / "seeds.jsonl"}.')
   if counts['without a module']:
-    print('Seeds without a module: see scripts/map_seeds.py.')
+    terminal.say('Seeds without a module: see scripts/map_seeds.py.')
 
 
 def _slug(text: str) -> str:

@@ -25,6 +25,8 @@ import time
 
 from absl import flags
 
+from ioa_jax.runtime import terminal
+
 FLAGS = flags.FLAGS
 
 
@@ -130,7 +132,7 @@ def main(argv: Sequence[str]) -> None:
       'results.json', {'model': FLAGS.model, 'benchmarks': results}
     )
   _print_table(results)
-  print(f'Answers: {directory.path / "answers.jsonl"}')
+  terminal.say(f'Answers: {directory.path / "answers.jsonl"}')
 
 
 def _config():

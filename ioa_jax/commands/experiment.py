@@ -13,7 +13,7 @@ import pathlib
 
 from absl import flags
 
-from ioa_jax.runtime import commandline
+from ioa_jax.runtime import commandline, terminal
 
 FLAGS = flags.FLAGS
 
@@ -60,4 +60,4 @@ def main(argv: Sequence[str]) -> None:
       plan, [j for j in jobs if j.seed in seeds[:count]], workdir,
       title=pathlib.Path(args.plan).stem, command=command, at_once=args.jobs,
     )  # fmt: skip
-  print(comparison.markdown(found))
+  terminal.say(comparison.markdown(found))

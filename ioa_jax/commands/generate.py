@@ -14,6 +14,8 @@ import sys
 
 from absl import flags
 
+from ioa_jax.runtime import terminal
+
 FLAGS = flags.FLAGS
 
 
@@ -68,8 +70,8 @@ def main(argv: Sequence[str]) -> None:
   talk = conversation.Conversation(FLAGS.model, options)
   for prompt in _prompts():
     for piece in talk.say(prompt):
-      print(piece, end='', flush=True)
-    print(flush=True)
+      terminal.say(piece, end='')
+    terminal.say()
 
 
 def _prompts() -> Iterator[str]:
@@ -78,7 +80,7 @@ def _prompts() -> Iterator[str]:
     return
   while True:
     if sys.stdin.isatty():
-      print('> ', end='', flush=True)
+      terminal.say('> ', end='')
     line = sys.stdin.readline()
     if not line:
       return

@@ -15,6 +15,8 @@ import re
 
 from absl import flags
 
+from ioa_jax.runtime import terminal
+
 # Name, most calculations, description; each unit stands on the one before it.
 UNITS = (
   ('word_problems/two_steps', 2, 'word problems of one or two calculations'),
@@ -72,5 +74,7 @@ def main(argv: Sequence[str]) -> None:
   }
   taxonomy.write(output / 'taxonomy.yaml', taxonomy.order(units))
   for name, count in sorted(counts.items()):
-    print(f'{count:6} {name}')
-  print(f'Wrote {output / "seeds.jsonl"} and {output / "taxonomy.yaml"}.')
+    terminal.say(f'{count:6} {name}')
+  terminal.say(
+    f'Wrote {output / "seeds.jsonl"} and {output / "taxonomy.yaml"}.'
+  )

@@ -20,6 +20,7 @@ import pathlib
 
 from absl import flags
 
+from ioa_jax.runtime import terminal
 from ioa_jax.teachers import ledger as ledger_lib
 
 FLAGS = flags.FLAGS
@@ -78,21 +79,21 @@ def _act(ledger: ledger_lib.Ledger) -> None:
     entries = list(chosen)
     ledger.drop([e['key'] for e in entries])
     for entry in entries:
-      print(f'dropped {_line(entry)}')
-    print(f'{len(entries)} dropped.')
+      terminal.say(f'dropped {_line(entry)}')
+    terminal.say(f'{len(entries)} dropped.')
   elif FLAGS.export == '-':
     for entry in chosen:
-      print(json.dumps(entry, ensure_ascii=False))
+      terminal.say(json.dumps(entry, ensure_ascii=False))
   elif FLAGS.export:
     count = 0
     with open(FLAGS.export, 'w', encoding='utf-8') as file:
       for entry in chosen:
         file.write(json.dumps(entry, ensure_ascii=False) + '\n')
         count += 1
-    print(f'{count} answers written to {FLAGS.export}.')
+    terminal.say(f'{count} answers written to {FLAGS.export}.')
   elif FLAGS.list:
     for entry in chosen:
-      print(_line(entry))
+      terminal.say(_line(entry))
   else:
     _print_sums(ledger, chosen)
 
@@ -112,11 +113,11 @@ def _print_sums(ledger, chosen) -> None:
     (e['request']['model'], e['finish_reason']) for e in chosen
   )
   for (model, outcome), count in sorted(outcomes.items()):
-    print(f'{model}: {count} answers, {outcome}')
+    terminal.say(f'{model}: {count} answers, {outcome}')
   totals = ledger.totals()
-  print(_sum_line('paid', totals))
+  terminal.say(_sum_line('paid', totals))
   if totals['unsettled']['calls']:
-    print(
+    terminal.say(
       _sum_line(
         'perhaps paid (no answer arrived), at most', totals['unsettled']
       )

@@ -17,7 +17,7 @@ import pathlib
 
 from absl import flags
 
-from ioa_jax.runtime import commandline
+from ioa_jax.runtime import commandline, terminal
 
 FLAGS = flags.FLAGS
 
@@ -100,8 +100,10 @@ def main(argv: Sequence[str]) -> None:
   (output / 'seeds.jsonl').write_text(''.join(x + '\n' for x in lines))
   taxonomy.write(output / 'taxonomy.yaml', modules)
   for name, count in counts.most_common():
-    print(f'{count:6} {name}')
-  print(f'Wrote {output / "seeds.jsonl"} and {output / "taxonomy.yaml"}.')
+    terminal.say(f'{count:6} {name}')
+  terminal.say(
+    f'Wrote {output / "seeds.jsonl"} and {output / "taxonomy.yaml"}.'
+  )
 
 
 def _units(decomposition, ask, asking, description, problems):

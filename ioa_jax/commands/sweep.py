@@ -16,7 +16,7 @@ import shlex
 from absl import flags
 
 from ioa_jax import config as config_lib
-from ioa_jax.runtime import commandline
+from ioa_jax.runtime import commandline, terminal
 
 FLAGS = flags.FLAGS
 
@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
     distill = commandline.spelled('distill')
     for job in todo:
       words = [*job.flags, f'--workdir={job.directory}']
-      print(f'{distill} {shlex.join(words)}')
+      terminal.say(f'{distill} {shlex.join(words)}')
     return
   command = (
     f'{commandline.spelled("sweep")} --config={args.config} '
@@ -87,4 +87,4 @@ def main(argv: Sequence[str]) -> None:
     plan, todo, workdir, title=f'sweep of {pathlib.Path(args.config).stem}',
     command=command, at_once=args.jobs,
   )  # fmt: skip
-  print(comparison.markdown(found))
+  terminal.say(comparison.markdown(found))

@@ -19,7 +19,7 @@ import pathlib
 
 from absl import flags
 
-from ioa_jax.runtime import commandline
+from ioa_jax.runtime import commandline, terminal
 
 FLAGS = flags.FLAGS
 
@@ -38,9 +38,9 @@ def main(argv: Sequence[str]) -> None:
   from ioa_jax.runtime import display as display_lib
 
   if FLAGS.dry_run:
-    print(pipeline.dry_run(config, remedial_rounds=0))
+    terminal.say(pipeline.dry_run(config, remedial_rounds=0))
     return
   workdir = pathlib.Path(FLAGS.workdir)
   with display_lib.Display() as display:
     lessons = pipeline.synthesize(config, workdir, display)
-  print(f'{len(lessons)} lessons: {workdir / "data"}')
+  terminal.say(f'{len(lessons)} lessons: {workdir / "data"}')

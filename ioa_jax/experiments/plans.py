@@ -30,6 +30,7 @@ import ml_collections
 from ioa_jax import config as config_lib
 from ioa_jax.experiments import comparison
 from ioa_jax.records import Results
+from ioa_jax.runtime import terminal
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Completion, Request
 
@@ -215,7 +216,7 @@ def compare(
   """Executes jobs of a plan, and writes and returns their comparison."""
   execute(
     todo, workdir, at_once=at_once, cores_per_run=plan.cores_per_run,
-    say=lambda line: print(line, flush=True),
+    say=terminal.say,
   )  # fmt: skip
   return comparison.write(
     workdir, [(job.name, job.directory) for job in todo],

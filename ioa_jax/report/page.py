@@ -13,15 +13,10 @@ from ioa_jax.evaluation.intervals import wilson
 from ioa_jax.records import Supply, Training
 from ioa_jax.records.diagnosis import STATUSES
 from ioa_jax.report import charts, facts, graph, html, read
-from ioa_jax.runtime import files
+from ioa_jax.runtime import files, terminal
 
 _MAX_TEXT = 1500
 _WRONG_ANSWERS = 3
-# Characters that are invisible, turn the reading direction, or are no text.
-_UNSEEN = re.compile(
-  '[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e'
-  '\u2060-\u2069\ufeff\ud800-\udfff]'
-)
 
 
 def write(workdir: pathlib.Path) -> pathlib.Path:
@@ -62,7 +57,7 @@ def render(run: read.Run) -> str:
     identity=facts.identity(run),
     config_json=json.dumps(run.config, indent=2, ensure_ascii=False),
   )
-  return _UNSEEN.sub(lambda m: f'\\u{ord(m[0]):04x}', text)
+  return terminal.printable(text)
 
 
 def _headline(run: read.Run) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import ml_collections
 
 from ioa_jax import config as config_lib
 from ioa_jax.config import describe
+from ioa_jax.runtime import terminal
 
 Main = Callable[[Sequence[str]], None]
 _WIDTH = 80
@@ -152,7 +153,8 @@ def _guarded(main: Main) -> Main:
 
 def fail(message: str) -> None:
   """Ends the process: one line, exit code 2."""
-  print('error: ' + ' '.join(message.split()), file=sys.stderr)
+  message = ' '.join(message.split())
+  terminal.say(f'error: {message}', file=sys.stderr)
   sys.exit(2)
 
 

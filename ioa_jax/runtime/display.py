@@ -15,6 +15,8 @@ import rich.progress_bar
 import rich.table
 import rich.text
 
+from ioa_jax.runtime import terminal
+
 _PLAIN_EVERY_SECONDS = 5.0
 
 
@@ -64,6 +66,7 @@ class Display:
 
   def say(self, text: str) -> None:
     """One line that stays, above the panel."""
+    text = terminal.printable(text)
     self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
   def update(self, **facts) -> None:
@@ -110,7 +113,7 @@ class Display:
       facts.append(('teacher cost', f'${s.teacher_usd:,.2f}'))
     if left is not None:
       facts.append(('left', f'{left:.0f} s'))
-    return facts
+    return [(name, terminal.printable(value)) for name, value in facts]
 
   def _line(self) -> str:
     parts = [self.status.phase, *(f'{k} {v}' for k, v in self._facts())]
@@ -136,7 +139,7 @@ class Display:
       )
     for name, value in self.status.mastery.items():
       grid.add_row(
-        rich.text.Text(name),
+        rich.text.Text(terminal.printable(name)),
         rich.progress_bar.ProgressBar(
           total=1.0, completed=min(value, 1.0), width=30
         ),
