@@ -140,6 +140,9 @@ def get_config() -> ml_collections.ConfigDict:
   # Solutions from the problem alone that must agree, by majority.
   config.adapter.confirm_samples = 1
   config.adapter.near_duplicate = 0.8
+  # What gives a probe or a benchmark's item away: its 'wording', or, where many
+  # problems differ in their numbers only, the same 'numbers'.
+  config.adapter.contamination = 'wording'
 
   config.gate = ml_collections.ConfigDict()
   config.gate.scoring = 'graded'

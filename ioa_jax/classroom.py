@@ -15,7 +15,7 @@ import numpy as np
 import pydantic
 
 from ioa_jax import processes
-from ioa_jax.adapter import Item, Level, agreed, measures
+from ioa_jax.adapter import Item, Level, agreed, measures, rejections
 from ioa_jax.baselines import methods
 from ioa_jax.evaluation import scoring
 from ioa_jax.models import decoder
@@ -316,7 +316,9 @@ class Classroom:
   def _write(
     self, items: Sequence[Item], before: Sequence[Lesson]
   ) -> tuple[list[Lesson], Counter[str]]:
-    return agreed(*self.subject.adapter.write(items, self.ask, before))
+    found = self.subject.adapter.write(items, self.ask, before)
+    lessons, rejected = agreed(*found)
+    return lessons, rejections.count(rejected)
 
   def _no_lessons(self, module, items, rejected) -> str:
     """What came instead of lessons of `module`, with a sample of it."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_collections
 
+from ioa_jax.adapter.contamination import DECIDED_BY
 from ioa_jax.baselines import methods
 from ioa_jax.baselines.methods import METHODS
 from ioa_jax.evaluation.final_answers import KINDS as GRADERS
@@ -48,6 +49,10 @@ _RANGES = {
   ),
   'grader': (lambda v: v in GRADERS, f'one of {sorted(GRADERS)}'),
   'near_duplicate': (lambda v: 0 < v <= 1, 'in (0, 1]'),
+  'contamination': (
+    lambda v: v in DECIDED_BY,
+    "'wording' or 'numbers'",
+  ),
   'confirm_samples': (lambda v: v >= 1, '>= 1: an unchecked answer is none'),
   'max_probes': _COUNT,
   'seed': (lambda v: 0 <= v < 2**32, 'in [0, 2**32)'),

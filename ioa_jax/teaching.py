@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from ioa_jax import sharding
-from ioa_jax.adapter import WRONG_KEPT, Level
+from ioa_jax.adapter import WRONG_KEPT, Level, practice
 from ioa_jax.classroom import Classroom, WrongAnswers
 from ioa_jax.models import decoder, lora
 from ioa_jax.organizer import curriculum as organizer
@@ -36,6 +36,8 @@ from ioa_jax.training import metrics as metrics_lib
 from ioa_jax.training import step as step_lib
 
 Record = dict[str, Any]
+
+_PRACTISED = 16  # Seeds of a module that it practises on in a round.
 
 
 @dataclasses.dataclass
@@ -295,6 +297,7 @@ class Teaching:
       )
       wanted = [(self._names[k], 'remedial') for k in np.flatnonzero(weak_K)]
       round += 1
+      self._practise([name for name, _ in wanted], round)
     else:
       empty_K = in_stage_K & (np.asarray(inputs.curriculum.count_K) == 0)
       kind = organizer.request_kind(self._curriculum, stage)
@@ -303,16 +306,29 @@ class Teaching:
     self._show(state)
     return self.inputs
 
+  def _practise(self, modules: Sequence[str], round: int) -> None:
+    """Finds what the student gets wrong of seeds, for requests to show."""
+    if self._room.config.domain.kind != 'text':
+      return  # The built-in domain's requests show nothing.
+    items = [
+      item
+      for name in modules
+      for item in practice.items(
+        self._room.domain, name, round=round, count=_PRACTISED
+      )
+    ]
+    _, wrong = self._room.ask_student(self._params(), items, 'practising')
+    for name in modules:
+      self._account.wrong[name] = wrong.get(name, [])[:WRONG_KEPT]
+
   def grade(self, state: step_lib.TrainState, ask_K: np.ndarray) -> loop.Counts:
     """Has the student answer the gate probes of `ask_K`, and grades them."""
     self.state = state
     asked = [n for n, ask in zip(self._names, ask_K) if ask]
     probes = [p for p in self._gate_probes() if p.module in asked]
-    scores, wrong = self._room.ask_student(
+    scores, _ = self._room.ask_student(
       self._params(), probes, 'probing the student'
     )
-    for name in asked:
-      self._account.wrong[name] = wrong.get(name, [])[:WRONG_KEPT]
     self._show(state)
     none = Score(0, 0)
     found = [scores.get(name, none) for name in self._names]

@@ -23,10 +23,12 @@ __all__ = [
   'Contamination',
   'NearDuplicates',
   'Rejection',
+  'Repeats',
   'count_reasons',
   'curate',
   'words',
 ]
+
 
 @dataclasses.dataclass(frozen=True)
 class Rejection:
@@ -78,6 +80,7 @@ class NearDuplicates:
     )
     self._shingles: list[np.ndarray] = []
     self._names: list[str] = []
+    self.texts: list[str] = []  # All that were new, in order.
 
   def __len__(self) -> int:
     return len(self._names)
@@ -94,6 +97,7 @@ class NearDuplicates:
         return self._names[key]
     self._index.insert(len(self._names), sketch, check_duplication=False)
     self._names.append(name)
+    self.texts.append(text)
     self._shingles.append(shingles)
     return None
 
@@ -103,6 +107,32 @@ class NearDuplicates:
     return np.unique(
       np.fromiter((zlib.crc32(g.encode()) for g in shingles), np.uint32)
     )
+
+
+class Repeats:
+  """The near-duplicates of a run's lessons, which only grow.
+
+  Args:
+    threshold: see `NearDuplicates`.
+  """
+
+  def __init__(self, threshold: float):
+    self._threshold = threshold
+    # A missing package shows before anything is paid.
+    self._index = NearDuplicates(threshold=threshold)
+
+  def of(self, earlier: Sequence[Lesson]) -> NearDuplicates:
+    """The problems of `earlier` and no others; to be added to.
+
+    Nothing else is remembered: what was indexed before is only not indexed
+    again, where `earlier` begins with it.
+    """
+    problems = [lesson.problem for lesson in earlier]
+    if problems[: len(self._index)] != self._index.texts:
+      self._index = NearDuplicates(threshold=self._threshold)
+    for lesson in earlier[len(self._index) :]:
+      self._index.add(lesson.metadata['request'], lesson.problem)
+    return self._index
 
 
 def curate(
