@@ -1,8 +1,9 @@
 """Rows of seeds: from a file, from `datasets`, from `tensorflow-datasets`.
 
-A chat, `messages` as OpenAI has it or `conversations` as ShareGPT has it, is read
-as the columns `problem` and `solution`: the first question and its answer. Later turns hang on earlier ones, and a system message is not asked, so
-neither is read.
+A chat, `messages` as OpenAI has it or `conversations` as ShareGPT has it, is
+read as the columns `problem` and `solution`: the first question and its answer.
+Later turns hang on earlier ones, and a system message is not asked, so neither
+is read.
 """
 
 from __future__ import annotations

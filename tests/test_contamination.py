@@ -307,8 +307,10 @@ def test_planted_word_problems_are_found(change, least):
 
 if __name__ == '__main__':
   for name in ('gsm8k', 'math', 'mbpp', 'mbpp seeds'):
-    print(f'{name}: {"%d of %d" % false_alarms(name)} honest ones flagged, '
-          f'{"%d of %d" % false_alarms(name, True)} with seeds')  # fmt: skip
+    for with_seeds in (False, True):
+      alarms, honest = false_alarms(name, with_seeds)
+      print(f'{name}, {with_seeds=}: {alarms} of {honest} honest ones flagged')
   for name in ('gsm8k', 'math', 'mbpp'):
     for change in CHANGES:
-      print(f'{name}, {change}: {"%d of %d" % found(name, change)} found')
+      hits, planted = found(name, change)
+      print(f'{name}, {change}: {hits} of {planted} found')
