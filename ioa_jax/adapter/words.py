@@ -154,7 +154,8 @@ def _word(match: regex.Match, signs: str) -> Word:
   if kind == 'number':
     text = text.replace(',', '')
     if '.' in text:
-      text = text.rstrip('0').rstrip('.') or '0'
+      text = text.lstrip('0').rstrip('0').rstrip('.')
+      text = text if text[:1].isdigit() else f'0{text}'
   elif text in _NUMBER_WORDS:
     text, kind = _NUMBER_WORDS[text], 'number'
   return Word(text, kind, signs, written)
@@ -180,8 +181,8 @@ def _signs(
     if (
       _ALWAYS.match(sign)
       or (sign in '-*&' and _is_operator(before, after, left, right))
-      or (sign == '!' and _is_factorial(before, after, left))
-      or (sign == ':' and gap == ':' and _both_numbers(left, right))
+      or (sign == '!' and _is_exclaimed(before, after, left, right))
+      or (sign == ':' and gap in (':', ' : ') and _both_numbers(left, right))
       or (sign == "'" and after.startswith('('))
     ):
       found.append(sign)
@@ -189,18 +190,16 @@ def _signs(
 
 
 def _is_operator(before, after, left, right) -> bool:
-  blank_before = not before or before[-1].isspace()
-  blank_after = not after or after[0].isspace()
-  opens_line = blank_before and '\n' in (before or '\n' * (left is None))
-  if opens_line and blank_after:
-    return False  # A list.
+  begins = '\n' in before if left is not None else not before.strip()
+  if begins and after[:1].isspace():
+    return False  # An item of a list.
   beside = [
     before.strip()[-1:] in tuple(_CLOSE + '*$') or _is_operand(left)
     if before.strip() else _is_operand(left),
     after.strip()[:1] in tuple(_OPEN + '*$\\') or _is_operand(right)
     if after.strip() else _is_operand(right),
   ]  # fmt: skip
-  if not before and not after:  # x-1, but not well-known nor 5-year.
+  if left is not None and not before and not after:  # x-1, not well-known.
     return all(beside)
   return any(beside)
 
@@ -211,9 +210,12 @@ def _is_operand(match: regex.Match | None) -> bool:
   )  # fmt: skip
 
 
-def _is_factorial(before, after, left) -> bool:
+def _is_exclaimed(before, after, left, right) -> bool:
+  """Unequal, not, or factorial; else it ends a sentence."""
   if after.startswith('='):
     return True
+  if not after and right is not None:  # !x
+    return not before or before[-1] in ' ([{'
   if before:
     return before[-1] in ')]'
   return left is not None and _is_operand(left)
