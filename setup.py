@@ -35,10 +35,13 @@ CORE = [
   'tensorflow-datasets>=4.9.9,<5',
   'absl-py>=2.1,<3',
   'ml-collections>=1.1,<2',
-  # What the nine above bring along and this package imports itself.
+  # What the nine above bring along and this package imports itself: `regex`
+  # knows scripts and combining marks, which `re` does not; Parquet is pyarrow's.
   'numpy>=2.0,<3',
   'safetensors>=0.5,<1',
   'tokenizers>=0.22,<1',
+  'regex>=2024.4',
+  'pyarrow>=21,<30',
   'rich>=13.7,<16',
   # Prerequisite graphs: generations, ancestors, cycles.
   'networkx>=3.2,<4',

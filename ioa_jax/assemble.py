@@ -18,8 +18,10 @@ import pydantic
 from ioa_jax import config as config_lib
 from ioa_jax.adapter import (
   Adapter,
+  Amounts,
   arithmetic_lessons,
   composition_lessons,
+  prompts,
   text_lessons,
 )
 from ioa_jax.baselines import methods
@@ -27,6 +29,7 @@ from ioa_jax.baselines.method import Method
 from ioa_jax.domains import Domain, arithmetic, composition, seed_sources, text
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import benchmarks, final_answers
+from ioa_jax.identifier import decomposition
 from ioa_jax.models import decoder, hub, loading, vocabulary
 from ioa_jax.models.lora import LoraSpec
 from ioa_jax.models.vocabulary import Codec
@@ -311,8 +314,7 @@ def _built_in(config, mesh) -> Subject:
     answer_format=settled.lesson_format,
     smallest_first=settled.smallest_first,
     confirmed=settled.confirmed,
-    seeds_per_module=config.adapter.seeds_per_module,
-    per_seed=_per_seed(config.adapter),
+    amounts=_amounts(config.adapter),
   )
   return Subject(
     kind, domain, adapter, teacher, teacher_model, teacher_codec,
@@ -362,21 +364,29 @@ def _text(config, mesh, given: Given) -> Subject:
     config, mesh, given
   )
   adapter = text_lessons.TextAdapter(
-    domain, grader, codec,
-    description=c.description,
-    teacher=teacher.name,
-    max_tokens=config.teacher.max_tokens,
-    temperature=config.teacher.temperature,
-    strategies=config.adapter.strategies,
-    personas=config.adapter.personas,
-    confirm_samples=config.adapter.confirm_samples,
-    seeds_per_module=config.adapter.seeds_per_module,
-    per_seed=_per_seed(config.adapter),
-    row_length=config.train.row_length,
-    near_duplicate=config.adapter.near_duplicate,
-    benchmarks=tasks,
-    reasoning_effort=config.teacher.reasoning_effort,
-  )  # fmt: skip
+    domain,
+    grader,
+    codec,
+    asking=decomposition.Asking(
+      teacher.name,
+      config.teacher.max_tokens,
+      config.teacher.temperature,
+      config.teacher.reasoning_effort,
+    ),
+    style=prompts.Style(
+      description=c.description,
+      strategies=config.adapter.strategies,
+      personas=config.adapter.personas,
+    ),
+    amounts=_amounts(config.adapter),
+    checks=text_lessons.Checks(
+      confirm_samples=config.adapter.confirm_samples,
+      near_duplicate=config.adapter.near_duplicate,
+      contamination=config.adapter.contamination,
+      benchmarks=tasks,
+      row_length=config.train.row_length,
+    ),
+  )
   return Subject(
     c.name, domain, adapter, teacher, teacher_model, teacher_codec, student,
     codec, budget, price, lora_spec(config), recording(config),
@@ -443,14 +453,9 @@ def lora_spec(config: ml_collections.ConfigDict) -> LoraSpec | None:
   return LoraSpec(**spec) if spec.rank else None
 
 
-def _per_seed(config) -> dict[str, int]:
-  """Items for each seed, by the kind of request."""
-  return {
-    'stage': config.items_per_seed,
-    'bridging': config.items_per_seed,
-    'remedial': config.remedial_items_per_seed,
-    'rehearsal': config.rehearsal_items_per_seed,
-  }
+def _amounts(config) -> Amounts:
+  names = [f.name for f in dataclasses.fields(Amounts)]
+  return Amounts(**{name: config[name] for name in names})
 
 
 def _load(

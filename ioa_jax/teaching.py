@@ -11,9 +11,15 @@ from ioa_jax.phases import exams, on_policy
 from ioa_jax.phases.lessons import LessonBook, Order, examples
 from ioa_jax.phases.observing import Observer
 from ioa_jax.phases.training import Taught, make_trainer
-from ioa_jax.records import Curriculum, Diagnosis, Progress, Score
+from ioa_jax.records import (
+  Curriculum,
+  Diagnosis,
+  Progress,
+  Score,
+  WrongAnswer,
+)
 from ioa_jax.runtime import signals
-from ioa_jax.runtime.rundir import METRICS
+from ioa_jax.runtime.rundir import METRICS, REJECTED
 from ioa_jax.training import checkpoint
 from ioa_jax.training.trainer import Metrics, NonFiniteLoss, Status
 
@@ -79,8 +85,8 @@ class _Phase:
     )
     self._on_policy_every = run.settled.distillation['on_policy_every_steps']
     self._on_policy_step = 0
-    # The student's latest wrong answers, which remedial requests show.
-    self._wrong = dict(diagnosis.wrong_answers)
+    # What it got wrong at the latest practice, which remedial requests show.
+    self._wrong: dict[str, tuple[WrongAnswer, ...]] = {}
     # An earlier start's, if this one did not diagnose.
     self._set_counted(diagnosis.tokens)
     self._seconds = {'train': 0.0, 'synthesise': 0.0}
@@ -108,7 +114,7 @@ class _Phase:
       trainer.state, trainer.inputs, progress = restored
       self._take_up(progress)
     # What was written after that checkpoint is written again, the same.
-    self._book.recall(progress.lessons, progress.untaught)
+    self._book.recall(progress.lessons, progress.rejected, progress.untaught)
     run.directory.truncate(METRICS, progress.events)
     run.directory.require(progress.files)
     self._since = time.monotonic()
@@ -133,9 +139,10 @@ class _Phase:
   def supply(self, remedial: bool) -> None:
     """What the gate asked for: a stage's first lessons, or remedial ones."""
     trainer = self.trainer
-    kind = 'remedial'
-    if not remedial:
-      kind = self._curriculum.request_kind(trainer.stage)
+    kind = self._curriculum.request_kind(trainer.stage)
+    if remedial:
+      kind = 'remedial'
+      self._practise(trainer.wanted())
     self._add(
       Order(
         [(name, kind) for name in trainer.wanted()],
@@ -146,6 +153,19 @@ class _Phase:
     )
     self.observer.show()
     trainer.resume(remedial)
+
+  def _practise(self, names: Sequence[str]) -> None:
+    """Finds what the student gets wrong, for remedial requests to show."""
+    round = self.trainer.round + 1
+    adapter = self._run.adapter
+    items = [x for name in names for x in adapter.practice(name, round)]
+    if not items:
+      return
+    _, wrong = exams.of_student(
+      self._run, self.trainer.params(), items, 'practising'
+    )
+    for name in names:
+      self._wrong[name] = tuple(wrong.get(name, ())[:WRONG_KEPT])
 
   def _add(self, order: Order) -> None:
     if not order.wanted:
@@ -168,11 +188,9 @@ class _Phase:
   def grade(self, names: Sequence[str]) -> dict[str, Score]:
     """Has the student answer the gate probes of `names`, and grades them."""
     probes = [p for p in self._run.probes('gate') if p.module in names]
-    scores, wrong = exams.of_student(
+    scores, _ = exams.of_student(
       self._run, self.trainer.params(), probes, 'probing the student'
     )
-    for name in names:
-      self._wrong[name] = tuple(wrong.get(name, ())[:WRONG_KEPT])
     self.observer.show()
     return scores
 
@@ -209,6 +227,7 @@ class _Phase:
     return Progress(
       lessons=len(self._book.lessons),
       events=self._run.directory.num_lines(METRICS),
+      rejected=self._run.directory.num_lines(REJECTED),
       tokens=self.observer.tokens,
       train_seconds=self._seconds['train'],
       synthesise_seconds=self._seconds['synthesise'],

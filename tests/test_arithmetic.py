@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from ioa_jax.adapter import Level
+from ioa_jax.adapter import Amounts, Level, rejections
 from ioa_jax.adapter import arithmetic_lessons as adapter
 from ioa_jax.domains import arithmetic
 from ioa_jax.identifier import gaps
@@ -153,10 +153,18 @@ def test_only_true_steps_become_lessons(text, reason):
 
 def make_adapter(per_seed, seeds=10):
   return adapter.ArithmeticAdapter(
-    seed=0, teacher='t', max_tokens=48, answer_format='steps',
-    smallest_first=True, seeds_per_module=seeds,
-    per_seed={'stage': 1, 'remedial': 1} | per_seed,
-  )  # fmt: skip
+    seed=0,
+    teacher='t',
+    max_tokens=48,
+    answer_format='steps',
+    smallest_first=True,
+    amounts=Amounts(
+      seeds_per_module=seeds,
+      items_per_seed=per_seed.get('stage', 1),
+      rehearsal_items_per_seed=1,
+      remedial_items_per_seed=per_seed.get('remedial', 1),
+    ),
+  )
 
 
 def test_items_are_new_problems_smallest_first():
@@ -189,7 +197,11 @@ def test_curation_counts_every_rejection():
 
   lessons, rejected = teacher.write(items, ask, ())
   # The last one's single restating call is true arithmetic but shows no step.
-  assert dict(rejected) == {'wrong_answer': 1, 'truncated': 1, 'wrong_step': 1}
+  assert rejections.count(rejected) == {
+    'wrong_answer': 1,
+    'truncated': 1,
+    'wrong_step': 1,
+  }
   assert [x.completion for x in lessons] == [good]
   assert lessons[0].metadata['kind'] == 'remedial'
   assert lessons[0].metadata['request'] == asked[0].key()

@@ -64,6 +64,19 @@ def test_a_seed_of_gpqa_is_the_question_without_the_benchmarks_frame(tmp_path):
   assert seed['solution'] == f'The answer is ({seed["answer"]}).'
 
 
+def test_brackets_of_a_choice_are_kept(tmp_path):
+  """They may be the answer: an interval, a list, a formula."""
+  source = tmp_path / 'gpqa.jsonl'
+  row = next(gpqa_rows()) | {
+    'Correct Answer': '[0, 1]  of [Fe(CN)6]',
+    'Incorrect Answer 1': '(0, 1) [title] it is',
+  }
+  source.write_text(json.dumps(row))
+  (seed,) = convert('gpqa', source, tmp_path / 'out')
+  assert f'({seed["answer"]}) [0, 1] of [Fe(CN)6]' in seed['problem']
+  assert '(0, 1).  it is' in seed['problem'].replace('. it', '.  it')
+
+
 def short(seed):
   """What the tiny student has characters and room for."""
   written = seed['problem'] + seed['solution']

@@ -137,5 +137,5 @@ def test_lessons_of_a_weak_teacher_are_each_kept_or_counted(
     lessons, rejected = adapter.write(items, ask, [])
   finally:
     ledger.close()
-  assert len(items) == 2 and len(lessons) + rejected.total() == 2
-  assert rejected.total() >= 1, rejected
+  assert len(items) == 2 and len(lessons) + len(rejected) == 2
+  assert len(rejected) >= 1, rejected

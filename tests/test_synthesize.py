@@ -9,6 +9,7 @@ import rich.console
 
 from ioa_jax import pipeline
 from ioa_jax.adapter import dataset
+from ioa_jax.records import Lesson
 from ioa_jax.runtime import display as display_lib
 from tests import faulty_server, word_problem_teacher
 from tests.test_pipeline import SMALL, load_config, run_config
@@ -56,6 +57,40 @@ def test_the_data_set_holds_the_lessons_in_three_forms(made):
   assert '- unconfirmed: ' in card and '- teacher: teacher' in card
   assert not (workdir / 'checkpoints').exists()
   assert 'What a lesson looks like' in (workdir / 'report.html').read_text()
+
+
+def test_a_data_card_does_not_grow_with_the_lessons():
+  """The tests that confirm code are of each lesson its own."""
+
+  def lesson(n):
+    verified = '2 of 3 independent solutions agree with tests that fail:'
+    return Lesson(
+      module='code/a',
+      prereq=(),
+      difficulty_tag='introductory',
+      problem=f'Write f{n}.',
+      completion='c',
+      solution={
+        'final_answer': 'c',
+        'verification': f'{verified}\nassert f{n}(1) == {n}',
+      },
+      adapter_flags={},
+      metadata={'kind': 'stage'},
+    )
+
+  cards = [
+    dataset.card(
+      [lesson(n) for n in range(count)],
+      lineage={'domain': 'code'},
+      rejected={},
+    )
+    for count in (10, 99)
+  ]
+  assert (
+    '- 2 of 3 independent solutions agree with tests that fail: 99\n'
+    in (cards[1])
+  )
+  assert len(cards[0]) == len(cards[1])
 
 
 def test_a_stopped_run_asks_only_for_what_is_missing(

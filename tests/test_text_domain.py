@@ -1,10 +1,16 @@
 """Seeds in a file to a domain: splits, taxonomy, graders, and bad input."""
 
+import decimal
 import json
+import time
 
+import hypothesis
+from hypothesis import strategies as st
+import numpy as np
 import pytest
+import yaml
 
-from ioa_jax.domains import taxonomy, text
+from ioa_jax.domains import seed_sources, taxonomy, text
 from ioa_jax.evaluation import final_answers, sandbox
 
 COLUMNS = {
@@ -88,15 +94,193 @@ def test_taxonomy_orders_modules_by_what_they_stand_on(tmp_path):
     ('modules: [{name: a, prerequisites: [b]}, {name: b, prerequisites: [a]}]',
      'in a circle: '),
     ('modules: {a: [', 'not YAML'),
+    ('modules: [{name: a, 5: b, c: d}]', r"got \['5', 'c'\]"),
+    ('modules: [{name: a, [b]: c}]', 'unhashable key'),
+    ('modules: [{name: [a]}]', 'with a name'),
+    ('modules: [{name: a, prerequisites: [[b]]}]', 'not one line of text'),
+    ('modules: [{name: "a\\e[2J"}]', 'not one line of text'),
+    ('modules: [{name: "a\\u202eb"}]', 'not one line of text'),
+    ('a: &a [x, x]\nmodules: [{name: b, prerequisites: *a}]',
+     't.yaml:2: an alias'),
+    ('modules: ' + '[' * 900, 'nested deeper than 8'),
+    ('? ' * 50_000, 'nested deeper than 8'),
+    ('[' * 100_000, 'nest'),
+    ('#' * 1_000_001, 'a taxonomy has at most 1000000'),
+    ('modules: [{name: a}]\n---\nb: c', 'not YAML'),
+    ('\0', 'not YAML'),
   ],
 )  # fmt: skip
 def test_a_bad_taxonomy_is_named(tmp_path, content, message):
   path = tmp_path / 't.yaml'
   path.write_text(content)
-  with pytest.raises(text.DomainError, match=message):
+  with pytest.raises(text.DomainError, match=message) as caught:
     taxonomy.read(path)
+  assert '\n' not in str(caught.value) and len(str(caught.value)) < 500
   with pytest.raises(text.DomainError, match='no such file'):
     taxonomy.read(tmp_path / 'absent.yaml')
+
+
+def test_a_taxonomy_of_aliases_cannot_hang(tmp_path):
+  """Nine times nine, eight times over: a billion prerequisites."""
+  rows = ['a0: &a0 [x, x, x, x, x, x, x, x, x]']
+  for n in range(9):
+    rows.append(f'a{n + 1}: &a{n + 1} [{", ".join([f"*a{n}"] * 9)}]')
+  path = tmp_path / 't.yaml'
+  path.write_text(
+    '\n'.join([*rows, 'modules: [{name: b, prerequisites: *a9}]'])
+  )
+  start = time.monotonic()
+  with pytest.raises(text.DomainError, match='an alias'):
+    taxonomy.read(path)
+  assert time.monotonic() - start < 2
+
+
+def test_values_of_a_taxonomy_are_text(tmp_path):
+  path = tmp_path / 't.yaml'
+  path.write_text(
+    'modules:\n- name: 2020-13-45\n  description:\n  prerequisites: null\n'
+    '- {name: yes, description: 5, prerequisites: [2020-13-45]}\n'
+  )
+  modules = taxonomy.read(path)
+  assert [(m.name, m.description, m.prerequisites) for m in modules] == [
+    ('2020-13-45', '2020-13-45', ()),
+    ('yes', '5', ('2020-13-45',)),
+  ]
+  taxonomy.write(path, modules)
+  assert taxonomy.read(path) == modules
+
+
+@pytest.mark.parametrize(
+  ('value', 'read'),
+  [
+    (42, '42'),
+    (2.5, '2.5'),
+    (5.0, '5'),
+    (-0.125, '-0.125'),
+    (1e20, '100000000000000000000'),
+    (1e-7, '0.0000001'),
+    (np.int64(7), '7'),
+    (np.float32(2.1), '2.1'),
+    (decimal.Decimal('3.10'), '3.1'),
+    ('1,000', '1,000'),
+  ],
+)
+def test_an_answer_may_be_a_number(value, read):
+  given = [(w, r | {'final': value}) for w, r in rows(50)]
+  domain = make(given, columns=COLUMNS | {'answer': 'final'})
+  assert {p.answer for p in domain.probes('gate', '')} == {read}
+
+
+@pytest.mark.parametrize(
+  'value',
+  [True, None, float('nan'), float('inf'), 1e200, [1], {'text': ['1']}, 1j],
+)
+def test_what_is_no_answer_is_named_with_its_column(value):
+  given = [(w, r | {'final': value}) for w, r in rows(50)]
+  with pytest.raises(text.DomainError, match="f:0: column 'final'") as caught:
+    make(given, columns=COLUMNS | {'answer': 'final'})
+  assert '\n' not in str(caught.value)
+
+
+def test_an_answer_needs_no_solution_beside_it():
+  given = [
+    (w, {'unit': 'a/b', 'question': r['question'], 'final': n})
+    for n, (w, r) in enumerate(rows(50))
+  ]
+  columns = COLUMNS | {'solution': '', 'answer': 'final'}
+  domain = make(given, columns=columns)
+  (probe, *_) = domain.probes('gate', '')
+  assert probe.reference == f'The answer is {probe.answer}.'
+  assert domain.score(probe.reference, probe.answer) == 1.0
+  assert all(s.solution == '' for s in domain.seeds('a/b', 99))
+  with pytest.raises(text.DomainError, match='nothing says what is right'):
+    make(given, columns=columns | {'answer': ''})
+
+
+def test_prompts_alone_are_read():
+  bare = [(f'f:{n}', {'question': f' What is {n % 9}? '}) for n in range(20)]
+  seeds = text.prompts(bare, {'problem': 'question', 'module': ''})
+  assert [(s.module, s.problem, s.answer) for s in seeds] == [
+    ('', f'What is {n}?', '') for n in range(9)
+  ]
+  tagged = [(w, r | {'unit': 'a/b'}) for w, r in bare]
+  seeds = text.prompts(tagged, {'problem': 'question', 'module': 'unit'})
+  assert {s.module for s in seeds} == {'a/b'}
+  with pytest.raises(text.DomainError, match="f:0: column 'task'"):
+    text.prompts(bare, {'problem': 'task', 'module': ''})
+
+
+# Values of every shape that YAML and JSON have, around the keys that count.
+_KEYS = st.sampled_from(
+  ['name', 'description', 'prerequisites', 'modules', 'unit', 'question',
+   'worked', 'x']
+)  # fmt: skip
+_VALUES = st.recursive(
+  st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+  lambda inner: (
+    st.lists(inner, max_size=4)
+    | st.dictionaries(_KEYS | st.text(max_size=3), inner, max_size=4)
+  ),
+  max_leaves=20,
+)
+_YAML = st.text('[]{}:-,&*!|>?#\'"% \n\tab1~<', max_size=60) | _VALUES.map(
+  lambda value: yaml.dump({'modules': value})
+)
+_FUZZ = hypothesis.settings(
+  deadline=2000,
+  max_examples=200,
+  suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+
+
+def assert_value_or_one_line(function, *arguments):
+  try:
+    function(*arguments)
+  except ValueError as e:
+    assert str(e) and '\n' not in str(e)
+
+
+@pytest.mark.slow
+@_FUZZ
+@hypothesis.given(content=_YAML | st.binary(max_size=60))
+def test_any_taxonomy_is_modules_or_one_line(tmp_path, content):
+  path = tmp_path / 't.yaml'
+  data = content if isinstance(content, bytes) else content.encode(
+    errors='surrogatepass'
+  )  # fmt: skip
+  path.write_bytes(data)
+  assert_value_or_one_line(taxonomy.read, path)
+
+
+@pytest.mark.slow
+@_FUZZ
+@hypothesis.given(
+  content=st.lists(_VALUES, max_size=3).map(
+    lambda values: '\n'.join(map(json.dumps, values)).encode()
+  )
+  | st.binary(max_size=60),
+  name=st.sampled_from(
+    ['s.jsonl', 's.json', 's.csv', 's.jsonl.gz', 's.parquet']
+  ),
+)
+def test_any_file_of_seeds_is_a_domain_or_one_line(tmp_path, content, name):
+  (tmp_path / name).write_bytes(content)
+
+  def read():
+    found = seed_sources.read('file', str(tmp_path / name), 'train', ())
+    make(found, min_probes=1)
+
+  assert_value_or_one_line(read)
+
+
+@pytest.mark.slow
+@_FUZZ
+@hypothesis.given(
+  values=st.lists(st.dictionaries(_KEYS, _VALUES, max_size=5), max_size=5)
+)
+def test_any_rows_are_a_domain_or_one_line(values):
+  rows_ = [(f'f:{n}', row) for n, row in enumerate(values)]
+  assert_value_or_one_line(lambda: make([*rows(50), *rows_]))
 
 
 @pytest.mark.parametrize(

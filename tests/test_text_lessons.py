@@ -1,13 +1,23 @@
 """The adapter for text: what it asks, and what it lets become a lesson."""
 
+import dataclasses
 import json
 import pathlib
 
 import pytest
 
-from ioa_jax.adapter import Level, prompts, text_lessons
+from ioa_jax.adapter import (
+  Amounts,
+  Level,
+  Rejected,
+  practice,
+  prompts,
+  rejections,
+  text_lessons,
+)
 from ioa_jax.domains import text
 from ioa_jax.evaluation import final_answers, sandbox
+from ioa_jax.identifier.decomposition import Asking
 from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Seed
 from ioa_jax.teachers.requests import Completion, schema_text
 from tests import word_problem_teacher
@@ -37,15 +47,32 @@ def adapter(domain=None, grader=None, **changes):
   domain = domain or text.TextDomain(
     rows(50), None, columns=COLUMNS, grader=grader, min_probes=2, max_probes=9
   )
-  settings = dict(
-    description='to add', teacher='t', max_tokens=50, temperature=0.7,
-    strategies=tuple(prompts.STRATEGIES), confirm_samples=3, seeds_per_module=4,
-    per_seed={'stage': 3, 'remedial': 1, 'bridging': 3, 'rehearsal': 1},
-    row_length=200, near_duplicate=0.8, benchmarks={},
-    personas=('a clown', 'a judge'),
-  )  # fmt: skip
+  settings = {
+    'description': 'to add',
+    'strategies': tuple(prompts.STRATEGIES),
+    'personas': ('a clown', 'a judge'),
+    'confirm_samples': 3,
+    'near_duplicate': 0.8,
+    'contamination': 'wording',
+    'benchmarks': {},
+    'row_length': 200,
+  } | changes
+  of = lambda kind: kind(
+    **{f.name: settings[f.name] for f in dataclasses.fields(kind)}
+  )
   return text_lessons.TextAdapter(
-    domain, grader, Characters(), **(settings | changes)
+    domain,
+    grader,
+    Characters(),
+    asking=Asking('t', 50, 0.7),
+    style=of(prompts.Style),
+    amounts=Amounts(
+      seeds_per_module=4,
+      items_per_seed=3,
+      rehearsal_items_per_seed=1,
+      remedial_items_per_seed=1,
+    ),
+    checks=of(text_lessons.Checks),
   )
 
 
@@ -57,16 +84,28 @@ def draft(**changes):
   return value | changes
 
 
+def rendered(kind):
+  style = prompts.Style(
+    description='algebra',
+    strategies=tuple(prompts.STRATEGIES),
+    personas=('a coach',),
+  )
+  user = prompts.lesson(
+    MODULE,
+    SEED,
+    kind=kind,
+    form='value',
+    difficulty='intermediate',
+    stage=1,
+    variant=3,
+    level=Level(0.25, WRONG),
+  )
+  return f'{style.system(3)}\n=====\n{user}\n'
+
+
 @pytest.mark.parametrize('kind', ['stage', 'remedial', 'bridging'])
 def test_prompts_are_what_the_golden_files_say(kind):
-  system, user = prompts.lesson(
-    MODULE, SEED, domain='algebra', kind=kind, form='value',
-    difficulty='intermediate', persona='a coach',
-    strategies=tuple(prompts.STRATEGIES), stage=1, variant=3,
-    level=Level(0.25, WRONG),
-  )  # fmt: skip
-  got = f'{system}\n=====\n{user}\n'
-  assert got == (GOLDEN / f'{kind}.txt').read_text(), (
+  assert rendered(kind) == (GOLDEN / f'{kind}.txt').read_text(), (
     'the prompt changed: if it should, python -m tests.test_text_lessons'
   )
 
@@ -124,7 +163,8 @@ def write(answers, solutions, earlier=(), **changes):
     assert all(not r.response_schema for r in requests)
     return [done(s) for group in solutions for s in group]
 
-  return a.write(items[: len(answers)], ask, earlier)
+  lessons, rejected = a.write(items[: len(answers)], ask, earlier)
+  return lessons, rejections.count(rejected)
 
 
 RIGHT, FALSE = 'The answer is 9.', 'The answer is 8.'
@@ -271,16 +311,149 @@ def test_repetitions_probes_and_long_lessons_are_left_out():
   assert rejected == {'near_duplicate': 1}
 
 
-if (
-  __name__ == '__main__'
-):  # Writes the golden files anew, to be read in a diff.
+def scripted(drafts, solution=RIGHT):
+  """An `ask` of one teacher: its lessons in turn, and one solution for all."""
+  done = lambda text: Completion(text, 'stop', 1, 1)
+
+  def ask(requests, response_model=None):
+    if response_model is None:
+      return [done(solution)] * len(requests)
+    return list(map(done, drafts))
+
+  return ask
+
+
+def different(count):
+  things = ('cars', 'hats', 'dogs', 'keys', 'jars', 'maps')
+  return [
+    json.dumps(draft(problem=f'Tim has 4 red {x} and 5 blue {x}. How many?'))
+    for x in things[:count]
+  ]
+
+
+def test_what_is_kept_depends_on_the_lessons_handed_in_alone():
+  """Not on what the adapter wrote before, for a panel or before a restart."""
+  a = adapter()
+  items = a.plan('a/b', 'rehearsal', stage=0, round=0, level=Level())
+  ask = scripted(different(4))
+  panel, _ = a.write(items, ask, [])
+  assert len(panel) == 4
+  student, _ = a.write(items, ask, [])
+  assert student == panel
+  # And whatever comes between, the same record has the same outcome.
+  for earlier in (panel[:2], panel, [], panel[2:], panel[:1]):
+    kept, left_out = a.write(items, ask, earlier)
+    fresh, fresh_left_out = adapter().write(items, ask, earlier)
+    assert kept == fresh and left_out == fresh_left_out
+    assert len(kept) == 4 - len(earlier)
+
+
+def test_rehearsals_are_the_same_requests_for_every_student():
+  """What the learner panel paid for, the run does not pay for again."""
+  keys = [
+    {
+      item.request.key()
+      for item in adapter().plan(
+        'a/b', 'rehearsal', stage=0, round=0, level=level
+      )
+    }
+    for level in (Level(), Level(0.25), Level(0.9, WRONG))
+  ]
+  assert keys[0] == keys[1] == keys[2] and len(keys[0]) == 4
+
+
+def test_a_remedial_request_never_shows_a_probe():
+  a = adapter()
+  probes = [
+    p for s in ('gate', 'held_out') for p in a._domain.probes(s, '')
+  ]  # fmt: skip
+  practised = practice.items(a._domain, 'a/b', round=1, count=3)
+  wrong = [
+    {'prompt': p.prompt, 'answer': p.answer, 'student': 'I think 0.'}
+    for p in [*probes, *practised]
+  ]
+  items = a.plan('a/b', 'remedial', stage=0, round=1, level=Level(0.1, wrong))
+  for item in items:
+    lines = item.request.prompt.splitlines()
+    assert not {f'- Problem: {p.prompt}' for p in probes} & set(lines)
+    assert {f'- Problem: {p.prompt}' for p in practised} <= set(lines)
+
+
+def test_practice_is_of_training_seeds_and_others_in_each_round():
+  domain = adapter()._domain
+  seeds = {s.problem: s.answer for s in domain.seeds('a/b', 999)}
+  rounds = [practice.items(domain, 'a/b', round=r, count=8) for r in range(5)]
+  shown = [p.prompt for items in rounds for p in items]
+  assert len(set(shown)) == len(shown) == 40 == len(seeds)
+  assert all(seeds[p.prompt] == p.answer for items in rounds for p in items)
+  assert practice.items(domain, 'a/b', round=5, count=8) == rounds[0]
+  assert len(practice.items(domain, 'a/b', round=0, count=99)) == 40
+
+
+def test_a_remedial_lesson_that_repeats_what_was_practised_is_left_out():
+  wrong = [
+    {
+      'prompt': 'Ann has 4 old cups and 5 new cups. How many?',
+      'answer': '9',
+      'student': '8',
+    }
+  ]
+  a = adapter()
+  items = a.plan('a/b', 'remedial', stage=0, round=1, level=Level(0, wrong))
+  texts = [
+    'Tom has 4 old pens and 5 new pens. How many?',
+    'Tom has 4 red cars and gives away none, then finds 5. How many are his?',
+  ]
+  drafts = [json.dumps(draft(problem=text)) for text in texts]
+  kept, left_out = a.write(items[:2], scripted(drafts), [])
+  assert [x.problem for x in kept] == texts[1:]
+  assert rejections.count(left_out) == {'repeats_practice': 1}
+
+
+def test_a_control_character_is_in_no_kept_lesson():
+  for character, outcome in (('\x0c', 1), ('\x1b', 1), ('\n', 0), ('\t', 0)):
+    text = f'Tim has 4 red cars {character} and 5 blue ones. How many?'
+    _, rejected = write([json.dumps(draft(problem=text))], [[RIGHT] * 3])
+    assert rejected == ({'control_character': 1} if outcome else {})
+
+
+def test_rejections_are_kept_with_their_text_and_counted_by_module():
+  a = adapter()
+  items = a.plan('a/b', 'stage', stage=2, round=1, level=Level())[:4]
+  good = draft()
+  drafts = [
+    'I would rather not.',
+    json.dumps(good),
+    json.dumps(good),
+    json.dumps(draft(prereq=['\ud800'])),
+  ]
+  kept, left_out = a.write(items, scripted(drafts), [])
+  assert len(kept) == 1
+  first, repeated = left_out[0], left_out[-1]
+  assert (first.reason, first.text) == ('schema', drafts[0])
+  assert (first.module, first.kind, first.stage, first.round) == (
+    'a/b', 'stage', 2, 1,
+  )  # fmt: skip
+  assert first.request == items[0].request.key()
+  assert repeated.reason == 'near_duplicate'
+  assert repeated.evidence == items[1].request.key()
+  assert repeated.text.startswith(good['problem'])
+  for record in left_out:  # Lines of a file, whatever is in them.
+    line = record.to_json()
+    assert '\n' not in line and line.encode()
+    assert Rejected.from_json(line) == record
+  assert rejections.by_module(left_out) == {
+    'a/b': {'schema': 2, 'near_duplicate': 1}
+  }
+  (line,) = rejections.shortfalls(items, kept, left_out, least_share=0.5)
+  assert line == (
+    'a/b: 1 of 4 lessons could be kept (2 schema, 1 near_duplicate).'
+  )
+  assert not rejections.shortfalls(items, kept, left_out, least_share=0.25)
+
+
+if __name__ == '__main__':  # Writes the golden files anew, to be read.
   GOLDEN.mkdir(exist_ok=True)
   for kind in ('stage', 'remedial', 'bridging'):
-    system, user = prompts.lesson(
-      MODULE, SEED, domain='algebra', kind=kind, form='value',
-    difficulty='intermediate', persona='a coach',
-      strategies=tuple(prompts.STRATEGIES), stage=1, variant=3,
-      level=Level(0.25, WRONG),
-    )  # fmt: skip
-    (GOLDEN / f'{kind}.txt').write_text(f'{system}\n=====\n{user}\n')
+    (GOLDEN / f'{kind}.txt').write_text(rendered(kind))
   (GOLDEN / 'schema.json').write_text(schema_text(text_lessons.Draft))

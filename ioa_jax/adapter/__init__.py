@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Any, Protocol
+import json
+from typing import Any, Protocol, Self
 
 import pydantic
 
@@ -34,11 +34,37 @@ class Level:
 
   Attributes:
     score: the latest, in [0, 1]; None if it was never measured.
-    wrong: latest wrong answers, `{prompt, answer, student}`.
+    wrong: latest wrong answers to practice items, `{prompt, answer, student}`;
+      see `practice`. A probe among them is not shown to the teacher.
   """
 
   score: float | None = None
   wrong: Sequence[Mapping[str, str]] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Amounts:
+  """How much is asked for; the fields of `config.adapter`.
+
+  Attributes:
+    seeds_per_module: examples that requests imitate, at most.
+    items_per_seed: lessons for each, of a stage (Eq. 1's J).
+    rehearsal_items_per_seed, remedial_items_per_seed: of the other kinds.
+  """
+
+  seeds_per_module: int
+  items_per_seed: int
+  rehearsal_items_per_seed: int
+  remedial_items_per_seed: int
+
+  def per_seed(self, kind: str) -> int:
+    """Lessons for each seed by one call of `Adapter.plan`."""
+    return {
+      'stage': self.items_per_seed,
+      'bridging': self.items_per_seed,
+      'remedial': self.remedial_items_per_seed,
+      'rehearsal': self.rehearsal_items_per_seed,
+    }[kind]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,21 +89,70 @@ class Item:
     }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rejected:
+  """A lesson that was not kept: a line of `rejected.jsonl`.
+
+  Attributes:
+    module: that it was asked for.
+    kind, stage, round: of the request.
+    request: its key in the ledger.
+    reason: one word, for counts.
+    evidence: what shows it, '' if the reason says all.
+    text: of the lesson, or what the teacher said instead of one.
+  """
+
+  module: str
+  kind: str
+  stage: int
+  round: int
+  request: str
+  reason: str
+  evidence: str
+  text: str
+
+  @classmethod
+  def of(cls, item: Item, reason: str, text: str, evidence: str = '') -> Self:
+    return cls(
+      module=item.seed.module,
+      kind=item.kind,
+      stage=item.stage,
+      round=item.round,
+      request=item.request.key(),
+      reason=reason,
+      evidence=evidence,
+      text=text,
+    )
+
+  def to_json(self) -> str:
+    # Escaped: a teacher's text may hold half a character.
+    return json.dumps(dataclasses.asdict(self))
+
+  @classmethod
+  def from_json(cls, line: str) -> Self:
+    return cls(**json.loads(line))
+
+
 def agreed(
-  lessons: Sequence[Lesson], rejected: Counter[str]
-) -> tuple[list[Lesson], Counter[str]]:
+  lessons: Sequence[Lesson], rejected: Sequence[Rejected]
+) -> tuple[list[Lesson], list[Rejected]]:
   """What the first process kept and rejected, in all of them.
 
   They must ask and teach the same, and a sandbox may judge by its clock.
   """
   if processes.is_alone():
-    return list(lessons), rejected
-  lines, rejected = processes.tell([[x.to_json() for x in lessons], rejected])
-  return list(map(Lesson.from_json, lines)), Counter(rejected)
+    return list(lessons), list(rejected)
+  kept, left_out = processes.tell(
+    [[x.to_json() for x in lessons], [x.to_json() for x in rejected]]
+  )
+  return (
+    list(map(Lesson.from_json, kept)),
+    list(map(Rejected.from_json, left_out)),
+  )
 
 
 class Adapter(Protocol):
-  """How the lessons of one domain are planned and written (paper, section 3.3).
+  """How the lessons of one domain are planned and written.
 
   Attributes:
     confirm_samples: further requests by which a lesson is confirmed.
@@ -87,6 +162,14 @@ class Adapter(Protocol):
 
   def question(self, probe: Probe) -> Request:
     """The probe as it is put to the teacher."""
+    ...
+
+  def practice(self, module: str, round: int) -> Sequence[Probe]:
+    """What the student answers before remedial lessons are planned.
+
+    None is a probe, since requests show what it gets wrong; () where they show
+    nothing.
+    """
     ...
 
   def plan(
@@ -107,8 +190,10 @@ class Adapter(Protocol):
 
   def write(
     self, items: Sequence[Item], ask: Ask, earlier: Sequence[Lesson]
-  ) -> tuple[list[Lesson], Counter]:
-    """Confirmed lessons, and how many were rejected for each reason.
+  ) -> tuple[list[Lesson], list[Rejected]]:
+    """Confirmed lessons, and the others with the reason.
+
+    What is kept depends on the arguments alone, and not on earlier calls.
 
     Args:
       earlier: all lessons of the run so far, which new ones must not repeat.

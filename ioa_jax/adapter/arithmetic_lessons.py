@@ -1,4 +1,4 @@
-"""Requests and lessons of the built-in domain: the paper's strategies for arithmetic.
+"""Requests and lessons of the built-in domain.
 
 The strategies that mean something here: *decompose* (ask for one level of
 steps, each prerequisite a single call), *manage cognitive load* (smallest
@@ -11,14 +11,13 @@ the teacher's, and is kept only if the verifier confirms it.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
 
 from ioa_jax import adapter
-from ioa_jax.adapter import Ask, Level
+from ioa_jax.adapter import Amounts, Ask, Level, Rejected
 from ioa_jax.domains import arithmetic
 from ioa_jax.records import Lesson, Probe
 from ioa_jax.teachers.requests import Completion, Request
@@ -51,7 +50,7 @@ class ArithmeticAdapter:
     seed: of the run; decides every problem.
     teacher: name that requests go to.
     max_tokens: of one solution.
-    per_seed: new problems for each seed (Eq. 1's J), by kind.
+    amounts: new problems for each seed, by kind.
     confirmed: keep what the verifier confirms; else all that was answered and
       gives no probe away.
   """
@@ -64,8 +63,7 @@ class ArithmeticAdapter:
     max_tokens: int,
     answer_format: str,
     smallest_first: bool,
-    seeds_per_module: int,
-    per_seed: Mapping[str, int],
+    amounts: Amounts,
     confirmed: bool = True,
   ):
     self._seed = seed
@@ -73,22 +71,30 @@ class ArithmeticAdapter:
     self._max_tokens = max_tokens
     self._answer_format = answer_format
     self._smallest_first = smallest_first
-    self._seeds_per_module = seeds_per_module
-    self._per_seed = dict(per_seed)
+    self._amounts = amounts
     self._confirmed = confirmed
 
   def _request(self, prompt: str) -> Request:
     """Greedy: a confirmed solution has one form, so sampling adds errors."""
     return Request(
-      model=self._teacher, prompt=prompt, temperature=0.0, top_k=0, top_p=1.0,
+      model=self._teacher,
+      prompt=prompt,
+      temperature=0.0,
+      top_k=0,
+      top_p=1.0,
       max_tokens=self._max_tokens,
-    )  # fmt: skip
+    )
 
   confirm_samples = 0  # The verifier needs no second opinion.
 
   def question(self, probe: Probe) -> Request:
     """The probe as it stands."""
     return self._request(probe.prompt)
+
+  def practice(self, module: str, round: int) -> tuple[Probe, ...]:
+    """None: requests of this domain show nothing that the student wrote."""
+    del module, round
+    return ()
 
   def plan(
     self,
@@ -112,9 +118,9 @@ class ArithmeticAdapter:
     rng = np.random.default_rng(
       [self._seed, _NAMES.index(module), when, round, _KINDS.index(kind)]
     )
-    seeds = arithmetic.seeds(module, self._seeds_per_module)
+    seeds = arithmetic.seeds(module, self._amounts.seeds_per_module)
     sizes = _SIZES[kind] if self._smallest_first else (1.0,)
-    total = len(seeds) * self._per_seed[kind]
+    total = len(seeds) * self._amounts.per_seed(kind)
     items: dict[str, Item] = {}
     for index in range(total):
       size = sizes[index * len(sizes) // total]
@@ -131,7 +137,7 @@ class ArithmeticAdapter:
 
   def write(
     self, items: Sequence[Item], ask: Ask, earlier: Sequence[Lesson]
-  ) -> tuple[list[Lesson], Counter]:
+  ) -> tuple[list[Lesson], list[Rejected]]:
     """The teacher's solutions, kept where the verifier confirms them."""
     del earlier  # The problems are drawn here, and may come again.
     return curate(
@@ -144,17 +150,18 @@ def curate(
   completions: Sequence[Completion],
   *,
   confirmed: bool = True,
-) -> tuple[list[Lesson], Counter]:
+) -> tuple[list[Lesson], list[Rejected]]:
   """Confirmed lessons with their lineage, and why the others were rejected."""
-  lessons, rejected = [], Counter()
+  lessons: list[Lesson] = []
+  rejected: list[Rejected] = []
   for item, completion in zip(items, completions, strict=True):
-    if completion.finish_reason != 'stop':
-      rejected['truncated'] += 1
-      continue
     text = completion.text
+    if completion.finish_reason != 'stop':
+      rejected.append(Rejected.of(item, 'truncated', text))
+      continue
     reason = arithmetic.verify_lesson(item.problem, item.answer_format, text)
     if reason == 'contains_probe' or (reason and confirmed):
-      rejected[reason] += 1
+      rejected.append(Rejected.of(item, reason, text))
       continue
     lessons.append(_lesson(item, text))
   return lessons, rejected

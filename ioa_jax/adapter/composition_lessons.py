@@ -14,14 +14,13 @@ kept only if the verifier confirms it.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 
 import numpy as np
 
 from ioa_jax import adapter
-from ioa_jax.adapter import Ask, Level
+from ioa_jax.adapter import Amounts, Ask, Level, Rejected, practice
 from ioa_jax.domains import composition, operations
 from ioa_jax.records import DIFFICULTIES, Lesson, Probe
 from ioa_jax.teachers.requests import Completion, Request
@@ -29,6 +28,7 @@ from ioa_jax.teachers.requests import Completion, Request
 _MODULES = {m.name: m for m in composition.MODULES}
 _NAMES = list(_MODULES)
 _KINDS = ('stage', 'remedial', 'bridging', 'rehearsal')  # Order decides draws.
+_PRACTICE = len(_KINDS)  # Draws of its own.
 # Of the difficulties in [0, 1]: how far bridging goes beyond the student, and
 # the least range that problems are drawn from.
 _NOTCH = 0.25
@@ -67,7 +67,7 @@ class CompositionAdapter:
     teacher: name that requests go to.
     max_tokens: of one solution.
     smallest_first: lessons of a stage in the order of their difficulty.
-    per_seed: new problems for each seed (Eq. 1's J), by kind.
+    amounts: how many problems are asked for.
     confirmed: keep what the verifier confirms; else all that was answered and
       gives no probe away.
   """
@@ -82,8 +82,7 @@ class CompositionAdapter:
     max_tokens: int,
     answer_format: str,
     smallest_first: bool,
-    seeds_per_module: int,
-    per_seed: Mapping[str, int],
+    amounts: Amounts,
     confirmed: bool = True,
   ):
     self._seed = seed
@@ -91,8 +90,7 @@ class CompositionAdapter:
     self._max_tokens = max_tokens
     self._answer_format = answer_format
     self._smallest_first = smallest_first
-    self._seeds_per_module = seeds_per_module
-    self._per_seed = dict(per_seed)
+    self._amounts = amounts
     self._confirmed = confirmed
 
   def _request(self, prompt: str) -> Request:
@@ -110,6 +108,26 @@ class CompositionAdapter:
     """The probe as it stands."""
     return self._request(probe.prompt)
 
+  def practice(self, module: str, round: int) -> tuple[Probe, ...]:
+    """New training problems as probes are asked, others in each round."""
+    rng = np.random.default_rng(
+      [self._seed, _NAMES.index(module), round, _PRACTICE]
+    )
+    found = []
+    for i in range(practice.COUNT):
+      problem = composition.training_problem(module, rng)
+      way = composition.way_of(module, i, self._answer_format)
+      found.append(
+        Probe(
+          probe_id=f'practice/{module}/{round}/{i}',
+          module=module,
+          prompt=problem.prompt(way),
+          reference=problem.completion(way),
+          answer=problem.answer,
+        )
+      )
+    return tuple(found)
+
   def plan(
     self, module: str, kind: str, *, stage: int, round: int, level: Level
   ) -> list[Item]:
@@ -124,8 +142,8 @@ class CompositionAdapter:
     rng = np.random.default_rng(
       [self._seed, _NAMES.index(module), when, round, _KINDS.index(kind)]
     )
-    seeds = composition.seeds(module, self._seeds_per_module)
-    total = len(seeds) * self._per_seed[kind]
+    seeds = composition.seeds(module, self._amounts.seeds_per_module)
+    total = len(seeds) * self._amounts.per_seed(kind)
     problems: dict[str, tuple[operations.Problem, str]] = {}
     for wanted in self._wanted(module, kind, total, level):
       problem = _draw(wanted, rng, problems)
@@ -167,7 +185,7 @@ class CompositionAdapter:
 
   def write(
     self, items: Sequence[Item], ask: Ask, earlier: Sequence[Lesson]
-  ) -> tuple[list[Lesson], Counter]:
+  ) -> tuple[list[Lesson], list[Rejected]]:
     """The teacher's solutions, kept where the verifier confirms them."""
     del earlier  # The problems are drawn here, and may come again.
     return curate(
@@ -223,16 +241,16 @@ def curate(
   completions: Sequence[Completion],
   *,
   confirmed: bool = True,
-) -> tuple[list[Lesson], Counter]:
+) -> tuple[list[Lesson], list[Rejected]]:
   """Confirmed lessons with their lineage, and why the others were rejected."""
-  lessons, rejected = [], Counter()
+  lessons, rejected = [], []
   for item, completion in zip(items, completions, strict=True):
     if completion.finish_reason != 'stop':
-      rejected['truncated'] += 1
+      rejected.append(Rejected.of(item, 'truncated', completion.text))
       continue
     reason = composition.verify_lesson(item.problem, item.way, completion.text)
     if reason == 'contains_probe' or (reason and confirmed):
-      rejected[reason] += 1
+      rejected.append(Rejected.of(item, reason, completion.text))
       continue
     lessons.append(_lesson(item, completion.text))
   return lessons, rejected

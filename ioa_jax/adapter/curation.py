@@ -8,25 +8,26 @@ evidence, so that a person can disagree with it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
-import re
-import unicodedata
 import zlib
 
 import numpy as np
 
+from ioa_jax.adapter import words as words_lib
+from ioa_jax.adapter.contamination import Contamination
+from ioa_jax.adapter.words import words
 from ioa_jax.records import Lesson
 
-# Scripts without spaces count by character.
-_WORD = re.compile(
-  r'[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+'
-)
-
-
-def words(text: str) -> list[str]:
-  """What is compared: words without case, width and punctuation."""
-  return _WORD.findall(unicodedata.normalize('NFKC', text).casefold())
+__all__ = [
+  'Contamination',
+  'NearDuplicates',
+  'Rejection',
+  'Repeats',
+  'count_reasons',
+  'curate',
+  'words',
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,69 +37,13 @@ class Rejection:
   Attributes:
     index: its place among the lessons given.
     reason: 'empty', 'too_short', 'too_long', 'contaminated', 'near_duplicate'.
-    evidence: the number of tokens, the overlapping words and their source, or
-      the name of the earlier lesson.
+    evidence: the number of tokens, the item that is given away and its source,
+      or the name of the earlier lesson.
   """
 
   index: int
   reason: str
   evidence: str
-
-
-class Contamination:
-  """Finds texts that share an n-gram with a probe or a benchmark item.
-
-  Args:
-    sources: name ('probes', 'gsm8k') to the texts of its items.
-    ngram_words: overlap that counts. 13 is GPT-3's for web text; word problems
-      are shorter, and 8 words in a row are no accident.
-    min_words: a shorter item is compared whole, with the problem only, because
-      `What is 3 + 4` is in many honest lessons.
-  """
-
-  def __init__(
-    self,
-    sources: Mapping[str, Iterable[str]],
-    *,
-    ngram_words: int = 8,
-    min_words: int = 5,
-  ):
-    if not 1 <= min_words <= ngram_words:
-      raise ValueError(
-        f'contamination: min_words {min_words} must be in 1..{ngram_words} '
-        '(ngram_words).'
-      )
-    self._grams: dict[int, dict[str, str]] = {}
-    self._whole: dict[str, str] = {}
-    for source, texts in sources.items():
-      for text in texts:
-        tokens = words(text)
-        if len(tokens) < min_words:
-          if tokens:
-            self._whole.setdefault(' '.join(tokens), source)
-          continue
-        n = min(ngram_words, len(tokens))
-        grams = self._grams.setdefault(n, {})
-        for gram in _ngrams(tokens, n):
-          grams.setdefault(gram, source)
-
-  def find(self, problem: str, completion: str = '') -> str | None:
-    """The overlap as 'source: words', or None."""
-    asked = words(problem)
-    whole = ' '.join(asked)
-    if whole in self._whole:
-      return f'{self._whole[whole]}: {whole}'
-    # Two texts: a gram across their border is in neither.
-    for tokens in (asked, words(completion)):
-      for n, grams in self._grams.items():
-        for gram in _ngrams(tokens, n):
-          if gram in grams:
-            return f'{grams[gram]}: {gram}'
-    return None
-
-
-def _ngrams(tokens: Sequence[str], n: int) -> Iterable[str]:
-  return (' '.join(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
 
 
 class NearDuplicates:
@@ -110,8 +55,8 @@ class NearDuplicates:
 
   Args:
     threshold: similarity from which a text repeats another. Problems that
-      differ in one number share about 0.8 of their n-grams: for templated
-      exercises, where the numbers are the lesson, set it to 1.
+      differ in one number or sign share about 0.8 of their n-grams: for
+      templated exercises, where the numbers are the lesson, set it to 1.
     shingle_words: length of the n-grams.
   """
 
@@ -135,6 +80,7 @@ class NearDuplicates:
     )
     self._shingles: list[np.ndarray] = []
     self._names: list[str] = []
+    self.texts: list[str] = []  # All that were new, in order.
 
   def __len__(self) -> int:
     return len(self._names)
@@ -151,19 +97,42 @@ class NearDuplicates:
         return self._names[key]
     self._index.insert(len(self._names), sketch, check_duplication=False)
     self._names.append(name)
+    self.texts.append(text)
     self._shingles.append(shingles)
     return None
 
   def _hashes(self, text: str) -> np.ndarray:
-    tokens = words(text)
-    n = min(self._shingle_words, max(1, len(tokens)))
+    shingles = words_lib.grams(text, self._shingle_words) or [text]
     # CRC and not `hash`, which differs from process to process.
     return np.unique(
-      np.fromiter(
-        (zlib.crc32(g.encode()) for g in _ngrams(tokens or [text], n)),
-        np.uint32,
-      )
+      np.fromiter((zlib.crc32(g.encode()) for g in shingles), np.uint32)
     )
+
+
+class Repeats:
+  """The near-duplicates of a run's lessons, which only grow.
+
+  Args:
+    threshold: see `NearDuplicates`.
+  """
+
+  def __init__(self, threshold: float):
+    self._threshold = threshold
+    # A missing package shows before anything is paid.
+    self._index = NearDuplicates(threshold=threshold)
+
+  def of(self, earlier: Sequence[Lesson]) -> NearDuplicates:
+    """The problems of `earlier` and no others; to be added to.
+
+    Nothing else is remembered: what was indexed before is only not indexed
+    again, where `earlier` begins with it.
+    """
+    problems = [lesson.problem for lesson in earlier]
+    if problems[: len(self._index)] != self._index.texts:
+      self._index = NearDuplicates(threshold=self._threshold)
+    for lesson in earlier[len(self._index) :]:
+      self._index.add(lesson.metadata['request'], lesson.problem)
+    return self._index
 
 
 def curate(

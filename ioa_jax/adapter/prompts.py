@@ -1,4 +1,4 @@
-"""What is said to a teacher about lessons; METHOD §4.
+"""What is said to a teacher about lessons.
 
 Rendered by code, so that a change is a change of the request's hash, and
 compared with golden files in the tests.
@@ -129,40 +129,62 @@ FORMS = {
 }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Style:
+  """What all requests of a run share.
+
+  Attributes:
+    description: one line, what the student is learning.
+    strategies: of STRATEGIES, those that are on.
+    personas: who writes, in turn; () is nobody in particular.
+  """
+
+  description: str
+  strategies: Sequence[str]
+  personas: Sequence[str]
+
+  def __post_init__(self):
+    unknown = sorted(set(self.strategies) - set(STRATEGIES))
+    if unknown:
+      raise ValueError(
+        f'config.adapter.strategies: {unknown} unknown; choose of '
+        f'{list(STRATEGIES)}.'
+      )
+
+  def system(self, variant: int) -> str:
+    """The system message of the item with that number."""
+    rules = '\n'.join(f'- {STRATEGIES[s]}' for s in self.strategies)
+    persona = self.personas and self.personas[variant % len(self.personas)]
+    return (
+      'You write lessons for a small language model that is learning '
+      f'{self.description}. It imitates what it reads, so every line must be '
+      'correct and must be needed.'
+      + (f' Write as {persona} would.' if persona else '')
+      + (f'\nFor every lesson:\n{rules}' if rules else '')
+    )
+
+
 def lesson(
   module: KnowledgeModule,
   seed: Seed,
   *,
-  domain: str,
   kind: str,
   form: str,
   difficulty: str,
-  strategies: Sequence[str],
   stage: int,
   variant: int,
-  persona: str,
   level: Level,
-) -> tuple[str, str]:
-  """System and user message that ask for one lesson.
+) -> str:
+  """The user message that asks for one lesson.
 
   Args:
-    domain: one line, what the student is learning.
     kind: 'stage', 'remedial', 'bridging' or 'rehearsal'.
     form: of FORMS.
     difficulty: of records.DIFFICULTIES.
-    strategies: of STRATEGIES, those that are on.
     variant: tells apart the items of one seed, and chooses their setting.
-    persona: who writes, '' if it does not matter.
     level: the student's, on this unit; only a remedial request shows what
-      went wrong.
+      went wrong, and a rehearsal is the same for any student.
   """
-  rules = '\n'.join(f'- {STRATEGIES[s]}' for s in strategies)
-  system = (
-    f'You write lessons for a small language model that is learning {domain}. '
-    'It imitates what it reads, so every line must be correct and must be '
-    'needed.' + (f' Write as {persona} would.' if persona else '')
-    + (f'\nFor every lesson:\n{rules}' if rules else '')
-  )  # fmt: skip
   prerequisites = ', '.join(module.prerequisites) or 'nothing'
   setting = _SETTINGS[variant % len(_SETTINGS)]
   parts = [
@@ -171,7 +193,7 @@ def lesson(
     ' '.join(filter(None, (_KIND[kind], FORMS[form].lesson))),
     f'Difficulty: {difficulty}. Setting: {setting}. Variant {variant + 1}.',
   ]
-  if level.score is not None:
+  if level.score is not None and kind != 'rehearsal':
     parts.append(
       f'The student answers {level.score:.0%} of such problems correctly.'
     )
@@ -190,7 +212,7 @@ def lesson(
     f'"{difficulty}", each flag says whether you did so:',
     json.dumps(_example(FORMS[form]), indent=1),
   ]
-  return system, '\n\n'.join(parts)
+  return '\n\n'.join(parts)
 
 
 def _example(form: Form) -> dict[str, Any]:

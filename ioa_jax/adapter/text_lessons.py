@@ -8,81 +8,61 @@ and is neither too long, nor a repetition, nor an item of the probes.
 from __future__ import annotations
 
 import bisect
-from collections import Counter
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Literal
-
-import pydantic
 
 from ioa_jax import adapter
-from ioa_jax.adapter import Ask, Level, curation, prompts
+from ioa_jax.adapter import (
+  Amounts,
+  Ask,
+  Level,
+  Rejected,
+  curation,
+  practice,
+  prompts,
+)
+from ioa_jax.adapter.drafts import Draft, Item, Reader
 from ioa_jax.domains import Domain
-from ioa_jax.domains.text import Grader, states
+from ioa_jax.domains.text import Grader
+from ioa_jax.identifier.decomposition import Asking
 from ioa_jax.models.vocabulary import ChatCodec
-from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Lesson, Probe
-from ioa_jax.teachers import structured
+from ioa_jax.records import DIFFICULTIES, Lesson, Probe
 from ioa_jax.teachers.requests import Completion, Request, schema_text
 
+_ALL = 1_000_000  # Seeds.
+_SPLITS = ('gate', 'held_out')
 # Scores from which a student is beyond a level of DIFFICULTIES.
 _BEYOND = (0.5, 0.8)
-_Text = pydantic.constr(strip_whitespace=True, min_length=1)
-
-
-class _Solution(structured.Strict):
-  steps: list[_Text] = pydantic.Field(min_length=1)
-  final_answer: _Text
-  verification: str
-
-
-class _CognitiveLoad(structured.Strict):
-  scale: str
-  notes: str
-
-
-class _Flags(structured.Strict):
-  concretization: bool
-  decomposition: bool
-  cognitive_load: _CognitiveLoad
-  format_template: bool
-  simplified_language: bool
-
-
-class _Metadata(structured.Strict):
-  stage_id: int
-  seed_style_ref: str
-
-
-# What a teacher answers: METHOD §4's keys, all of them required.
-class Draft(structured.Strict):
-  module: str
-  prereq: list[str]
-  difficulty_tag: Literal['introductory', 'intermediate', 'advanced']
-  problem: _Text
-  solution: _Solution
-  adapter_flags: _Flags
-  metadata: _Metadata
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Item(adapter.Item):
-  """One lesson of a module."""
+class Checks:
+  """What a lesson has to pass.
 
-  module: KnowledgeModule
+  Attributes:
+    confirm_samples: solutions by which a lesson's answer is confirmed.
+    near_duplicate: similarity of problems, in (0, 1], from which one is left
+      out.
+    contamination: of `contamination.DECIDED_BY`.
+    benchmarks: name to texts of its items, which no lesson may give away.
+    row_length: tokens of a training row; a lesson takes one at most.
+  """
+
+  confirm_samples: int
+  near_duplicate: float
+  contamination: str
+  benchmarks: Mapping[str, Sequence[str]]
+  row_length: int
 
 
 class TextAdapter:
   """Lessons of a `TextDomain`.
 
   Args:
-    description: one line, what the student is learning.
-    strategies: of `prompts.STRATEGIES`, those that are on.
-    personas: who writes, in turn; () is nobody in particular.
-    confirm_samples: solutions by which a lesson's answer is confirmed.
-    near_duplicate: similarity of problems from which one is left out.
-    benchmarks: name to texts of its items, which no lesson may contain.
-    row_length: tokens of a training row; a lesson takes one at most.
-    reasoning_effort: see `Request`.
+    asking: of lessons and of their confirmations.
+    style: how lessons are asked for.
+    amounts: how many.
+    checks: what they have to pass.
   """
 
   def __init__(
@@ -91,65 +71,49 @@ class TextAdapter:
     grader: Grader,
     codec: ChatCodec,
     *,
-    description: str,
-    teacher: str,
-    max_tokens: int,
-    temperature: float,
-    strategies: Sequence[str],
-    personas: Sequence[str],
-    confirm_samples: int,
-    seeds_per_module: int,
-    per_seed: Mapping[str, int],
-    row_length: int,
-    near_duplicate: float,
-    benchmarks: Mapping[str, Sequence[str]],
-    reasoning_effort: str = '',
+    asking: Asking,
+    style: prompts.Style,
+    amounts: Amounts,
+    checks: Checks,
   ):
-    unknown = sorted(set(strategies) - set(prompts.STRATEGIES))
-    if unknown:
-      raise ValueError(
-        f'config.adapter.strategies: {unknown} unknown; choose of '
-        f'{list(prompts.STRATEGIES)}.'
-      )
     self._domain = domain
     self._grader = grader
     self._codec = codec
     self._modules = {m.name: m for m in domain.MODULES}
-    self._description = description
-    self._teacher = teacher
-    self._reasoning_effort = reasoning_effort
-    self._max_tokens = max_tokens
-    self._temperature = temperature
-    self._strategies = tuple(strategies)
-    self._personas = tuple(personas) or ('',)
-    self.confirm_samples = confirm_samples
-    self._seeds_per_module = seeds_per_module
-    self._per_seed = dict(per_seed)
-    self._row_length = row_length
-    # Of every lesson so far. A missing package shows before anything is paid.
-    self._seen = curation.NearDuplicates(threshold=near_duplicate)
-    self._contamination = curation.Contamination(
-      {
-        f'{split} probes': [p.prompt for p in domain.probes(split, '')]
-        for split in ('gate', 'held_out')
-      }
-      | benchmarks
+    self._asking = asking
+    self._style = style
+    self._amounts = amounts
+    self._checks = checks
+    self.confirm_samples = checks.confirm_samples
+    self._contamination = _contamination(domain, checks)
+    self._probes = frozenset(
+      p.prompt for split in _SPLITS for p in domain.probes(split, '')
     )
+    self._repeats = curation.Repeats(checks.near_duplicate)
+    self._reader = Reader(grader, codec, checks.row_length)
 
   def _solve(self, problem: str, sample: int | None = None) -> Request:
     """`sample` None is greedy, else one of several tries."""
     return Request(
-      model=self._teacher, prompt=problem,
+      model=self._asking.teacher,
+      prompt=problem,
       system=prompts.FORMS[self._grader.form].solve.format(
         closing=self._grader.closing('...')
       ),
-      temperature=0.0 if sample is None else self._temperature,
-      top_k=0, top_p=1.0, max_tokens=self._max_tokens,
-      sample_index=sample or 0, reasoning_effort=self._reasoning_effort,
-    )  # fmt: skip
+      temperature=0.0 if sample is None else self._asking.temperature,
+      top_k=0,
+      top_p=1.0,
+      max_tokens=self._asking.max_tokens,
+      sample_index=sample or 0,
+      reasoning_effort=self._asking.reasoning_effort,
+    )
 
   def question(self, probe: Probe) -> Request:
     return self._solve(probe.prompt)
+
+  def practice(self, module: str, round: int) -> tuple[Probe, ...]:
+    """Training seeds, others in each round; see `practice`."""
+    return practice.items(self._domain, module, round=round)
 
   def plan(
     self,
@@ -160,15 +124,20 @@ class TextAdapter:
     round: int,
     level: Level,
   ) -> list[Item]:
-    """`per_seed[kind]` requests for each seed, the easiest first.
+    """Requests for each seed, the easiest first.
 
     Those of a stage begin at the student's own level: what it can do already
     teaches it nothing. Remedial ones are the smallest, and bridging ones skip
     no level.
     """
     unit = self._modules[module]
-    seeds = self._domain.seeds(module, self._seeds_per_module)
-    each = self._per_seed[kind]
+    seeds = self._domain.seeds(module, self._amounts.seeds_per_module)
+    each = self._amounts.per_seed(kind)
+    # A probe that is shown would come back as a lesson.
+    level = dataclasses.replace(
+      level, wrong=[w for w in level.wrong if w['prompt'] not in self._probes]
+    )
+    practised = tuple(w['prompt'] for w in level.wrong if kind == 'remedial')
     levels = DIFFICULTIES
     if kind == 'remedial':
       levels = DIFFICULTIES[:1]
@@ -179,127 +148,134 @@ class TextAdapter:
       difficulty = levels[index * len(levels) // each]
       for place, seed in enumerate(seeds):
         variant = index * len(seeds) + place
-        system, user = prompts.lesson(
-          unit, seed, domain=self._description, kind=kind,
-          form=self._grader.form, difficulty=difficulty,
-          strategies=self._strategies, stage=stage, variant=variant,
-          persona=self._personas[variant % len(self._personas)], level=level,
-        )  # fmt: skip
-        request = Request(
-          model=self._teacher, prompt=user, system=system,
-          temperature=self._temperature, top_k=0, top_p=1.0,
-          max_tokens=self._max_tokens, sample_index=round,
-          response_schema=schema_text(Draft),
-          reasoning_effort=self._reasoning_effort,
-        )  # fmt: skip
+        prompt = prompts.lesson(
+          unit,
+          seed,
+          kind=kind,
+          form=self._grader.form,
+          difficulty=difficulty,
+          stage=stage,
+          variant=variant,
+          level=level,
+        )
         items.append(
           Item(
-            module=unit, seed=seed, kind=kind, stage=stage, round=round,
-            request=request,
+            module=unit,
+            seed=seed,
+            kind=kind,
+            stage=stage,
+            round=round,
+            request=self._ask_for(prompt, variant, round),
+            practised=practised,
           )
-        )  # fmt: skip
+        )
     return items
+
+  def _ask_for(self, prompt: str, variant: int, round: int) -> Request:
+    return Request(
+      model=self._asking.teacher,
+      prompt=prompt,
+      system=self._style.system(variant),
+      temperature=self._asking.temperature,
+      top_k=0,
+      top_p=1.0,
+      max_tokens=self._asking.max_tokens,
+      sample_index=round,
+      response_schema=schema_text(Draft),
+      reasoning_effort=self._asking.reasoning_effort,
+    )
 
   def write(
     self, items: Sequence[Item], ask: Ask, earlier: Sequence[Lesson]
-  ) -> tuple[list[Lesson], Counter]:
+  ) -> tuple[list[Lesson], list[Rejected]]:
     """Asks, parses, confirms, cleans; every rejection has its reason."""
-    rejected: Counter = Counter()
+    rejected: list[Rejected] = []
     drafts = []
     answers = ask([i.request for i in items], Draft)
     for item, completion in zip(items, answers, strict=True):
-      lesson, reason = self._read(item, completion)
+      lesson, reason = self._reader.read(item, completion)
       if lesson is None:
-        rejected[reason] += 1
+        said = completion.text or completion.discarded
+        rejected.append(Rejected.of(item, reason, said))
       else:
         drafts.append(lesson)
     # What costs nothing comes first: confirming is paid for.
-    drafts, dropped = self._clean(drafts)
-    rejected.update(curation.count_reasons(dropped))
-    drafts, rejected = adapter.agreed(drafts, rejected)
+    of_request = {item.request.key(): item for item in items}
+    drafts, dropped = self._clean(drafts, of_request)
+    drafts, rejected = adapter.agreed(drafts, rejected + dropped)
     tries = range(self.confirm_samples)
     solved = ask([self._solve(d.problem, t) for d in drafts for t in tries])
     lessons = []
     for index, lesson in enumerate(drafts):
       mine = solved[index * len(tries) : (index + 1) * len(tries)]
-      key = self._key(lesson)
-      agreed = sum(
-        c.finish_reason == 'stop' and self._grader.is_correct(c.text, key)
-        for c in mine
-      )
-      if 2 * agreed <= len(tries):
-        rejected['unconfirmed'] += 1
-        continue
-      confirmed = f'{agreed} of {len(tries)} independent solutions agree'
-      if self._grader.form == 'code':
-        confirmed += f' with tests that trivial functions fail:\n{key}'
-      lessons.append(
-        dataclasses.replace(
-          lesson, solution=lesson.solution | {'verification': confirmed}
-        )
-      )
-    # New here are only those that another process wrote.
-    for lesson in earlier[len(self._seen) :]:
-      self._seen.add(lesson.metadata['request'], lesson.problem)
-    kept, dropped = self._clean(lessons, self._seen)
-    rejected.update(curation.count_reasons(dropped))
-    return kept, rejected
+      confirmed = self._confirm(lesson, mine)
+      if confirmed is None:
+        item = of_request[lesson.metadata['request']]
+        said = '\n---\n'.join(c.text for c in mine)
+        rejected.append(Rejected.of(item, 'unconfirmed', _text(lesson), said))
+      else:
+        lessons.append(confirmed)
+    kept, dropped = self._clean(lessons, of_request, self._repeats.of(earlier))
+    return kept, rejected + dropped
 
-  def _clean(self, lessons, near_duplicates=None):
-    return curation.curate(
+  def _confirm(
+    self, lesson: Lesson, solved: Sequence[Completion]
+  ) -> Lesson | None:
+    """The lesson if most solutions agree with it, and says so."""
+    key = self._reader.key(lesson)
+    agreed = sum(
+      c.finish_reason == 'stop' and self._grader.is_correct(c.text, key)
+      for c in solved
+    )
+    if 2 * agreed <= len(solved):
+      return None
+    confirmed = f'{agreed} of {len(solved)} independent solutions agree'
+    if self._grader.form == 'code':
+      confirmed += f' with tests that trivial functions fail:\n{key}'
+    return dataclasses.replace(
+      lesson, solution=lesson.solution | {'verification': confirmed}
+    )
+
+  def _clean(
+    self,
+    lessons: Sequence[Lesson],
+    of_request: Mapping[str, Item],
+    near_duplicates: curation.NearDuplicates | None = None,
+  ) -> tuple[list[Lesson], list[Rejected]]:
+    kept, dropped = curation.curate(
       lessons,
       count_tokens=lambda text: len(self._codec.answer(text)),
       min_tokens=8,
-      max_tokens=self._row_length,
+      max_tokens=self._checks.row_length,
       contamination=self._contamination,
       near_duplicates=near_duplicates,
     )
+    return kept, [
+      Rejected.of(
+        of_request[lessons[r.index].metadata['request']],
+        r.reason,
+        _text(lessons[r.index]),
+        r.evidence,
+      )
+      for r in dropped
+    ]
 
-  def _read(
-    self, item: Item, completion: Completion
-  ) -> tuple[Lesson | None, str]:
-    """An unconfirmed lesson, or why there is none."""
-    reason = completion.finish_reason
-    draft = structured.read(completion, Draft)
-    if draft is None:
-      return None, 'schema' if reason == 'stop' else reason
-    if draft.module != item.module.name:
-      return None, 'off_stage'
-    lesson = self._lesson(item, draft)
-    # Read as a student's answer will be: the last line is not all of it.
-    key = self._key(lesson)
-    if not states(self._grader, lesson.completion, key):
-      return None, 'no_answer'
-    if not self._grader.proves(key):
-      return None, 'proves_nothing'
-    written = lesson.problem + lesson.completion
-    if any(control in written for control in self._codec.control_texts):
-      return None, 'control_token'
-    prompt = self._codec.prompt(lesson.problem)
-    answer = self._codec.answer(lesson.completion)
-    # The last token is only a target.
-    if len(prompt) + len(answer) - 1 > self._row_length:
-      return None, 'too_long'
-    return lesson, ''
 
-  def _key(self, lesson: Lesson) -> str:
-    solution = lesson.solution
-    return self._grader.key(solution['final_answer'], solution['verification'])
+def _contamination(domain: Domain, checks: Checks) -> curation.Contamination:
+  return curation.Contamination(
+    {
+      f'{split} probes': [p.prompt for p in domain.probes(split, '')]
+      for split in _SPLITS
+    }
+    | checks.benchmarks,
+    seeds=[
+      seed.problem
+      for module in domain.MODULES
+      for seed in domain.seeds(module.name, _ALL)
+    ],
+    decided_by=checks.contamination,
+  )
 
-  def _lesson(self, item: Item, draft: Draft) -> Lesson:
-    """`verification` is the teacher's claim until it is confirmed."""
-    solution = draft.solution
-    return Lesson(
-      module=item.module.name,
-      prereq=tuple(draft.prereq),
-      difficulty_tag=draft.difficulty_tag,
-      problem=draft.problem,
-      completion=self._grader.completion(solution.steps, solution.final_answer),
-      solution={
-        'steps': list(solution.steps),
-        'final_answer': solution.final_answer,
-        'verification': solution.verification,
-      },
-      adapter_flags=draft.adapter_flags.model_dump(),
-      metadata=item.lineage(),
-    )
+
+def _text(lesson: Lesson) -> str:
+  return f'{lesson.problem}\n{lesson.completion}'

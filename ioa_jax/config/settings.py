@@ -144,6 +144,8 @@ class Adapter(Group):
   """Solutions from the problem alone that must agree, by majority."""
   near_duplicate: AboveZero = 0.8
   """Similarity of two problems from which one is left out."""
+  contamination: Literal['wording', 'numbers'] = 'wording'
+  """What gives a probe away; 'numbers' where problems differ in those only."""
 
 
 class Gate(Group):

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import pathlib
+import re
+from typing import Any
 
 import networkx as nx
 import yaml
@@ -18,6 +20,14 @@ from ioa_jax.records import KnowledgeModule
 
 # Of each module: its description and its prerequisites.
 Units = Mapping[str, tuple[str, Sequence[str]]]
+
+# Everything is read as text. libyaml's is ten times faster, where it is.
+_Loader = getattr(yaml, 'CBaseLoader', yaml.BaseLoader)
+_MAX_BYTES = 1_000_000  # Thousands of modules.
+_MAX_DEPTH = 8
+_SHOWN = 200  # Characters of a bad value.
+_CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]')
+_NOTHING = (None, '', 'null', '~', [])
 
 
 class DomainError(ValueError):
@@ -50,44 +60,88 @@ def order(units: Units) -> tuple[KnowledgeModule, ...]:
 
 
 def read(path: pathlib.Path) -> tuple[KnowledgeModule, ...]:
-  """The modules of a file.
+  """The modules of a file; every value of it is text.
 
   Raises:
     DomainError: naming the entry: unknown keys, unknown prerequisites, cycles.
   """
+  raw = _load(path)
+  entries = raw.get('modules') if isinstance(raw, dict) else None
+  if not isinstance(entries, list) or not entries:
+    raise DomainError(f'{path}: wanted a list under the key "modules".')
+  units: dict[str, tuple[str, Sequence[str]]] = {}
+  for index, entry in enumerate(entries):
+    name, unit = _unit(f'{path}: modules[{index}]', entry)
+    if name in units:
+      raise DomainError(f'{path}: modules[{index}]: {name!r} is there twice.')
+    units[name] = unit
   try:
-    raw = yaml.safe_load(path.read_text(encoding='utf-8'))
+    return order(units)
+  except DomainError as e:
+    raise DomainError(f'{path}: {e}') from None
+
+
+def _load(path: pathlib.Path) -> Any:
+  """Lists, mappings and texts, of a bounded size and depth."""
+  try:
+    size = path.stat().st_size
+    text = path.read_text(encoding='utf-8') if size <= _MAX_BYTES else ''
   except FileNotFoundError:
     raise DomainError(
       f'{path}: no such file; domain.taxonomy names the modules.'
     ) from None
   except (OSError, UnicodeDecodeError) as e:
     raise DomainError(f'{path}: cannot be read as text ({e}).') from None
-  except yaml.YAMLError as e:
-    raise DomainError(f'{path}: not YAML ({e}).') from None
-  entries = raw.get('modules') if isinstance(raw, dict) else None
-  if not isinstance(entries, list) or not entries:
-    raise DomainError(f'{path}: wanted a list under the key "modules".')
-  units: dict[str, tuple[str, Sequence[str]]] = {}
-  for index, entry in enumerate(entries):
-    where = f'{path}: modules[{index}]'
-    if not isinstance(entry, dict) or not isinstance(entry.get('name'), str):
-      raise DomainError(f'{where}: wanted a mapping with a name.')
-    extra = sorted(set(entry) - {'name', 'description', 'prerequisites'})
-    needs = entry.get('prerequisites') or []
-    if extra or not isinstance(needs, list):
-      raise DomainError(
-        f'{where} ({entry["name"]}): wanted name, description and a list of '
-        f'prerequisites; got {extra or needs!r}.'
-      )
-    if entry['name'] in units:
-      raise DomainError(f'{where}: {entry["name"]!r} is there twice.')
-    description = str(entry.get('description') or entry['name'])
-    units[entry['name']] = (description, tuple(map(str, needs)))
+  if size > _MAX_BYTES:
+    raise DomainError(
+      f'{path}: {size} bytes; a taxonomy has at most {_MAX_BYTES}.'
+    )
   try:
-    return order(units)
-  except DomainError as e:
-    raise DomainError(f'{path}: {e}') from None
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+      # A short file of aliases can stand for an endless list.
+      if isinstance(event, yaml.AliasEvent):
+        raise DomainError(
+          f'{path}:{event.start_mark.line + 1}: an alias (*{event.anchor}); '
+          'write out what it stands for.'
+        )
+      depth += isinstance(event, yaml.CollectionStartEvent)
+      depth -= isinstance(event, yaml.CollectionEndEvent)
+      if depth > _MAX_DEPTH:
+        raise DomainError(
+          f'{path}:{event.start_mark.line + 1}: nested deeper than '
+          f'{_MAX_DEPTH}; wanted a list of modules.'
+        )
+    return yaml.load(text, Loader=_Loader)
+  except (yaml.YAMLError, ValueError) as e:
+    if isinstance(e, DomainError):
+      raise
+    reason = ' '.join(str(e).split())[:_SHOWN]
+    raise DomainError(f'{path}: not YAML ({reason}).') from None
+
+
+def _unit(where: str, entry: Any) -> tuple[str, tuple[str, Sequence[str]]]:
+  """The name of a module, and what is said of it."""
+  name = entry.get('name') if isinstance(entry, dict) else None
+  if not isinstance(name, str) or not name.strip():
+    raise DomainError(f'{where}: wanted a mapping with a name.')
+  extra = sorted(set(entry) - {'name', 'description', 'prerequisites'})
+  needs = entry.get('prerequisites')
+  needs = [] if needs in _NOTHING else needs
+  if extra or not isinstance(needs, list):
+    got = repr(extra or needs)[:_SHOWN]
+    raise DomainError(
+      f'{where} ({name!r}): wanted name, description and a list of '
+      f'prerequisites; got {got}.'
+    )
+  description = entry.get('description')
+  description = name if description in _NOTHING else description
+  for text in (name, description, *needs):
+    if not isinstance(text, str) or _CONTROL.search(text.strip()):
+      raise DomainError(
+        f'{where} ({name!r}): {text!r:.{_SHOWN}} is not one line of text.'
+      )
+  return name, (description.strip(), tuple(needs))
 
 
 def write(path: pathlib.Path, modules: Sequence[KnowledgeModule]) -> None:
@@ -101,5 +155,6 @@ def write(path: pathlib.Path, modules: Sequence[KnowledgeModule]) -> None:
     for m in modules
   ]
   path.write_text(
-    yaml.safe_dump({'modules': entries}, sort_keys=False, allow_unicode=True)
+    yaml.safe_dump({'modules': entries}, sort_keys=False, allow_unicode=True),
+    encoding='utf-8',
   )

@@ -3,9 +3,12 @@
 Which columns of the seeds hold what is configured:
 
   problem   what is asked
-  solution  a worked answer; it ends in the final one
-  answer    the final answer; '' takes it from the solution
+  solution  a worked answer, which ends in the final one; '' if there is none
+  answer    the final answer, text or a number; '' takes it from the solution
   module    the tag, `category/module`
+
+Solution or answer there must be. `prompts` reads seeds that have neither, for
+a teacher to answer.
 
 A taxonomy file describes the modules and what each stands on, see `taxonomy`.
 Without one, modules are the tags in the order of the file, and nothing stands
@@ -19,7 +22,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+import decimal
 import hashlib
+import numbers
 import pathlib
 from typing import Any, Protocol
 
@@ -28,7 +33,9 @@ from ioa_jax.domains.taxonomy import DomainError
 from ioa_jax.records import KnowledgeModule, Probe, Seed
 
 COLUMNS = ('problem', 'solution', 'answer', 'module')
-_VALIDATION_SHARE = 0.2  # See docs/method.md.
+_VALIDATION_SHARE = 0.2
+_MAX_DIGITS = 100
+_SHOWN = 200  # Characters of a bad value.
 _UNTAGGED = (
   ' If the seeds have no tags, scripts/map_seeds.py has the teacher propose '
   'modules from domain.description and sort the seeds into them.'
@@ -60,12 +67,17 @@ class TextDomain:
     max_probes: int,
   ):
     self._grader = grader
-    for column in ('module', 'problem', 'solution'):
+    for column in ('module', 'problem'):
       if not columns[column]:
         raise DomainError(
           f'domain.columns.{column} is empty; name a column.'
           + (_UNTAGGED if column == 'module' else '')
         )
+    if not columns['solution'] and not columns['answer']:
+      raise DomainError(
+        'domain.columns.solution and domain.columns.answer are empty, so '
+        'nothing says what is right; name a column for one of them.'
+      )
     items = _distinct(_read_seeds(rows, columns, grader))
     tags = Counter(item.module for item in items)
     self.MODULES = (
@@ -83,8 +95,9 @@ class TextDomain:
       )
     self._seeds: dict[str, tuple[Seed, ...]] = {}
     self._probes: dict[str, dict[str, tuple[Probe, ...]]] = {
-      'gate': {}, 'held_out': {}
-    }  # fmt: skip
+      'gate': {},
+      'held_out': {},
+    }
     for name in names:
       mine = [s for s in items if s.module == name]
       mine.sort(key=lambda s: _digest(s.problem))
@@ -97,12 +110,19 @@ class TextDomain:
             f'{len(chosen)} {split} probes, wanted {min_probes}. Add seeds, '
             'merge the module into another, or lower domain.min_probes.'
           )
-        self._probes[split][name] = tuple(
-          Probe(f'{split}/{name}/{_digest(s.problem)[:8]}', name, s.problem,
-                s.solution, s.answer)
-          for s in chosen
-        )  # fmt: skip
+        self._probes[split][name] = tuple(self._probe(split, s) for s in chosen)
       self._seeds[name] = tuple(parts['train'])
+
+  def _probe(self, split: str, seed: Seed) -> Probe:
+    """A seed without a solution has the answer alone for a reference.
+
+    Not of code, where the answer is tests and no completion.
+    """
+    reference = seed.solution
+    if not reference and self._grader.form != 'code':
+      reference = self._grader.completion((), seed.answer)
+    name = f'{split}/{seed.module}/{_digest(seed.problem)[:8]}'
+    return Probe(name, seed.module, seed.problem, reference, seed.answer)
 
   def probes(self, split: str, answer_format: str) -> tuple[Probe, ...]:
     """See `Domain`; there is one format of answers."""
@@ -206,24 +226,32 @@ def _distinct(items: Iterable[Seed]) -> list[Seed]:
   return list(found.values())
 
 
+def prompts(
+  rows: Iterable[tuple[str, Mapping[str, Any]]], columns: Mapping[str, str]
+) -> list[Seed]:
+  """Seeds that are problems alone, with the module where it is known.
+
+  Equal ones are one. Nothing else is read of them: `answer` is ''.
+
+  Raises:
+    DomainError: naming file, line and what is wanted.
+  """
+  return _distinct(
+    Seed(
+      _field(where, row, 'module', columns) if columns.get('module') else '',
+      _field(where, row, 'problem', columns),
+      '',
+    )
+    for where, row in rows
+  )
+
+
 def _read_seeds(rows, columns, grader) -> Iterator[Seed]:
   for where, row in rows:
-    value = {}
-    for column in COLUMNS:
-      name = columns[column]
-      got = row.get(name) if name else ''
-      if not isinstance(got, str) or (name and not got.strip()):
-        raise DomainError(
-          f'{where}: column {name!r} is missing or no text; there is '
-          f'{sorted(map(str, row))}. domain.columns.{column} names the one to '
-          'read.' + (_UNTAGGED if column == 'module' else '')
-        )
-      if not _is_unicode(got):
-        raise DomainError(
-          f'{where}: column {name!r} holds half a character (a lone surrogate '
-          'such as \\ud800); correct the text.'
-        )
-      value[column] = got.strip()
+    value = {
+      column: _field(where, row, column, columns) if columns[column] else ''
+      for column in COLUMNS
+    }
     answer = value['answer'] or grader.find(value['solution'])
     if not answer:
       raise DomainError(
@@ -232,6 +260,48 @@ def _read_seeds(rows, columns, grader) -> Iterator[Seed]:
       )
     if not grader.fits(answer):
       raise DomainError(
-        f'{where}: {answer!r} is not an answer that domain.grader can compare.'
+        f'{where}: {_shown(answer)} is not an answer that domain.grader can '
+        'compare.'
       )
     yield Seed(value['module'], value['problem'], answer, value['solution'])
+
+
+def _field(where, row, column: str, columns: Mapping[str, str]) -> str:
+  """The text of one column; of answers and solutions also a number."""
+  name = columns[column]
+  value = row.get(name)
+  if column in ('answer', 'solution'):
+    value = _number_text(value)
+  if not isinstance(value, str) or not value.strip():
+    held = '' if value is None else f' (it holds {_shown(value)})'
+    raise DomainError(
+      f'{where}: column {name!r} is missing or no text{held}; there is '
+      f'{_shown(sorted(map(str, row)))}. domain.columns.{column} names the one '
+      'to read.' + (_UNTAGGED if column == 'module' else '')
+    )
+  if not _is_unicode(value):
+    raise DomainError(
+      f'{where}: column {name!r} holds half a character (a lone surrogate '
+      'such as \\ud800); correct the text.'
+    )
+  return value.strip()
+
+
+def _number_text(value: Any) -> Any:
+  """A number in digits: 42, 2.5, 5 for 5.0, no 1e+20. Others as they are."""
+  if isinstance(value, bool) or not isinstance(value, numbers.Number):
+    return value
+  try:
+    number = decimal.Decimal(str(value))
+    exact = number.is_finite() and abs(number.adjusted()) < _MAX_DIGITS
+  except (decimal.InvalidOperation, ValueError):  # Complex, or endless digits.
+    return value
+  if not exact:
+    return value
+  text = f'{number:f}'
+  return text.rstrip('0').rstrip('.') if '.' in text else text
+
+
+def _shown(value: Any) -> str:
+  text = repr(value)
+  return text if len(text) <= _SHOWN else text[:_SHOWN] + '...'

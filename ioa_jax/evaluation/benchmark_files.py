@@ -58,6 +58,8 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
   text = _text(path)
   name = path.name.removesuffix('.gz')
   if name.endswith('.csv'):
+    # A field may be as long as the file; the limit is for all of Python.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     reader = csv.DictReader(io.StringIO(text, newline=''), strict=True)
     try:
       for row in reader:
@@ -70,7 +72,7 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
       yield from enumerate(json.loads(text), 1)
     except json.JSONDecodeError as e:
       raise ValueError(f'{path}:{e.lineno}: not JSON ({e.msg}).') from None
-    except RecursionError as e:
+    except (RecursionError, ValueError) as e:  # Numbers of endless digits.
       raise ValueError(f'{path}: not JSON ({e}).') from None
     return
   # Not splitlines: JSON strings may hold U+2028 and the like.
@@ -79,7 +81,7 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
       continue
     try:
       yield number, json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as e:
+    except (ValueError, RecursionError) as e:
       raise ValueError(
         f'{path}:{number}: not JSON ({getattr(e, "msg", e)}): {line[:60]!r}.'
       ) from None

@@ -16,7 +16,6 @@ import dataclasses
 import hashlib
 import pathlib
 import random
-import re
 from typing import Any
 
 from ioa_jax.evaluation import benchmark_files as files
@@ -336,10 +335,9 @@ def _with_answers(items: list[Item], data_dir: pathlib.Path) -> list[Item]:
 
 
 def _gpqa(where: str, row: files.Row) -> Item:
-  def clean(name):  # As lm-eval's `preprocess`.
+  def clean(name):  # As lm-eval's `preprocess`, which keeps brackets by now.
     text = files.text_field(where, row, name).strip()
-    text = re.sub(r'\[.*?\]', '', text.replace(' [title]', '. '))
-    return text.replace('  ', ' ')
+    return text.replace(' [title]', '. ').replace('  ', ' ')
 
   question = files.text_field(where, row, 'Question')
   choices = [clean('Correct Answer')]

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 import dataclasses
 
-from ioa_jax.adapter import Item, Level, agreed, measures
+from ioa_jax.adapter import (
+  Item,
+  Level,
+  Rejected,
+  agreed,
+  measures,
+  rejections,
+)
 from ioa_jax.assemble import Run
 from ioa_jax.records import Lesson, Measures, Supply
-from ioa_jax.runtime.rundir import LESSONS, METRICS
+from ioa_jax.runtime.rundir import LESSONS, METRICS, REJECTED
 from ioa_jax.training import packing
 
+_FEW = 0.5  # Of the lessons asked for: fewer kept are said.
 _SAMPLE = 200  # Characters of what a teacher said, in an error.
 
 
@@ -40,14 +47,14 @@ class LessonBook:
 
   Attributes:
     lessons: in the order of `lessons.jsonl`.
-    rejected: of this start, how many were not kept, by reason.
+    rejected: of this start, those that were not kept.
     untaught: modules of which no lesson could be had.
   """
 
   def __init__(self, run: Run):
     self._run = run
     self.lessons: list[Lesson] = []
-    self.rejected: Counter[str] = Counter()
+    self.rejected: list[Rejected] = []
     self.untaught: list[str] = []
     self._common_words = measures.common_words(
       seed
@@ -55,14 +62,20 @@ class LessonBook:
       for seed in run.domain.seeds(name, run.config.adapter.seeds_per_module)
     )
 
-  def recall(self, count: int, untaught: Sequence[str] = ()) -> None:
+  def recall(
+    self, count: int, rejected: int = 0, untaught: Sequence[str] = ()
+  ) -> None:
     """Takes up the first `count` lessons of an earlier start; drops others.
+
+    Args:
+      rejected: lines of `rejected.jsonl` that belong to them.
 
     Raises:
       ValueError: if there are fewer, or one is damaged.
     """
     directory = self._run.directory
     directory.truncate(LESSONS, count)
+    directory.truncate(REJECTED, rejected)
     self.lessons = [
       Lesson.from_json(line, f'{directory.path / LESSONS} line {i}')
       for i, line in enumerate(directory.read_lines(LESSONS), 1)
@@ -95,11 +108,17 @@ class LessonBook:
     run.display.update(phase='writing lessons')
     written, rejected = agreed(*run.adapter.write(items, run.ask, self.lessons))
     lessons = self._selected(written)
+    reasons = rejections.count(rejected)
     if len(lessons) < len(written):
-      rejected['not_selected'] += len(written) - len(lessons)
+      reasons['not_selected'] += len(written) - len(lessons)
     self.lessons += lessons
     self.rejected += rejected
     run.directory.append_lines(LESSONS, (x.to_json() for x in lessons))
+    run.directory.append_lines(REJECTED, (x.to_json() for x in rejected))
+    for line in rejections.shortfalls(
+      items, lessons, rejected, least_share=_FEW
+    ):
+      run.display.say(line)
     taught = {lesson.module for lesson in lessons}
     untaught = [
       name
@@ -113,14 +132,14 @@ class LessonBook:
       kind=order.wanted[-1][1],
       modules=[module for module, _ in order.wanted],
       lessons=len(lessons),
-      rejected=dict(rejected),
+      rejected=dict(reasons),
       untaught=untaught,
       teacher_tokens=run.client.totals()['completion_tokens'] - before,
       measures=self._measures(items, lessons),
     )
     run.directory.append_lines(METRICS, [supply.to_json()])
     for name in untaught:
-      self._pass_over(name, items, rejected)
+      self._pass_over(name, items, reasons)
     self.untaught += untaught
     return lessons
 

@@ -44,10 +44,12 @@ def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
             max_calls=calls)
   ]  # fmt: skip
   # As long as a remedial request gets: with wrong answers in it.
-  probe = subject.domain.probes('gate', answer_format)[0]
+  (seed,) = subject.domain.seeds(subject.domain.MODULES[0].name, 1)
   shown = {
-    'prompt': probe.prompt, 'answer': probe.answer, 'student': probe.reference
-  }  # fmt: skip
+    'prompt': seed.problem,
+    'answer': seed.answer,
+    'student': seed.solution,
+  }
   level = Level(0.0, [shown] * WRONG_KEPT)
   kinds = [('stage', 1), ('remedial', remedial_rounds)]
   if config.identifier.panel.learners:

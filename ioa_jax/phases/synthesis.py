@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ioa_jax import config as config_lib
-from ioa_jax.adapter import Level, dataset
+from ioa_jax.adapter import Level, dataset, rejections
 from ioa_jax.assemble import Run
 from ioa_jax.phases.lessons import LessonBook, NoLessons, Order
 from ioa_jax.records import Curriculum, Diagnosis, Lesson
@@ -56,7 +56,7 @@ def write(
       'modules without lessons': ', '.join(book.untaught) or 'none',
       'teacher tokens': run.client.totals()['completion_tokens'],
     },
-    rejected=book.rejected,
+    rejected=rejections.count(book.rejected),
   )
   return book.lessons
 

@@ -106,7 +106,8 @@ class Progress(Record):
   """What a checkpoint knows besides arrays.
 
   Attributes:
-    lessons, events: lines of lessons.jsonl and metrics.jsonl that belong to it.
+    lessons, events, rejected: lines of lessons.jsonl, metrics.jsonl and
+      rejected.jsonl that belong to it.
     tokens: live tokens trained on.
     counted: tokens read and written beside training, by who did.
     untaught: modules of which no lesson could be had.
@@ -117,6 +118,7 @@ class Progress(Record):
 
   lessons: Count = 0
   events: Count = 0
+  rejected: Count = 0
   tokens: Count = 0
   train_seconds: float = 0.0
   synthesise_seconds: float = 0.0

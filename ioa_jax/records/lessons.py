@@ -9,7 +9,7 @@ import pydantic
 from pydantic import Field
 
 # Of pydantic itself; it wants this one before Python 3.12.
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from ioa_jax.records.base import CONFIG, Count, Record, record
 
@@ -139,7 +139,10 @@ class AdapterFlags(TypedDict):
 
 
 class Lineage(TypedDict):
-  """Where a lesson comes from; `request` is a key of the ledger."""
+  """Where a lesson comes from; `request` is a key of the ledger.
+
+  `trains` is the module of the problem, where a remedial lesson is of a call.
+  """
 
   __pydantic_config__ = CONFIG
 
@@ -149,6 +152,7 @@ class Lineage(TypedDict):
   round: int
   teacher: str
   request: str
+  trains: NotRequired[str]
 
 
 @record

@@ -28,9 +28,9 @@ from ioa_jax.runtime import files, processes
 LEDGER, LESSONS, METRICS = 'ledger.sqlite', 'lessons.jsonl', 'metrics.jsonl'
 CONFIG, DIAGNOSIS = 'config.json', 'diagnosis.json'
 CURRICULUM = 'curriculum.json'
-ITEMS = 'items.jsonl'
+ITEMS, REJECTED = 'items.jsonl', 'rejected.jsonl'
 # What training reads: files that grow with it, and files that do not change.
-GROWING = (LESSONS, METRICS)
+GROWING = (LESSONS, METRICS, REJECTED)
 FOUNDATION = (DIAGNOSIS, CURRICULUM, ITEMS)
 # Of the first writes, before there is a config.json.
 _LOCK = '.lock'
