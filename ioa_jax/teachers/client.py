@@ -128,27 +128,34 @@ class Client:
     return completions, cached
 
   def _ask(self, requests, response_model, on_progress):
-    found = self._ledger.find(requests)
-    answers = {r: c for r, c in zip(requests, found) if c is not None}
     times = Counter(requests)
+    answers = self._found(list(times))
     cached = done = sum(times[r] for r in answers)
     on_progress(done, len(requests))
 
     def on_stored(new):
       nonlocal done
-      answers.update(new)
-      done += sum(times[r] for r in new)
-      on_progress(done, len(requests))
+      if new:
+        answers.update(new)
+        done += sum(times[r] for r in new)
+        on_progress(done, len(requests))
 
     account = Account(self._ledger, self._budget, self._price, on_stored)
-    missing = [r for r in times if r not in answers]
-    if missing and self._recording is not None:
-      recorded = zip(missing, self._recording.find(missing))
-      account.copy({r: c for r, c in recorded if c is not None})
-      missing = [r for r in missing if r not in answers]
-    if missing:
-      self._teacher.answer(missing, account, response_model)
+    if cached < len(requests):
+      with self._ledger.claimed():
+        # Another job may have been answered before this one had its turn.
+        on_stored(self._found([r for r in times if r not in answers]))
+        if self._recording is not None:
+          missing = [r for r in times if r not in answers]
+          recorded = zip(missing, self._recording.find(missing))
+          account.copy({r: c for r, c in recorded if c is not None})
+        if missing := [r for r in times if r not in answers]:
+          self._teacher.answer(missing, account, response_model)
     return [answers[r] for r in requests], cached
+
+  def _found(self, requests):
+    found = zip(requests, self._ledger.find(requests))
+    return {r: c for r, c in found if c is not None}
 
   def _own(self, request: Request) -> Request:
     if not self._reasoning_effort:
