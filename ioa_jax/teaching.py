@@ -133,6 +133,7 @@ class _Phase:
     self._seconds['train'] = progress.train_seconds
     self._seconds['synthesise'] = progress.synthesise_seconds
     self.trainer.drop(progress.untaught)
+    self._run.client.carry(progress.spent)
     self._last_save = self.trainer.step
     self._run.display.say(f'Continuing from step {self._last_save}.')
 
@@ -232,6 +233,7 @@ class _Phase:
       train_seconds=self._seconds['train'],
       synthesise_seconds=self._seconds['synthesise'],
       counted=dict(self._run.counted),
+      spent=self._run.client.totals(),
       untaught=tuple(self._book.untaught),
       files=self._run.directory.digests(),
       on_policy_step=self._on_policy_step,

@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from ioa_jax.adapter import Level
+from ioa_jax.adapter import Amounts, Level
 from ioa_jax.adapter import composition_lessons as lessons_lib
 from ioa_jax.domains import composition, operations
 from ioa_jax.identifier import gaps
@@ -121,16 +121,18 @@ def plan(adapter, name, kind, level=LEVEL, stage=0, round=0):
   return adapter.plan(name, kind, stage=stage, round=round, level=level)
 
 
-def make_adapter(seed=0, answer_format='steps', seeds=10, **per_seed):
-  every = {'stage': 6, 'remedial': 3, 'bridging': 6, 'rehearsal': 2}
+def make_adapter(seed=0, answer_format='steps', seeds=10):
+  every = {'': 6, 'remedial_': 3, 'rehearsal_': 2}
   return lessons_lib.CompositionAdapter(
     seed=seed,
     teacher='t',
     max_tokens=48,
     answer_format=answer_format,
     smallest_first=False,
-    seeds_per_module=seeds,
-    per_seed=every | per_seed,
+    amounts=Amounts(
+      seeds_per_module=seeds,
+      **{f'{kind}items_per_seed': n for kind, n in every.items()},
+    ),
   )
 
 
@@ -427,7 +429,11 @@ def test_curation_counts_every_rejection():
     *(Completion(text, 'stop', 5, 20) for text in good[4:]),
   ]
   lessons, rejected = adapter.write(items, lambda requests: completions, ())
-  assert dict(rejected) == {'wrong_answer': 1, 'truncated': 1, 'wrong_step': 1}
+  assert sorted(r.reason for r in rejected) == [
+    'truncated',
+    'wrong_answer',
+    'wrong_step',
+  ]
   assert [x.completion for x in lessons] == [good[0], *good[4:]]
   assert lessons[0].prereq == (
     'scores/days',

@@ -6,6 +6,7 @@ r"""What a run paid its teacher for: lists, sums, exports, drops.
   python scripts/ledger.py RUN --export=answers.jsonl # '-' is standard output
   python scripts/ledger.py RUN --drop --key=3fa9      # keys beginning with it
   python scripts/ledger.py RUN --begin_new            # after a damaged ledger
+  python scripts/ledger.py RUN --repair               # after a damaged answer
 
 RUN is a run directory or a ledger file. --key, --outcome and --model choose
 entries for --list, --export and --drop alike. What is dropped is asked and paid
@@ -43,6 +44,11 @@ def define_flags() -> None:
   flags.DEFINE_bool(
     'begin_new', False, 'Begins a new ledger where the old one is damaged.'
   )
+  flags.DEFINE_bool(
+    'repair',
+    False,
+    'Sets damaged answers aside, which are then paid for again.',
+  )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -65,6 +71,14 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _act(ledger: ledger_lib.Ledger) -> None:
+  if FLAGS.repair:
+    keys = ledger.repair()
+    for key in keys:
+      terminal.say(f'set aside {key[:12]!r}')
+    terminal.say(
+      f'{len(keys)} damaged answers set aside, in the table "damaged".'
+    )
+    return
   chosen = (
     e
     for e in ledger.entries(FLAGS.key)

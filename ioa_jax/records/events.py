@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -110,6 +110,7 @@ class Progress(Record):
       rejected.jsonl that belong to it.
     tokens: live tokens trained on.
     counted: tokens read and written beside training, by who did.
+    spent: on the teacher, as the ledger had it.
     untaught: modules of which no lesson could be had.
     files: the hash of every file that the checkpoint stands on.
     on_policy_step: when the student last wrote its own texts.
@@ -123,6 +124,7 @@ class Progress(Record):
   train_seconds: float = 0.0
   synthesise_seconds: float = 0.0
   counted: dict[str, Count] = Field(default_factory=dict)
+  spent: dict[str, Any] = Field(default_factory=dict)
   untaught: tuple[str, ...] = ()
   files: dict[str, str] = Field(default_factory=dict)
   on_policy_step: Count = 0

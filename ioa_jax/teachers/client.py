@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -33,8 +33,6 @@ class Client:
       not depend on what was recorded before it.
     broadcast: the first process asks, and the others hear. Without it every
       process asks its own teacher, which is one model over all their devices.
-    spent_before: `totals()` of an earlier start. Where the ledger has less, it
-      was deleted, and the difference stays spent.
 
   Attributes:
     name: of the teacher.
@@ -53,7 +51,6 @@ class Client:
     price: Price | None = None,
     recording: Ledger | None = None,
     broadcast: bool = False,
-    spent_before: dict[str, Any] | None = None,
   ):
     if budget.max_usd is not None and price is None:
       raise ValueError(
@@ -68,12 +65,17 @@ class Client:
     self._price = price or Price()
     self._recording = recording
     self._broadcast = broadcast
-    if spent_before is not None:
-      ledger.carry(spent_before)
 
   def totals(self) -> dict[str, Any]:
     """What was paid for, all starts together; see `Ledger.totals`."""
     return self._ledger.totals()
+
+  def carry(self, spent: Mapping[str, Any]) -> None:
+    """Takes up `totals()` of an earlier start.
+
+    Where the ledger has less it was deleted, and the difference stays spent.
+    """
+    self._ledger.carry(dict(spent))
 
   def find(self, requests: Sequence[Request]) -> list[Completion | None]:
     """What is known without asking anybody."""
@@ -124,27 +126,34 @@ class Client:
     return completions, cached
 
   def _ask(self, requests, response_model, on_progress):
-    found = self._ledger.find(requests)
-    answers = {r: c for r, c in zip(requests, found) if c is not None}
     times = Counter(requests)
+    answers = self._found(list(times))
     cached = done = sum(times[r] for r in answers)
     on_progress(done, len(requests))
 
     def on_stored(new):
       nonlocal done
-      answers.update(new)
-      done += sum(times[r] for r in new)
-      on_progress(done, len(requests))
+      if new:
+        answers.update(new)
+        done += sum(times[r] for r in new)
+        on_progress(done, len(requests))
 
     account = Account(self._ledger, self._budget, self._price, on_stored)
-    missing = [r for r in times if r not in answers]
-    if missing and self._recording is not None:
-      recorded = zip(missing, self._recording.find(missing))
-      account.copy({r: c for r, c in recorded if c is not None})
-      missing = [r for r in missing if r not in answers]
-    if missing:
-      self._teacher.answer(missing, account, response_model)
+    if cached < len(requests):
+      with self._ledger.claimed():
+        # Another job may have been answered before this one had its turn.
+        on_stored(self._found([r for r in times if r not in answers]))
+        if self._recording is not None:
+          missing = [r for r in times if r not in answers]
+          recorded = zip(missing, self._recording.find(missing))
+          account.copy({r: c for r, c in recorded if c is not None})
+        if missing := [r for r in times if r not in answers]:
+          self._teacher.answer(missing, account, response_model)
     return [answers[r] for r in requests], cached
+
+  def _found(self, requests):
+    found = zip(requests, self._ledger.find(requests))
+    return {r: c for r, c in found if c is not None}
 
   def _check(self, requests, response_model):
     schema = '' if response_model is None else schema_text(response_model)

@@ -12,6 +12,10 @@ twice. `calls` has one row for each call that cost or may have cost something:
   carried   spent by earlier starts whose ledger is gone.
 
 Dropping a completion leaves its calls: the money stays spent.
+
+Every completion has a fingerprint of its row. One that fails it is never used
+and never asked for again but with a person's consent (`repair`). A job claims
+the file while it asks, so that two of them pay for nothing twice.
 """
 
 from __future__ import annotations
@@ -21,14 +25,17 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-import sqlite3
-import threading
 from typing import Any
 
-from ioa_jax.teachers import ledger_file
+from absl import logging
+
+from ioa_jax.teachers import finish, ledger_database, ledger_file
 from ioa_jax.teachers.ledger_file import LedgerError
 from ioa_jax.teachers.requests import Budget, Completion, Request
 
+_SUMS = (
+  'SELECT state, calls, prompt_tokens, completion_tokens, price_usd FROM sums'
+)
 _COLUMNS = tuple(f.name for f in dataclasses.fields(Completion))
 
 
@@ -57,56 +64,89 @@ class Ledger:
     read_only: bool = False,
   ):
     self._path = path
-    self._lock = threading.RLock()
-    self._db = (
+    connection = (
       ledger_file.open_read_only(path)
       if read_only
       else ledger_file.open_to_write(path, begin_new=begin_new)
     )
-
-  @contextlib.contextmanager
-  def _transaction(self, synchronous: str = 'FULL'):
-    """Commits on leaving; with FULL, to the disk."""
-    with self._lock:
-      try:
-        self._db.execute(f'PRAGMA synchronous={synchronous}')
-        self._db.execute('BEGIN IMMEDIATE')
-        try:
-          yield self._db
-          self._db.execute('COMMIT')
-        except BaseException:
-          if self._db.in_transaction:
-            self._db.execute('ROLLBACK')
-          raise
-      except sqlite3.Error as e:
-        raise LedgerError(
-          f'{self._path}: cannot be written ({e}); what was stored is kept.'
-        ) from e
-
-  def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple]:
-    with self._lock:
-      try:
-        return self._db.execute(query, values).fetchall()
-      except sqlite3.Error as e:
-        raise LedgerError(f'{self._path}: cannot be read ({e}).') from e
+    self._known_damaged: list[str] | None = None
+    self._sealed = ledger_file.is_sealed(connection)
+    self._db = ledger_database.Database(path, connection)
+    columns = [*ledger_file.SEALED, 'fingerprint' if self._sealed else "''"]
+    self._select = f'SELECT {", ".join(columns)} FROM completions'
 
   def find(self, requests: Sequence[Request]) -> list[Completion | None]:
-    """The stored completion of each request, or None."""
-    query = f'SELECT {", ".join(_COLUMNS)} FROM completions WHERE key = ?'
-    found = [self._rows(query, (r.key(),)) for r in requests]
-    return [Completion(*rows[0]) if rows else None for rows in found]
+    """The stored completion of each request, or None.
+
+    Raises:
+      LedgerError: one was changed by something else than this program.
+    """
+    found = []
+    for request in requests:
+      key = request.key()
+      rows = self._db.rows(f'{self._select} WHERE key = ?', (key,))
+      if rows and (self._is_damaged(rows[0]) or rows[0][0] != key):
+        raise self._damaged(key)
+      # What is not there may be what no longer is under its key.
+      if not rows and (others := self._damaged_keys()):
+        raise self._damaged(others[0])
+      found.append(_completion(rows[0]) if rows else None)
+    return found
+
+  def _damaged(self, key: str) -> LedgerError:
+    return LedgerError(
+      f'{self._path}: the answer {key[:12]!r} was damaged after it was stored, '
+      'and is not used. Put a backup of the file in its place, or set such '
+      'answers aside and pay for them again: '
+      f'python scripts/ledger.py {self._path} --repair'
+    )
+
+  def _damaged_keys(self) -> list[str]:
+    """Of answers that were damaged before the file was opened; read once."""
+    if self._known_damaged is None:
+      self._known_damaged = [
+        str(row[0])
+        for (rowid,) in self._db.rows('SELECT rowid FROM completions')
+        for row in self._db.rows(f'{self._select} WHERE rowid = ?', (rowid,))
+        if self._is_damaged(row)
+      ]
+    return self._known_damaged
+
+  def _is_damaged(self, row: Sequence[Any]) -> bool:
+    *values, seal = row
+    expected = ledger_file.fingerprint(*values)
+    # A row of an older version has none, but it has its types.
+    return not expected or seal != (expected if self._sealed else '')
+
+  def claimed(self) -> contextlib.AbstractContextManager[None]:
+    """While this is held no other job asks; see `ledger_database.claim`."""
+    return ledger_database.claim(self._path)
 
   def copy_to(self, path: pathlib.Path) -> None:
     """A whole copy in a new file, also of what is still in the log."""
-    try:
-      with self._lock, contextlib.closing(sqlite3.connect(path)) as target:
-        self._db.backup(target)
-    except sqlite3.Error as e:
-      raise LedgerError(f'{path}: cannot be written ({e}).') from e
+    self._db.copy_to(path)
+
+  def repair(self) -> list[str]:
+    """Sets damaged answers aside, to be asked for again: their keys."""
+    keys = []
+    for rowid, *row in self._db.rows(
+      f'SELECT rowid, {", ".join(ledger_file.SEALED)}, fingerprint '
+      'FROM completions'
+    ):
+      if self._is_damaged(row):
+        keys.append(str(row[0]))
+        with self._db.transaction() as db:
+          db.execute(
+            'INSERT INTO damaged (key, row) VALUES (?, ?)',
+            (keys[-1], json.dumps(row, default=repr)),
+          )
+          db.execute('DELETE FROM completions WHERE rowid = ?', (rowid,))
+    self._known_damaged = None
+    return keys
 
   def store(self, pairs: Iterable[tuple[Request, Completion]]) -> None:
     """Writes answers that no call was reserved for; durable on return."""
-    with self._transaction() as db:
+    with self._db.transaction() as db:
       for request, completion in pairs:
         if _insert(db, request, completion):
           db.execute(
@@ -135,7 +175,7 @@ class Ledger:
     """
     # NORMAL: survives the process, which is what the count is for; only an
     # answer is worth waiting for the disk.
-    with self._transaction('NORMAL') as db:
+    with self._db.transaction('NORMAL') as db:
       self.check(budget, prompt_tokens, completion_tokens, price_usd)
       return db.execute(
         'INSERT INTO calls (key, state, prompt_tokens, completion_tokens, '
@@ -145,8 +185,7 @@ class Ledger:
 
   def spent(self) -> tuple[int, int, float]:
     """Prompt and completion tokens and dollars; what may be charged as well."""
-    with self._lock:
-      sums = _sums(self._db)
+    sums = _sums(self._db.rows(_SUMS))
     return sums['prompt_tokens'], sums['completion_tokens'], sums['price_usd']
 
   def check(
@@ -180,8 +219,8 @@ class Ledger:
     Args:
       before: `totals()` as they were then.
     """
-    with self._transaction() as db:
-      now, lost = _sums(db), {}
+    with self._db.transaction() as db:
+      now, lost = _sums(db.execute(_SUMS).fetchall()), {}
       for name in ('prompt_tokens', 'completion_tokens', 'price_usd'):
         had = before[name] + before['unsettled'][name]
         lost[name] = max(0, had - now[name])
@@ -196,7 +235,7 @@ class Ledger:
 
   def settle(self, call: int, request: Request, answer: Completion) -> None:
     """Stores the answer of a reserved call; durable when this returns."""
-    with self._transaction() as db:
+    with self._db.transaction() as db:
       # Another process may have answered the same request meanwhile.
       new = _insert(db, request, answer)
       self._close_call(db, call, 'stored' if new else 'rejected', answer,
@@ -207,7 +246,7 @@ class Ledger:
     note = json.dumps({
       'why': why, 'discarded': answer.discarded, 'reasoning': answer.reasoning
     })  # fmt: skip
-    with self._transaction() as db:
+    with self._db.transaction() as db:
       self._close_call(db, call, 'rejected', answer, note)
 
   def _close_call(self, db, call, state, answer, note):
@@ -219,14 +258,14 @@ class Ledger:
 
   def lose(self, call: int, why: str) -> None:
     """The server may have charged this call, and its answer did not arrive."""
-    with self._transaction('NORMAL') as db:
+    with self._db.transaction('NORMAL') as db:
       db.execute(
         "UPDATE calls SET state = 'lost', note = ? WHERE id = ?", (why, call)
       )
 
   def release(self, call: int) -> None:
     """The server did not take the call, so it cost nothing."""
-    with self._transaction('NORMAL') as db:
+    with self._db.transaction('NORMAL') as db:
       db.execute('DELETE FROM calls WHERE id = ?', (call,))
 
   def totals(self) -> dict[str, Any]:
@@ -237,10 +276,10 @@ class Ledger:
       `price_usd` of answered calls; `unsettled` with the same four of calls
       that may have been charged, at their worst case.
     """
-    with self._lock:
-      ((completions,),) = self._rows('SELECT COUNT(*) FROM completions')
-      paid = _sums(self._db, ('stored', 'rejected', 'carried'))
-      unsettled = _sums(self._db, ('sent', 'lost'))
+    ((completions,),) = self._db.rows('SELECT COUNT(*) FROM completions')
+    sums = self._db.rows(_SUMS)
+    paid = _sums(sums, ('stored', 'rejected', 'carried'))
+    unsettled = _sums(sums, ('sent', 'lost'))
     return {'completions': completions, **paid, 'unsettled': unsettled}
 
   def entries(self, prefix: str = '') -> Iterator[dict[str, Any]]:
@@ -249,20 +288,25 @@ class Ledger:
     Yields:
       `key`, `request` (a dict), and the fields of a Completion.
     """
-    columns = ('key', 'request', *_COLUMNS)
-    keys = self._rows(
-      'SELECT key FROM completions WHERE substr(key, 1, ?) = ? ORDER BY rowid',
+    rowids = self._db.rows(
+      'SELECT rowid FROM completions WHERE substr(key, 1, ?) = ? '
+      'ORDER BY rowid',
       (len(prefix), prefix),
     )
-    query = f'SELECT {", ".join(columns)} FROM completions WHERE key = ?'
-    for key in keys:
-      for row in self._rows(query, key):
-        entry = dict(zip(columns, row))
-        yield entry | {'request': json.loads(entry['request'])}
+    for rowid in rowids:
+      for row in self._db.rows(f'{self._select} WHERE rowid = ?', rowid):
+        request = None if self._is_damaged(row) else _request(row[1])
+        if request is None:
+          logging.warning(
+            '%s: the answer %.12s is damaged and left out.', self._path, row[0]
+          )
+          continue
+        answer = dataclasses.asdict(_completion(row))
+        yield {'key': row[0], 'request': request, **answer}
 
   def drop(self, keys: Sequence[str]) -> None:
     """Forgets answers; they are asked and paid for again when needed."""
-    with self._transaction() as db:
+    with self._db.transaction() as db:
       db.executemany(
         'DELETE FROM completions WHERE key = ?', [(k,) for k in keys]
       )
@@ -273,21 +317,47 @@ class Ledger:
 
 def _insert(db, request: Request, completion: Completion) -> bool:
   """Whether the answer is new."""
-  marks = ', '.join('?' * len(_COLUMNS))
+  stored = dataclasses.asdict(completion)
+  stored |= {'key': request.key(), 'request': request.to_json()}
+  # As sqlite gives them back: a price of 0 is 0.0.
+  row = [kind(stored[name]) for name, kind in ledger_file.SEALED.items()]
+  marks = ', '.join('?' * (len(row) + 1))
   cursor = db.execute(
-    f'INSERT OR IGNORE INTO completions (key, request, {", ".join(_COLUMNS)}) '
-    f'VALUES (?, ?, {marks})',
-    (request.key(), request.to_json(), *dataclasses.astuple(completion)),
+    f'INSERT OR IGNORE INTO completions ({", ".join(ledger_file.SEALED)}, '
+    f'fingerprint) VALUES ({marks})',
+    (*row, ledger_file.fingerprint(*row)),
   )
   return cursor.rowcount == 1
+
+
+def _completion(row: Sequence[Any]) -> Completion:
+  values = dict(zip(ledger_file.SEALED, row))
+  answer = Completion(**{n: values[n] for n in _COLUMNS})
+  end = finish.name(answer.finish_reason)
+  if end == 'stop' and not answer.text and answer.discarded.strip():
+    # An end under another name, which an earlier version took for none.
+    return dataclasses.replace(
+      answer, text=answer.discarded, finish_reason='stop', discarded=''
+    )
+  if end == 'length':
+    return dataclasses.replace(answer, finish_reason='length')
+  return answer
+
+
+def _request(text: str) -> dict[str, Any] | None:
+  try:
+    request = json.loads(text)
+  except (ValueError, RecursionError):
+    return None
+  is_ours = isinstance(request, dict) and {'model', 'prompt'} <= set(request)
+  return request if is_ours else None
 
 
 def _usage(c: Completion) -> tuple[int, int, float]:
   return c.prompt_tokens, c.completion_tokens, c.price_usd
 
 
-def _sums(db, states: Sequence[str] | None = None) -> dict[str, Any]:
-  rows = db.execute('SELECT * FROM sums').fetchall()
+def _sums(rows, states: Sequence[str] | None = None) -> dict[str, Any]:
   kept = [r[1:] for r in rows if states is None or r[0] in states]
   names = ('calls', 'prompt_tokens', 'completion_tokens', 'price_usd')
   return {n: sum(r[i] for r in kept) for i, n in enumerate(names)}

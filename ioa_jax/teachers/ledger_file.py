@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import pathlib
 import sqlite3
+from typing import Any
 
 from absl import logging
 
-_VERSION = 2
+_VERSION = 3
+# Read as it is, and carried over when it is written to.
+_UNSEALED = 2
+# What a fingerprint is of, in order, with the types that are stored.
+SEALED = {
+  'key': str, 'request': str, 'text': str, 'finish_reason': str,
+  'prompt_tokens': int, 'completion_tokens': int, 'reasoning': str,
+  'discarded': str, 'price_usd': float, 'response_id': str,
+}  # fmt: skip
 # The sums are kept by triggers: checking a budget does not read every call,
 # and holds whichever thread or process wrote last.
 _ADD = """
@@ -42,6 +53,7 @@ CREATE TRIGGER call_removed AFTER DELETE ON calls BEGIN {_SUBTRACT} END;
 CREATE TRIGGER call_changed AFTER UPDATE ON calls BEGIN
   {_SUBTRACT} {_ADD} END;
 """
+_DAMAGED = 'CREATE TABLE damaged (key TEXT NOT NULL, row TEXT NOT NULL);'
 _CREATE = f"""
 BEGIN;
 CREATE TABLE meta (version INTEGER NOT NULL);
@@ -51,8 +63,10 @@ CREATE TABLE completions (
   finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
   completion_tokens INTEGER NOT NULL,
   reasoning TEXT NOT NULL DEFAULT '', discarded TEXT NOT NULL DEFAULT '',
-  price_usd REAL NOT NULL DEFAULT 0, response_id TEXT NOT NULL DEFAULT '');
+  price_usd REAL NOT NULL DEFAULT 0, response_id TEXT NOT NULL DEFAULT '',
+  fingerprint TEXT NOT NULL DEFAULT '');
 {_CALLS}
+{_DAMAGED}
 COMMIT;
 """
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -73,7 +87,15 @@ def open_to_write(path: pathlib.Path, *, begin_new: bool) -> sqlite3.Connection:
       another version.
   """
   try:
-    return _checked(_open(path, begin_new), path, migrate=True)
+    db = _checked(_open(path, begin_new), path)
+    try:
+      db.execute('PRAGMA journal_mode=WAL')
+      _seal(db)
+      _mend(db, path)
+    except BaseException:
+      db.close()
+      raise
+    return db
   except (sqlite3.Error, OSError) as e:
     raise LedgerError(f'{path}: cannot be opened as a ledger ({e}).') from e
 
@@ -97,7 +119,7 @@ def open_read_only(path: pathlib.Path) -> sqlite3.Connection:
       # that nobody changes.
       db.close()
       db = sqlite3.connect(f'{uri}?immutable=1', **options)
-    return _checked(db, path, migrate=False)
+    return _checked(db, path)
   except sqlite3.Error as e:
     raise LedgerError(f'{path}: cannot be opened as a ledger ({e}).') from e
 
@@ -124,7 +146,80 @@ def _open(path, begin_new):
   )
 
 
-def _checked(db, path, *, migrate):
+def fingerprint(*row: Any) -> str:
+  """Of a row's values in the order of SEALED; '' if one has another type."""
+  if [type(x) for x in row] != list(SEALED.values()):
+    return ''
+  text = json.dumps(row, ensure_ascii=False)
+  return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()
+
+
+def is_sealed(db: sqlite3.Connection) -> bool:
+  """Whether its rows have fingerprints."""
+  return db.execute('SELECT version FROM meta').fetchone() == (_VERSION,)
+
+
+def _seal(db) -> None:
+  """Gives the rows of an older version their fingerprints."""
+  if is_sealed(db):
+    return
+  db.create_function('fingerprint', -1, fingerprint, deterministic=True)
+  db.execute('BEGIN IMMEDIATE')
+  try:
+    if not is_sealed(db):  # Else another process was first.
+      db.execute(
+        'ALTER TABLE completions ADD COLUMN '
+        "fingerprint TEXT NOT NULL DEFAULT ''"
+      )
+      columns = ', '.join(SEALED)
+      db.execute(f'UPDATE completions SET fingerprint = fingerprint({columns})')
+      db.execute(_DAMAGED)
+      db.execute(f'UPDATE meta SET version = {_VERSION}')
+    db.execute('COMMIT')
+  except BaseException:
+    db.execute('ROLLBACK')
+    raise
+
+
+def _mend(db, path) -> None:
+  """Rebuilds what only repeats the rows: indices and sums."""
+  ((sound,), *_) = db.execute('PRAGMA integrity_check(1)').fetchall()
+  if sound != 'ok':
+    logging.warning('%s: its indices are damaged and were rebuilt.', path)
+    db.execute('REINDEX')
+  names = 'calls, prompt_tokens, completion_tokens, price_usd'
+  counted = (
+    'SELECT state, COUNT(*), CAST(TOTAL(prompt_tokens) AS INTEGER), '
+    'CAST(TOTAL(completion_tokens) AS INTEGER), TOTAL(price_usd) FROM calls '
+    'GROUP BY state'
+  )
+  kept = f'SELECT state, {names} FROM sums WHERE calls != 0'
+  if _agree(db.execute(counted).fetchall(), db.execute(kept).fetchall()):
+    return
+  db.execute('BEGIN IMMEDIATE')
+  # Again: another process may have written meanwhile.
+  if not _agree(db.execute(counted).fetchall(), db.execute(kept).fetchall()):
+    logging.warning('%s: its sums are damaged and were counted again.', path)
+    db.execute('DELETE FROM sums')
+    db.execute(f'INSERT INTO sums (state, {names}) {counted}')
+  db.execute('COMMIT')
+
+
+def _agree(counted, kept) -> bool:
+  def key(row):
+    return tuple(map(str, row[:-1]))
+
+  # Prices are sums of floats in another order.
+  close = lambda a, b: (
+    isinstance(b, (int, float)) and abs(a - b) <= (1e-6 * max(1.0, abs(a)))
+  )
+  counted, kept = sorted(counted, key=key), sorted(kept, key=key)
+  return list(map(key, counted)) == list(map(key, kept)) and all(
+    close(a[-1], b[-1]) for a, b in zip(counted, kept)
+  )
+
+
+def _checked(db, path):
   """`db` if it is a ledger that this program reads; closed otherwise."""
   try:
     try:
@@ -133,13 +228,12 @@ def _checked(db, path, *, migrate):
       raise LedgerError(
         f'{path}: a sqlite file, but not a ledger. Choose another place.'
       ) from None
-    if version != _VERSION:
+    if version not in (_UNSEALED, _VERSION):
       raise LedgerError(
-        f'{path}: ledger version {version}, this program reads {_VERSION}. Use '
-        'the version that wrote it, or another work directory.'
+        f'{path}: ledger version {version}, this program reads {_UNSEALED} '
+        f'and {_VERSION}. Use the version that wrote it, or another work '
+        'directory.'
       )
-    if migrate:
-      db.execute('PRAGMA journal_mode=WAL')
   except BaseException:
     db.close()
     raise
