@@ -1,19 +1,23 @@
 """Completions to verdicts: numbers, multiple choice, ROUGE-L.
 
-Maths equivalence is in `maths`, code in `code`: both need another process. A
-completion in which no answer is found is wrong, with the reason `no_answer`;
-nothing is guessed from it.
+Where an answer stands is found by `number_answers`, `choice_answers` and
+`last_boxed`. Maths equivalence is in `maths`, code in `code_grading`: both need
+another process. A completion in which no answer is found is wrong, with the
+reason `no_answer`; nothing is guessed from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import dataclasses
 from fractions import Fraction
-import functools
 import re
 
-from ioa_jax.evaluation import answer_text, choice_answers, number_answers
+from ioa_jax.evaluation import (
+  answer_text,
+  choice_answers,
+  number_answers,
+  overlap,
+)
 
 _MAX_NUMBER_CHARS = 64
 # ASCII digits only (`\d` takes every script's); commas only between groups of
@@ -24,6 +28,7 @@ _NUMBER = re.compile(
 )
 _MINUS = str.maketrans({'−': '-', '–': '-'})
 last_boxed = answer_text.last_boxed
+rouge_l_stemmed_f = overlap.rouge_l_stemmed_f
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +76,12 @@ def extract_number(completion: str) -> str | None:
   Else its value: `18000000` for 18 million, `3/4` for three quarters.
   """
   found = number_answers.find(completion)
-  if found is None or found.value is None:
-    return None
-  written = found.text.strip()
-  return written if parse_number(written) == found.value else str(found.value)
+  return None if found is None or found.value is None else _written(found)
+
+
+def _written(found: number_answers.Found) -> str:
+  read = parse_number(found.text) == found.value
+  return found.text if read else str(found.value)
 
 
 def grade_number(completion: str, gold: str) -> Verdict:
@@ -86,11 +93,11 @@ def grade_number(completion: str, gold: str) -> Verdict:
   want = parse_number(gold)
   if want is None:
     raise ValueError(f'gold {gold!r} is not a number.')
-  found = extract_number(completion)
-  if found is None:
+  found = number_answers.find(completion)
+  if found is None or found.value is None:
     return Verdict(False, 'no_answer', '')
-  equal = Fraction(number_answers.find(completion).value) == want
-  return Verdict(equal, 'equal' if equal else 'different', found)
+  equal = found.value == want
+  return Verdict(equal, 'equal' if equal else 'different', _written(found))
 
 
 def extract_choice(completion: str, letters: str) -> str | None:
@@ -112,29 +119,3 @@ def grade_choice(completion: str, gold: str, letters: str = 'ABCD') -> Verdict:
   return Verdict(
     found == gold, 'equal' if found == gold else 'different', found
   )
-
-
-@functools.cache
-def _rouge_scorer():
-  try:
-    from rouge_score import rouge_scorer
-  except ImportError:
-    raise ValueError(
-      'ROUGE-L needs the package rouge-score: pip install "ioa_jax[eval]".'
-    ) from None
-  return rouge_scorer.RougeScorer(['rougeL'], use_stemmer=True)
-
-
-def rouge_l_stemmed_f(completion: str, references: Sequence[str]) -> float:
-  """ROUGE-L F-measure with Porter stemming, the best over the references.
-
-  MiniLLM's variant, in [0, 1]; papers multiply by 100. Unstemmed or
-  whitespace-split variants differ by up to three points, hence the name.
-
-  Raises:
-    ValueError: without a reference.
-  """
-  if not references:
-    raise ValueError('ROUGE-L: no reference to compare with.')
-  scorer = _rouge_scorer()
-  return max(scorer.score(r, completion)['rougeL'].fmeasure for r in references)

@@ -26,7 +26,7 @@ _SYMBOL = (
 _ASSIGNABLE = re.compile(
   rf'(?:{_SYMBOL}|{_SYMBOL}(?:\^{{-1}})?\s*\([^()]*\)|\(\s*[a-z](?:_\w)?'
   rf'(?:\s*,\s*[a-z](?:_\w)?)+\s*\)|(?:\\text\{{[^{{}}]*\}}|[A-Za-z]{{3,}}\s?)+'
-  rf'|\\?[A-Z]{{2,3}}|m\s*\\angle\s*[A-Z]+)'
+  rf'|\|?[A-Z]{{2,3}}\|?|m\s*\\angle\s*[A-Z]+)'
 )
 _NUMERIC = re.compile(r'[-+0-9.\s()/^{}!]|\\(?:cdot|times|frac|sqrt|pi)')
 
@@ -93,7 +93,7 @@ def read(text: str) -> Node:
   if len(unions) > 1:
     return _joined([read(u) for u in unions])
   parts = split(
-    text, r'[,;](?!\\!)|\\text\{\s*,?\s*(?:and|or)\s*\}|\s(?:and|or)\s'
+    text, r'[,;]|\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])'
   )
   if len(parts) > 1 and not _is_number(text):
     return _listed(parts, text)
@@ -135,7 +135,7 @@ def _matching(text: str) -> int:
 
 
 def _outside(text: str, position: int) -> bool:
-  before = re.sub(r'\\[{}]', '', text[:position])
+  before = text[:position].replace('\\{', '(').replace('\\}', ')')
   return sum((c in _OPEN) - (c in _CLOSE) for c in before) <= 0
 
 
@@ -160,16 +160,15 @@ def _single(text: str) -> Node:
     return Node('ne', parts=tuple(split(match[1], ',')))
   if text.startswith('\\{') and text.endswith('\\}'):
     items = split(text[2:-2], r'[,;]|\\text\{\s*(?:and|or)\s*\}')
-    return Node('set', parts=tuple(read(i) for i in items))
-  angled = re.fullmatch(r'\\langle(.*)\\rangle', text)
-  if angled or (
+    found = _listed(items, text[2:-2])
+    return Node('set', parts=found.parts if found.kind == 'list' else (found,))
+  if (
     text[:1] in ('(', '[') and text[-1:] in (')', ']')
     and _matching(text) == len(text) - 1
   ):  # fmt: skip
-    inner = angled[1] if angled else text[1:-1]
-    items = split(inner, r'[,;]')
+    items = split(text[1:-1], r'[,;]')
     if len(items) > 1:
-      brackets = '()' if angled else text[0] + text[-1]
+      brackets = text[0] + text[-1]
       return Node('tuple', brackets, tuple(read(i) for i in items))
   matrix = re.fullmatch(
     r'[(\[]?\s*\\begin\{([pbBvV]?matrix|array)\}(?:\{[^{}]*\})?(.*)'

@@ -32,7 +32,7 @@ _UNIT_OF = {w: u for u, words in _UNITS.items() for w in (u, *words.split())}
 _COMPOUND = {'mph': {'mi': 1, 'h': -1}, 'kph': {'km': 1, 'h': -1}}
 # Known when they stand bare; single letters are variables more often.
 _BARE = frozenset(
-  w for w in _UNIT_OF if len(w) > 1 and w not in ('mod', 'am', 'pm', 'ev', 'pa')
+  w for w in _UNIT_OF if len(w) > 1 and w not in ('mod', 'ev', 'pa')
 )
 _LETTERS = frozenset('m s g h l J N W V K L A C F'.split())
 _FACTORS = {

@@ -33,6 +33,8 @@ _MAX_LITERAL = 400
 _DECIMAL = re.compile(r'(?<![0-9.])([0-9]*)\.([0-9]+)(?![0-9.])')
 _LITERAL = re.compile(r'\s*([-+]?)\s*([0-9]*)(?:\.([0-9]*))?\s*')
 _BASE = re.compile(r'([0-9][0-9A-F]*)_\{([0-9]+)\}')
+# What may be units in single letters: `5 m`, `5\\frac{m}{s}`.
+_LETTER_TAIL = re.compile(r'[0-9}][\s\u2009]+[a-zA-Z]|\\frac\{[a-z]{1,3}\}')
 _UNREADABLE = re.compile(
   # Two numbers side by side: `4 2` is read as their sum; `1,2`; `\text`.
   r'[0-9][\s\u2009]+[0-9.]|[0-9],|\\text(?![a-z])|[?=\ue001]|\\ldots'
@@ -80,9 +82,7 @@ class _Algebra:
 
   def equal(self, gold: str, answer: str) -> str:
     reason = self._quantities(gold, answer, bare_letters=False)
-    if reason != 'equal' and re.search(r'[0-9}][\s\u2009]+[a-zA-Z]', answer):
-      return self._quantities(gold, answer, bare_letters=True)
-    if reason != 'equal' and re.search(r'[0-9}][\s\u2009]+[a-zA-Z]', gold):
+    if reason != 'equal' and any(map(_LETTER_TAIL.search, (gold, answer))):
       return self._quantities(gold, answer, bare_letters=True)
     return reason
 

@@ -88,10 +88,9 @@ _RESULTING = frozenset(
   'leaving making giving totaling totalling bringing having being equaling '
   'yielding earning costing saving'.split()
 )
-_NEGATIONS = frozenset(('not', "isn't", 'isn’t', "wasn't", 'never'))
-_BOUNDS = frozenset(
-  'more less fewer greater higher lower smaller larger'.split()
-)
+_SUBJECTS = frozenset('he she it they we i you'.split())
+_NEGATIONS = frozenset(("not", "isn't", "isn’t", "wasn't", "never"))
+_BOUNDS = frozenset('more less fewer greater higher lower smaller larger'.split())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +116,9 @@ class _Chain:
   start: int
   end: int
   found: Found
-  # Whether it says more than one number: its parts are then none's answer.
+  # Whether it says more than one number, and whether it says what they make.
   joined: bool
+  equated: bool = False
 
 
 def find(completion: str) -> Found | None:
@@ -219,22 +219,25 @@ def _read_chain(tokens, start, end, parts, numbers) -> _Chain:
   dashes = [t for t in last[1:] if t.text == '-']
   if len(parts) == 1 and dashes and not any(t.text in '+*/^' for t in last):
     value = None  # `18-20` is more often a range than a difference.
+  before = [t.text for t in tokens[max(0, start - 2) : start]]
+  if before and (before[-1][0] == '\\' or before[-1] == '√' or (
+    before[-1] == '{' and before[0][0] == '\\'
+  )):  # fmt: skip
+    value = None  # `\sqrt{18}`.
   following = tokens[end : end + 1]
-  if following and _spoils(following[0], tokens[end + 1 : end + 2]):
+  if following and _spoils(following[0]):
     value = None
-  return _Chain(start, end, Found(text, value), numbers > 1)
+  return _Chain(start, end, Found(text, value), numbers > 1, len(parts) > 1)
 
 
 def _depth(tokens: Sequence[Token]) -> int:
   return sum({'(': 1, ')': -1}.get(t.text, 0) for t in tokens)
 
 
-def _spoils(token: Token, following: Sequence[Token]) -> bool:
+def _spoils(token: Token) -> bool:
   r"""Whether a number is only a coefficient or a bound: `18x`, `18\pi`, `18±1`."""
-  if token.text.startswith('\\') or token.text in ('±', 'π', '√', '!'):
-    return token.text != '!' or not token.glued or ((
-      bool(following) and following[0].text not in ('\n',)
-    ) and following[0].kind != 'word')  # fmt: skip
+  if token.text.startswith('\\') or token.text in ('±', 'π', '√'):
+    return True
   if token.kind == 'word' and token.glued and len(token.text) == 1:
     return token.text in 'xyznabtMBkKi'
   return False
@@ -270,7 +273,9 @@ def _stated(tokens: Sequence[Token], strict: bool = False) -> Found | None:
   if chain is None or (tokens[i].spelled and _is_pronoun(tokens, i)):
     return None
   end = chain.end
-  if _is_hedged(tokens, end):
+  if _is_hedged(tokens, end) or strict and [
+    t.text for t in tokens[end : end + 1]
+  ] == ['!']:
     return _REFUSED
   j = end
   while j < len(tokens) and tokens[j].kind != 'end':
@@ -286,9 +291,9 @@ def _stated(tokens: Sequence[Token], strict: bool = False) -> Found | None:
 
 def _is_pronoun(tokens: Sequence[Token], i: int) -> bool:
   following = [t.word for t in tokens[i + 1 : i + 2]]
-  return following == ['of'] or (tokens[i].word in ('one', 'half') and (
+  return following == ['of'] or tokens[i].word in ('one', 'half') and (
     following in (['more'], ['way'], ['possible'])
-  ))  # fmt: skip
+  )  # fmt: skip
 
 
 def _first_quantity(tokens: Sequence[Token]) -> int | Found | None:
@@ -313,12 +318,10 @@ def _first_quantity(tokens: Sequence[Token]) -> int | Found | None:
     assigned = _assigned(tokens, i)
     if assigned:
       i = assigned
-    elif token.word in _FILLERS or token.text in '\n:：*,\'([{|=≈→"‘’#-+>':
+    elif token.word in _FILLERS or token.text in "\n:：*,'([{|=≈→\"‘’#-+>":
       i += 1
-    elif (
-      token.text == 'at'
-      and following
-      and (following[0].word in ('least', 'most'))
+    elif token.text == 'at' and following and (
+      following[0].word in ('least', 'most')
     ):
       i += 2  # fmt: skip
     else:
@@ -461,9 +464,7 @@ def _outside_brackets(
   depth, outside = 0, []
   depths = []
   for token in sentence:
-    depth = max(
-      0, depth + {'(': 1, '[': 1, ')': -1, ']': -1}.get(token.text, 0)
-    )
+    depth = max(0, depth + {'(': 1, '[': 1, ')': -1, ']': -1}.get(token.text, 0))
     depths.append(depth)
   for chain in chains:
     before = depths[chain.start - 1] if chain.start else 0
@@ -488,11 +489,8 @@ def _counts(sentence: Sequence[Token], chain: _Chain) -> bool:
     if before[0].text == '^' or _negated(sentence, chain):
       return False
     # `COVID-19`, and the number that a letter and a point end in.
-    if (
-      first.glued
-      and before[0].text in ('-', '.')
-      and before[0].glued
-      and (before[1] is not None and before[1].kind == 'word')
+    if first.glued and before[0].text in ('-', '.') and before[0].glued and (
+      before[1] is not None and before[1].kind == 'word'
     ):
       return False  # fmt: skip
     if first.glued and first.text[0] == '.' and before[0].kind == 'word':
@@ -529,6 +527,8 @@ def _is_adjunct(
     following[1:3] == ['from', 'now']
   ):
     return True
+  if chain.equated:
+    return False
   part_of = False
   for i in range(chain.start - 1, begin - 1, -1):
     token, word = sentence[i], sentence[i].word
@@ -545,6 +545,8 @@ def _is_adjunct(
       return word not in _RESULTING
     if word == 'total' and before == 'a':
       return False
+    if word in _SUBJECTS:
+      return bool(_CLAUSES & {before})
     part_of |= word == 'of'
     if word not in _ADJUNCTS:
       continue
@@ -553,9 +555,7 @@ def _is_adjunct(
     if word == 'to' and (before in _MODALS or not i):
       if i < 2 or sentence[i - 2].word not in _PASSIVE:
         continue
-    if (word == 'at' and part_of) or (
-      word == 'for' and before.startswith('last')
-    ):
+    if word == 'at' and part_of or word == 'for' and before.startswith('last'):
       return False
     # `for $18.`: a price, where no thing is counted.
     price = following[0] in ('', 'dollar', 'dollars', 'cent', 'cents')
@@ -566,7 +566,7 @@ def _is_adjunct(
 
 def _negated(sentence: Sequence[Token], chain: _Chain) -> bool:
   before = sentence[max(0, chain.start - 2) : chain.start]
-  return any(t.word in _NEGATIONS for t in before[-1:]) or (
+  return any(t.word in _NEGATIONS or t.text in '<±' for t in before[-1:]) or (
     len(before) == 2 and before[0].word in _NEGATIONS
     and before[1].word in _FILLERS
   )  # fmt: skip

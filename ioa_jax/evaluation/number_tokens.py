@@ -88,6 +88,9 @@ _CLEANED = tuple(
     (r'(?<=[0-9])\*\*(?=[0-9(])', '^'),
     (r'\^\s*\{\s*([-+]?[0-9]+)\s*\}', r'^\1'),
     (r'(?<=[0-9])\s*[xX]\s*(?=[0-9])', ' * '),
+    (r'(?<=[0-9])\s+and\s+(?=[0-9]+/[0-9])', ' '),
+    (r'\\(?:therefore|implies|iff|to|[Ll]ong[Rr]ightarrow|[Rr]ightarrow)'
+     r'(?![A-Za-z])', ' → '),
     (r'(?<![A-Za-z0-9])_+|_+(?![A-Za-z0-9])|`|"|“|”', ' '),
   )
 )  # fmt: skip
@@ -225,7 +228,7 @@ def _spell(tokens: list[Token]) -> list[Token]:
 def _spelled_at(tokens: list[Token], i: int) -> tuple[Fraction | None, int]:
   word = [t.word for t in tokens[i : i + 5]] + [''] * 5
   value, used = _WORDS.get(word[0]), 1
-  if (word[0] == 'a' and word[1] in _SCALES) or word[0] == 'half' == word[2]:
+  if word[0] == 'a' and word[1] in _SCALES or word[0] == 'half' == word[2]:
     value = Fraction(1)
   elif word[0] == 'half' and word[1] != 'of':
     return Fraction(1, 2), 2 if word[1] in ('a', 'an') else 1
@@ -268,18 +271,15 @@ def _scale(tokens: list[Token]) -> list[Token]:
         group *= scale
         text.append(tokens[i].text)
         i += 1
-      elif following[:3] == ['and', 'a', 'half'] or (
-        following[0] == 'and' and _is_proper(tokens[i + 1 : i + 2])
+      elif following[0] == 'and' and _is_proper(
+        tokens[i + 1 + (following[1] == 'a') :][:1]
       ):
-        half = following[1] == 'a'
-        group += Fraction(1, 2) if half else tokens[i + 1].value
-        text += [t.text for t in tokens[i : i + 2 + half]]
-        i += 2 + half
-      elif (
-        token.spelled
-        and group % 100 == 0
-        and group
-        and _continues(tokens[more : more + 1], group)
+        last = i + 1 + (following[1] == 'a')
+        group += tokens[last].value
+        text += [t.text for t in tokens[i : last + 1]]
+        i = last + 1
+      elif token.spelled and group % 100 == 0 and group and _continues(
+        tokens[more : more + 1], group
       ):
         total, group = total + group, tokens[more].value
         text += [t.text for t in tokens[i : more + 1]]

@@ -22,12 +22,19 @@ def score(
   Returns:
     Module to Score, in the order of the probes; module to what was not wholly
     right as `{prompt, answer, student}`, the worst first.
+
+  Raises:
+    ValueError: if a grade is no number in [0, 1].
   """
   correct: dict[str, float] = {}
   asked: dict[str, int] = {}
   wrong: dict[str, list[tuple[float, dict[str, str]]]] = {}
   for probe, completion in zip(probes, completions, strict=True):
     right = grade(completion, probe.answer)
+    if not 0 <= right <= 1:  # NaN compares with nothing.
+      raise ValueError(
+        f'a score of {right} for {probe.prompt[:60]!r}; wanted 0 to 1.'
+      )
     asked[probe.module] = asked.get(probe.module, 0) + 1
     correct[probe.module] = correct.get(probe.module, 0) + right
     if right < 1:
