@@ -151,7 +151,8 @@ HONEST = {
     'assert f(g, [1, 2]) == [-1, -2] and seen == [1, 2]',
   ),
   'builtin_callback': (
-    'def f(g, x): return g(x)', 'assert f(str, 1) == "1" and f(len, "ab") == 2'
+    'def f(g, x): return g(x)',
+    'assert f(str, 1) == "1" and f(len, "ab") == 2',
   ),
   'callback_that_raises': (
     'def f(g):\n  try:\n    return g()\n  except KeyError as e:\n'
@@ -159,7 +160,8 @@ HONEST = {
     'def g():\n  return {}[3]\nassert f(g) == (3,)',
   ),
   'returned_function': (
-    'def f(n): return lambda x: x + n', 'assert f(2)(3) == 5'
+    'def f(n): return lambda x: x + n',
+    'assert f(2)(3) == 5',
   ),
   'recursion_through_tests': (
     'def f(g, n): return 1 if n == 0 else n * g(n - 1)',
@@ -170,7 +172,10 @@ HONEST = {
     'import itertools\ndef f(): return itertools.count(1)',
     'assert [x for x, _ in zip(f(), range(3))] == [1, 2, 3]',
   ),
-  'iterator_argument': ('def f(it): return next(it)', 'assert f(iter([7])) == 7'),
+  'iterator_argument': (
+    'def f(it): return next(it)',
+    'assert f(iter([7])) == 7',
+  ),
   'own_class': (
     'class S:\n  def __init__(self): self.a = []\n'
     '  def push(self, x): self.a.append(x); return self\n'
@@ -256,19 +261,23 @@ HONEST = {
     'assert f(1) is None',
   ),
   'approx': (
-    'def f(): return [0.1 + 0.2]', 'import pytest\nassert f() == pytest.approx([0.3])'
+    'def f(): return [0.1 + 0.2]',
+    'import pytest\nassert f() == pytest.approx([0.3])',
   ),
   'context_manager': (
     'import contextlib\n@contextlib.contextmanager\ndef f():\n  yield 3',
     'with f() as x:\n  assert x == 3',
   ),
-  'constant': ('K = {"a": 1}\ndef f(): return K', 'assert f() == K == {"a": 1}'),
+  'constant': (
+    'K = {"a": 1}\ndef f(): return K',
+    'assert f() == K == {"a": 1}',
+  ),
   'exit_is_there': (
     'def f(x):\n  if x: exit(3)\n  return 1',
     'assert f(0) == 1\ntry:\n  f(1)\n  assert False\nexcept SystemExit as e:\n'
     '  assert e.code == 3',
   ),
-}  # fmt: skip
+}
 # What a liar would like to pass; each is Python's own answer without the lie.
 DIFFERENT = {
   'own_equality': (
@@ -277,7 +286,8 @@ DIFFERENT = {
     'assert f() == P(2)',
   ),
   'other_class': (
-    'class A: pass\nclass P: pass\ndef f(): return A()', 'assert f() == P()'
+    'class A: pass\nclass P: pass\ndef f(): return A()',
+    'assert f() == P()',
   ),
   'object_for_a_value': (
     'class P:\n  __eq__ = lambda s, o: True\ndef f(): return [P()]',
@@ -288,7 +298,8 @@ DIFFERENT = {
     'assert f() == [3]',
   ),
   'true_match': (
-    'import re\ndef f(s): return re.match("a", s)', 'assert f("a") == True'
+    'import re\ndef f(s): return re.match("a", s)',
+    'assert f("a") == True',
   ),
   'wrong_exception': (
     'def f(): raise UnicodeDecodeError("u", b"", 0, 1, "x")',
@@ -298,7 +309,7 @@ DIFFERENT = {
     'class ValueError(Exception): pass\ndef f(): raise ValueError',
     'import builtins\ntry:\n  f()\nexcept ValueError:\n  pass',
   ),
-}  # fmt: skip
+}
 
 
 def _run(sandbox, pair):

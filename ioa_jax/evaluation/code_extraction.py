@@ -20,6 +20,9 @@ _PYTHON = frozenset(('python', 'python3', 'py', 'py3', 'python2', 'sage'))
 # Starts of lines that may be code in an indented block of prose.
 _INDENTED_CODE = re.compile(r'[ \t]+(?:async\s+def|def|class|import|from|@)\b')
 _MAX_LINES = 4000
+# So far ahead it shows whether a line begins code: each error costs the parser
+# a look at everything that follows.
+_AHEAD = 200
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -118,7 +121,7 @@ def _block(lines: Sequence[str], start: int, opening: re.Match) -> Block | None:
       if first:
         break  # The next block opens: this one was closed before.
     content.append(line)
-  code = _valid(_dedented(content, indent))
+  code = _valid(_dedented(content, indent).removesuffix('\n'))
   return first or Block(language, code, (start, len(lines)), False)
 
 
@@ -176,8 +179,9 @@ def pieces(text: str) -> list[str]:
       found += pieces('\n'.join(inner))
       i += len(inner)
       continue
-    count = longest_prefix(lines[i:]) if lines[i].strip() else 0
+    count = longest_prefix(lines[i : i + _AHEAD]) if lines[i].strip() else 0
     if count:
+      count = longest_prefix(lines[i:])
       found += _without_prose('\n'.join(lines[i : i + count]))
     i += max(count, 1)
   return found
@@ -379,10 +383,13 @@ def continuation(prompt: str, text: str, entry_point: str) -> str | None:
   source = prompt + '\n'.join(body) + '\n'
   tree = parse(source)
   function = next(
-    (n for n in reversed(tree.body if tree else [])
-     if isinstance(n, _DEFINITIONS) and n.name == entry_point),
+    (
+      n
+      for n in reversed(tree.body if tree else [])
+      if isinstance(n, _DEFINITIONS) and n.name == entry_point
+    ),
     None,
-  )  # fmt: skip
+  )
   own = function is not None and function.lineno <= prompt.count('\n') + 1
   if not own or function is not tree.body[-1]:
     return None

@@ -31,10 +31,9 @@ SYSTEM_MESSAGE = (
 # Modules whose names its solutions use without an import, in the order in which
 # the harness takes them: builtins come late and win over `pow` of math.
 _MODULES = (
-  'string', 're', 'datetime', 'collections', 'heapq', 'bisect', 'copy', 'math',
-  'random', 'statistics', 'itertools', 'functools', 'operator', 'io', 'sys',
-  'json', 'builtins', 'typing',
-)  # fmt: skip
+  'string re datetime collections heapq bisect copy math random statistics '
+  'itertools functools operator io sys json builtins typing'
+).split()
 _RECURSION_LIMIT = 50_000
 # With these a program can reach names that its text does not show.
 _DYNAMIC = frozenset(('eval', 'exec', 'globals', 'locals', 'vars', 'compile'))
@@ -65,7 +64,7 @@ def preamble(source: str) -> str:
   used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
   if used & _DYNAMIC:
     lines = [f'from {name} import *' for name in _MODULES]
-    modules = list(_MODULES)
+    modules = _MODULES
   else:
     lines = [
       f'from {module} import {name}'
