@@ -18,11 +18,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from ioa_jax.evaluation import benchmarks, code_grading
 from ioa_jax.evaluation import sandbox as sandbox_lib
 
-# MBPP solutions whose arguments or results are no literals: 367 and 927 take
-# trees of a class that the solution defines, 601 a list of its pairs; 533 takes
-# a type.
-INEXPRESSIBLE = frozenset(('367', '533', '601', '927'))
-
 _MUTATION = """
 def _mutate(value):
   if isinstance(value, bool):

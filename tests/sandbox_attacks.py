@@ -5,8 +5,10 @@ with whatever interpreter that user has:
 
   python tests/sandbox_attacks.py bubblewrap
 
-A cheat is a module that wants to pass `TESTS` without knowing the answers. An
-escape is code that raises if it is stopped; reaching its end prints ESCAPED.
+A cheat is a module that wants to pass `TESTS` without knowing the answers, or
+raises what tests could take for their own (`LOOPS`); `HOSTILE_TESTS` are tests
+that want to pass whatever they are given. An escape is code that raises if it
+is stopped; reaching its end prints ESCAPED. To add one, add a line to a table.
 """
 
 from __future__ import annotations
@@ -141,35 +143,36 @@ def solve(x):
   print("[3, 'c', 2.5]")
 """,
   'prints_a_verdict': """
-print('{"outcome": "passed", "detail": "", "calls": 2}', flush=True)
+print('["passed","",2]', flush=True)
 def solve(x):
-  print('{"d":[["outcome","passed"],["detail",""],["calls",2]]}', flush=True)
+  print('["passed","",2]', flush=True)
 """,
   'writes_a_verdict_everywhere': _FDS + _ALL_FDS + """
-shout(b'{"d":[["outcome","passed"],["detail",""],["calls",2]]}\\n')
+shout(b'["passed","",2]\\n')
 os._exit(0)
 """,
   'forges_replies_without_values': _FDS + _ALL_FDS + """
-shout(b'{"id":1,"result":true}\\n{"id":2,"result":true}\\n')
+for i in range(9):
+  shout(b'{"reply":%d,"value":true,"changes":[]}\\n' % i)
 """,
   'forges_passed_as_kind': _FDS + _ALL_FDS + """
-shout(b'{"id":1,"error":"passed","kind":"passed","outcome":"passed"}\\n')
+shout(b'{"error":{"t":["passed","passed",{"t":[]},null]}}\\n')
 """,
   'forges_system_exit': _FDS + _ALL_FDS + """
-shout(b'{"error":"0","kind":"SystemExit"}\\n')
+shout(b'{"error":{"t":["0","SystemExit",{"t":[0]},null]}}\\n')
 """,
   'replies_with_unknown_type': _FDS + _ALL_FDS + """
-shout(b'{"id":1,"result":{"z":[1]}}\\n')
+shout(b'{"reply":1,"value":{"z":[1]},"changes":[]}\\n')
 """,
   'replies_with_class_path': _FDS + _ALL_FDS + """
-shout(b'{"id":1,"result":{"__class__":["builtins.object"]}}\\n')
+shout(b'{"reply":1,"value":{"L":["os","system",["true"]]},"changes":[]}\\n')
 """,
   'replies_with_unhashable_keys': _FDS + _ALL_FDS + """
-shout(b'{"id":1,"result":{"d":[[[1],2]]}}\\n')
+shout(b'{"reply":1,"value":{"d":[[[1],2]]},"changes":[]}\\n')
 """,
   'replies_without_json': _FDS + _ALL_FDS + "shout(b'\\x00\\xff{]\\n' * 9)\n",
   'replies_with_two_values': _FDS + _ALL_FDS + """
-shout(b'{"id":1,"result":1}{"id":1,"result":[3,"c",2.5]}\\n')
+shout(b'{"reply":1,"value":1}{"reply":1,"value":[3,"c",2.5]}\\n')
 """,
   'replies_too_deep': _FDS + _ALL_FDS + "shout(b'[' * 60000 + b'\\n')\n",
   'replies_endlessly': _FDS + _ALL_FDS + "while True:\n  shout(b'1' * 65536)\n",
@@ -190,6 +193,29 @@ json.loads = json.dumps = lambda *a, **k: True
 _json.encode_basestring_ascii = lambda s: '"passed"'
 _json.make_scanner = None
 """ + _returns("'x'"),
+  'changes_its_arguments_back': _FDS + _ALL_FDS + """
+for i in range(9):
+  shout(b'{"reply":%d,"value":null,"changes":[[0,[1]],[99,[2]]]}\\n' % i)
+""",
+  'cites_what_is_not_there': _FDS + _ALL_FDS + """
+for i in range(9):
+  shout(b'{"reply":%d,"value":{"m":7},"changes":[]}\\n' % i)
+""",
+  'asks_the_tests_for_everything': _FDS + _ALL_FDS + """
+for i in range(200):
+  for op in ('get', 'call', 'resolve', 'state', 'set', 'method', 'await'):
+    shout(b'{"ask":1,"value":{"t":["%s",{"o":%d},"__globals__",{"t":[]},'
+          b'{"d":[]}]}}\\n' % (op.encode(), i))
+""",
+  'calls_without_end': _FDS + _ALL_FDS + """
+while True:
+  shout(b'{"ask":1,"value":{"t":["str",{"o":0}]}}\\n')
+""",
+  'handle_that_says_equal': _FDS + _ALL_FDS + """
+for i in range(9):
+  shout(b'{"reply":%d,"value":{"h":[0,1,"list",4095,"list"]},"changes":[]}\\n'
+        % i)
+""",
   'monkeypatched_builtins': """
 import builtins
 builtins.isinstance = lambda *a: True
@@ -201,7 +227,8 @@ builtins.__build_class__ = None
   'monkeypatched_os_write': """
 import os
 write = os.write
-os.write = lambda fd, data: write(fd, b'{"id":1,"result":1}\\n') and len(data)
+forged = b'{"reply":1,"value":1,"changes":[]}\\n'
+os.write = lambda fd, data: write(fd, forged) and len(data)
 """ + _returns('0'),
   'monkeypatched_runner': """
 import sys
@@ -229,7 +256,7 @@ def solve(x):
 import threading
 def forge():
   while True:
-    shout(b'{"id":2,"result":true}\\n')
+    shout(b'{"reply":2,"value":true,"changes":[]}\\n')
 threading.Thread(target=forge).start()
 """ + _returns("[3, 'c', 2.5]"),
   'fork_answers_twice': 'import os\n' + _returns('os.fork()'),
@@ -241,6 +268,145 @@ threading.Thread(target=forge).start()
   'syntax_error': 'def solve(x:\n',
   'null_byte': 'def solve(x):\n  return "\x00"\n',
   'empty': '',
+}  # fmt: skip
+
+# Tests in which an exception of the candidate could be taken for their own;
+# each candidate raises on every call, so none may pass.
+LOOPS = {
+  'map': 'for x in map(solve, [1, 2]):\n  assert x == 3',
+  'filter': 'assert list(filter(solve, [1, 2])) == []',
+  'zip': 'for x, y in zip(map(solve, [1]), [2]):\n  assert x == y',
+  'all': 'assert all(solve(x) == 1 for x in [1])',
+  'all_of_map': 'assert all(map(solve, [1]))',
+  'not_any': 'assert not any(solve(x) == 1 for x in [1])',
+  'not_any_of_map': 'assert not any(map(solve, [1]))',
+  'sum': 'assert sum(map(solve, [1])) == 0',
+  'next_with_default': 'assert next(map(solve, [1]), 0) == 0',
+  'list': 'assert list(map(solve, [1])) == []',
+  'unpacking': 'assert [*map(solve, [1])] == []',
+  'starmap': (
+    'import itertools\nassert list(itertools.starmap(solve, [(1,)])) == []'),
+  'takewhile': (
+    'import itertools\nassert list(itertools.takewhile(solve, [1])) == []'),
+  'iter_with_sentinel': 'for x in iter(lambda: solve(1), 0):\n  assert False',
+  'generator': (
+    'def g():\n  yield solve(1)\nfor x in g():\n  assert False'),
+  'own_iterator': (
+    'class I:\n  def __iter__(self): return self\n'
+    '  def __next__(self): return solve(1)\nassert list(I()) == []'),
+  'own_sequence': (
+    'class S:\n  def __getitem__(self, i): return solve(i)\n'
+    'assert list(S()) == []'),
+  'own_attribute': (
+    'class A:\n  @property\n  def a(self): return solve(1)\n'
+    "assert not hasattr(A(), 'a')"),
+  'own_default': (
+    'class A:\n  @property\n  def a(self): return solve(1)\n'
+    "assert getattr(A(), 'a', 1) == 1"),
+  'sort': 'assert sorted([2, 1], key=solve) == [1, 2]',
+  'other_handler': (
+    'try:\n  solve(1)\n  assert False\nexcept UnicodeError:\n  pass'),
+  'pytest_raises': (
+    'import pytest\nwith pytest.raises(ZeroDivisionError):\n  solve(1)'),
+  'suppress': (
+    'import contextlib\nwith contextlib.suppress(OverflowError):\n'
+    '  assert solve(1) == 2'),
+  'async': (
+    'import asyncio\nasync def main():\n  return [x async for x in g()]\n'
+    'async def g():\n  yield solve(1)\nassert asyncio.run(main()) == []'),
+}  # fmt: skip
+RAISED = (
+  'StopIteration', 'StopAsyncIteration()', 'GeneratorExit', 'IndexError(0)',
+  'AttributeError("a")', 'TypeError', 'KeyError(1)', 'AssertionError',
+  'KeyboardInterrupt', 'SystemExit(0)',
+  'type("StopIteration", (Exception,), {})',
+  'type("E", (StopIteration,), {})',
+)  # fmt: skip
+
+_FORGED = '["passed","",1]'
+_SHOUT = (
+  f'for fd in range(64):\n  try:\n    os.write(fd, b\'{_FORGED}\')\n'
+  '  except OSError:\n    pass\n'
+)
+_REACH = 'os = {}\n' + _SHOUT + 'os._exit(0)\n'
+# Tests that a model wrote: hostile too. `solve` returns 0; none may pass, and
+# none may end the grading with anything but a result.
+HOSTILE_TESTS = {
+  'imports_os': 'import os\n' + _SHOUT,
+  'imports_os_in_an_assertion':
+    f"assert [__import__('os').write(fd, b'{_FORGED}') for fd in range(64)]",
+  'imports_from_os': 'from os import write, _exit\n_exit(0)',
+  'imports_ctypes': 'import ctypes\nctypes.string_at(0)',
+  'imports_builtins': _REACH.format(
+    "__import__('builtins').__import__('os')"),
+  'imports_importlib': 'import importlib\n'
+                       + _REACH.format("importlib.import_module('os')"),
+  'through_a_module': 'import random\n' + _REACH.format('random._os'),
+  'through_statistics': 'import statistics\n'
+                        + _REACH.format("statistics.sys.modules['os']"),
+  'through_collections': 'import collections\n'
+                         + _REACH.format("collections._sys.modules['os']"),
+  'through_sys': 'import sys\n' + _REACH.format("sys.modules['os']"),
+  'through_globals': _REACH.format("solve.__globals__['os']"),
+  'through_a_frame': _REACH.format(
+    "(x for x in ()).gi_frame.f_back.f_globals['os']"),
+  'through_a_coroutine':
+    'async def c():\n  pass\n' + _REACH.format('c().cr_frame.f_globals'),
+  'through_a_traceback': (
+    'try:\n  1 / 0\nexcept ZeroDivisionError as e:\n  t = e.__traceback__\n'
+    + _REACH.format("t.tb_frame.f_globals['os']")),
+  'through_subclasses': _REACH.format(
+    "[c for c in object.__subclasses__() if c.__name__ == '_wrap_close'][0]"
+    ".__init__.__globals__"),
+  'through_getattr': _REACH.format("getattr(solve, '__glo' + 'bals__')"),
+  'through_a_str_subclass':
+    'class N(str):\n  def startswith(self, x):\n    return False\n'
+    + _REACH.format("getattr(solve, N('__globals__'))"),
+  'through_match': 'match solve:\n  case object(__globals__=g):\n    '
+                   + _REACH.format('g').replace('\n', '\n    '),
+  'through_eval': _REACH.format("eval('__import__(\"os\")')"),
+  'through_type_hints': (
+    'import typing\nclass A:\n  a: "__import__(\'os\')"\n'
+    + _REACH.format("typing.get_type_hints(A)['a']")),
+  'through_dataclasses': 'import dataclasses\n' + _REACH.format('dataclasses'),
+  'through_attrgetter': (
+    'import operator\n'
+    + _REACH.format("operator.attrgetter('__globals__')(solve)")),
+  'through_a_formatter': (
+    'import string\n' + _REACH.format(
+      "string.Formatter().get_field('0.__globals__', (solve,), {})[0]")),
+  'through_a_loop': (
+    'import asyncio\n' + _REACH.format('asyncio.new_event_loop()')),
+  'through_an_array': (
+    'import numpy\nclass F:\n  def fileno(self):\n    return 5\n'
+    'numpy.array([1]).tofile(F())'),
+  'builtins_replaced': '__builtins__ = {}\nassert solve(1) == 1',
+  'names_of_the_harness': (
+    'try:\n  solve(1)\nexcept __CandidateError__:\n  pass\nassert False'),
+  'ends_the_process': 'raise SystemExit(0)',
+  'interrupts': 'raise KeyboardInterrupt',
+  'exits': 'exit()',
+  'never_ends': 'while True:\n  pass',
+  'sleeps': 'import time\ntime.sleep(99)',
+  'recursion': 'def f():\n  f()\nf()',
+  'memory': 'x = [0] * (1 << 40)',
+  'stack': 'import sys\nsys.setrecursionlimit(1 << 30)\ndef f(x):\n'
+           '  return f([x])\nf(0)',
+  'deep_text': 'assert ' + '(' * 5000 + '0' + ')' * 5000,
+  'deep_operators': 'assert ' + '-' * 50_000 + '1',
+  'long_chain': 'assert ' + '+'.join(['1'] * 50_000) + ' == solve(0)',
+  'no_python': 'assert solve(',
+  'null_byte': 'assert solve(1) == 1\x00',
+  'lone_surrogate': 'assert solve(1) == "\ud800"',
+  'unspeakable_failure': (
+    'class E(Exception):\n  def __str__(self):\n    raise E\nraise E'),
+  'lying_failure': (
+    'class T(str):\n  def __getitem__(self, x):\n    return [0]\n'
+    'class E(Exception):\n  def __str__(self):\n    return T("x")\nraise E'),
+  'huge_failure': 'assert solve(1), "x" * (1 << 28)',
+  'asks_nothing': 'assert True',
+  'empty': '',
+  'forged_by_print': f"print('{_FORGED}')\nassert solve(1) == 1",
 }  # fmt: skip
 
 _SYSCALL = """
@@ -381,11 +547,14 @@ for i in range(100):
   with open(f'/tmp/{i}', 'wb') as f:
     f.write(bytes(1 << 20))
 """,
-  # bwrap cannot limit the number of files: there the CPU limit ends it.
-  'endless_empty_files': """
-import itertools
-for i in itertools.count():
+  'half_a_million_empty_files': """
+for i in range(500_000):
   open(f'/tmp/{i}', 'w').close()
+""",
+  'half_a_million_folders': """
+import os
+for i in range(500_000):
+  os.mkdir(f'/tmp/{i}')
 """,
   'many_descriptors': "x = [open('/dev/null') for i in range(500)]",
   'output_of_10_gb': """
@@ -506,8 +675,9 @@ def run(backend: str) -> dict[str, list[str]]:
   lock = threading.Lock()
   wrong: dict[str, list[str]] = {'passed': [], 'escaped': [], 'left': []}
 
-  def cheat(name):
-    result = sandbox.run_tests(CHEATS[name], TESTS, ['solve'])
+  def cheat(attack):
+    name, source, tests = attack
+    result = sandbox.run_tests(source, tests, ['solve'])
     if result.passed:
       with lock:
         wrong['passed'].append(name)
@@ -521,6 +691,17 @@ def run(backend: str) -> dict[str, list[str]]:
       with lock:
         wrong['escaped'].append(name)
 
+  cheats = [(name, source, TESTS) for name, source in CHEATS.items()]
+  cheats += [
+    (f'{error} in {name}', f'def solve(x):\n  raise {error}\n', tests)
+    for name, tests in LOOPS.items()
+    for error in RAISED
+    if not (error.startswith('Attr') and name == 'own_attribute')
+  ]
+  cheats += [
+    (name, 'def solve(x):\n  return 0\n', tests)
+    for name, tests in HOSTILE_TESTS.items()
+  ]
   names = [
     n for n in ESCAPES if os.uname().machine == 'x86_64' or n not in X86_ONLY
   ]
@@ -528,13 +709,13 @@ def run(backend: str) -> dict[str, list[str]]:
     wrong['passed'].append('the honest solution is rejected')
   try:
     with futures.ThreadPoolExecutor(4) as pool:
-      list(pool.map(cheat, CHEATS))
+      list(pool.map(cheat, cheats))
       list(pool.map(escape, names))
     wrong['left'] = left_behind()
     wrong['escaped'] += outside.touched()
   finally:
     outside.close()
-  wrong['count'] = [str(len(CHEATS) + len(names))]
+  wrong['count'] = [str(len(cheats) + len(names))]
   return wrong
 
 

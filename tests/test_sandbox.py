@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import json
-import math
 import os
 import pathlib
 import shutil
@@ -10,13 +9,10 @@ import subprocess
 import sys
 import time
 
-from hypothesis import given
-from hypothesis import strategies as st
 import pytest
 
 from ioa_jax.evaluation import benchmarks, code_grading
 from ioa_jax.evaluation import sandbox as sandbox_lib
-from ioa_jax.evaluation.sandbox import child as sandbox_child
 from ioa_jax.evaluation.sandbox import executor
 from tests import reference_solutions, sandbox_attacks
 
@@ -47,50 +43,6 @@ def tools():
     pytest.skip(str(e))
   with benchmarks.Tools(sandbox) as tools:
     yield tools
-
-
-_literals = st.recursive(
-  st.none()
-  | st.booleans()
-  | st.integers()
-  | st.floats(allow_nan=False)
-  | st.text()
-  | st.binary()
-  | st.complex_numbers(allow_nan=False),
-  lambda inner: (
-    st.lists(inner)
-    | st.lists(inner).map(tuple)
-    | st.dictionaries(st.text() | st.integers(), inner)
-    | st.frozensets(st.integers() | st.text())
-    | st.sets(st.text())
-  ),
-  max_leaves=20,
-)
-
-
-@given(_literals)
-def test_literals_travel_unchanged(value):
-  text = sandbox_child.encode(value)
-  # JSON to anyone, not only to the scanner used here.
-  assert json.loads(text) == sandbox_child._parse(text.encode())
-  result = sandbox_child.decode(sandbox_child._parse(text.encode()))
-  assert repr(result) == repr(value) or (
-    result == value and type(result) is type(value)
-  )
-
-
-def test_literals_become_builtin_types():
-  class Liar(int):
-    __eq__ = lambda self, other: True
-    __hash__ = int.__hash__
-
-  result = sandbox_child.decode(
-    sandbox_child._parse(sandbox_child.encode([Liar(1)]).encode())
-  )
-  assert type(result[0]) is int and result != [2]
-  assert math.isnan(sandbox_child._parse(b'NaN'))
-  with pytest.raises(sandbox_child.Inexpressible, match='type object'):
-    sandbox_child.encode(object())
 
 
 def test_tests_run_beside_the_candidate(sandbox):
@@ -247,7 +199,7 @@ def test_reference_solutions(tools, name, every):
   """A sample; `python tests/reference_solutions.py DATA` takes all of them."""
   reasons = reference_solutions.grade(DATA, name, tools, every)
   rejected = {k: r for k, r in reasons.items() if r[0] != 'equal'}
-  assert set(rejected) <= reference_solutions.INEXPRESSIBLE
+  assert rejected == {}
   assert [k for k, r in reasons.items() if r[1] == 'equal'] == []
 
 
@@ -270,26 +222,6 @@ def test_executions_side_by_side(tools):
   print(f'100 executions, 2 at a time: {time.monotonic() - start:.1f} s')
 
 
-def test_code_is_taken_from_the_block_that_defines_it():
-  text = 'First:\n```python\ndef g(): pass\n```\n```\ndef f(x): return 1\n```\n'
-  assert code_grading.extract_code(text, 'f') == 'def f(x): return 1\n'
-  assert code_grading.extract_code(text) == 'def g(): pass\n'
-  assert code_grading.extract_code('```py\nx = 1', 'f') == 'x = 1'
-  assert code_grading.extract_code('no code') is None
-
-
-def test_a_continuation_ends_where_the_body_does():
-  prompt = 'def f(x):\n  """Doc."""\n'
-  source = code_grading.function_source(
-    prompt, '  return x\n\nprint(f(1))\n  more\n', 'f'
-  )
-  assert source == prompt + '  return x\n\n'
-  whole = '```python\ndef f(x):\n  return 2\n```'
-  assert code_grading.function_source(prompt, whole, 'f').endswith(
-    '\n\ndef f(x):\n  return 2\n\n'
-  )
-
-
 def test_the_tests_of_mbpp_name_what_the_reference_defines():
   tests = 'assert sum(1, 2) == 3\nassert len(g(1)) == sys.maxsize'
   reference = 'import sys\ndef sum(a, b): pass\ndef g(x): pass\ny = 1\n'
@@ -310,10 +242,67 @@ def test_the_tests_of_mbpp_name_what_the_reference_defines():
     ('YES', 'yes', False),
     ('1', '', False),
     ('1', '1\n1', False),
+    ('1 2\n', '1 2\r\n', True),
+    ('a 1.0', 'a 1', False),
+    ('a  b', 'a b', False),
+    ('sNaN', 'snan', False),
+    ('1', 'sNaN', False),
+    ('-sNaN1 2', '-sNaN1  2', False),
+    ('1e3', '1000', True),
+    ('0.1', '0.10000000000000001', False),
+    ('1e999999999', '2e999999999', False),
   ],
 )
 def test_output_comparison(expected, got, same):
   assert code_grading.same_output(expected, got) is same
+
+
+def test_one_object_answers_all_cases_as_upstream(tools):
+  code = (
+    'class Solution:\n  def __init__(self):\n    self.n = 0\n'
+    '  def f(self):\n    self.n += 1\n    return self.n, (1,)\n'
+  )
+  for cases, correct in (
+    ([([], [1, [1]])], False),  # Only the outer tuple is a list.
+    ([([], [1])], False),
+  ):
+    verdict = code_grading.grade_functional(
+      tools.sandbox, code, function='f', cases=cases
+    )
+    assert verdict.correct is correct
+  counting = code.replace(', (1,)', '')
+  assert code_grading.grade_functional(
+    tools.sandbox, counting, function='f', cases=[([], 1), ([], 2)]
+  ).correct
+
+
+def test_output_may_be_larger_than_a_megabyte(tools):
+  code = 'for i in range(int(input())): print(10 ** 9 + i)'
+  lines = ''.join(f'{10**9 + i}\n' for i in range(150_000))
+  assert code_grading.grade_stdin(
+    tools.sandbox, code, cases=[('150000\n', lines)]
+  ).correct
+
+
+@pytest.mark.parametrize(
+  ('tests', 'names'),
+  [
+    ('assert f(1) == 2', ['f']),
+    ('import math\nassert math.isclose(f(g(1)), 2)', ['f', 'g']),
+    ('s = Stack()\ns.push(1)\nassert s.pop() == 1', ['Stack']),
+    ('assert sum([1]) == 1', ['sum']),
+    ('assert f(len([1])) == sum([K])', ['f', 'K']),
+    ('import pytest\nwith pytest.raises(E):\n  f(1)', ['f', 'E']),
+    ('def g(x):\n  return x\nassert g(1) == 1', []),
+    ('f(1)', []),
+    ('assert True', []),
+    ('import os\nassert f(os.getcwd())', ['f']),
+    ('assert f.__globals__ == g(1)', []),
+    ('assert (', []),
+  ],
+)
+def test_names_that_tests_use_of_the_candidate(tests, names):
+  assert code_grading.called_functions(tests) == names
 
 
 def test_livecodebench_forms(tools):
@@ -334,6 +323,19 @@ def test_livecodebench_forms(tools):
     ('print(sum(map(int, input().split())))', 'equal'),
     ('print(3)', 'different'),
     ('print(3)\nraise ValueError', 'error'),
+    # As upstream: what a program exits with is not judged.
+    ('print(sum(map(int, input().split())))\nexit(1)', 'equal'),
+    ('print(sum(map(int, input().split())))\nquit()', 'equal'),
+    ('print(floor(sum(map(int, sys.stdin.read().split()))))', 'equal'),
+    ('import math\nprint(pow(sum(map(int, input().split())), 1, 99))', 'equal'),
+    ("print(sum(map(int, open('/dev/stdin').read().split())))", 'equal'),
+    ('print(numpy)', 'error'),
+    ('import numpy as np\nprint(np.sum(list(map(int, input().split()))))',
+     'equal'),
+    ('f = lambda n: n and 1 + f(n - 1)\nf(9000)\n'
+     'print(sum(map(int, input().split())))', 'equal'),
+    ("print('NaN')", 'different'),
+    ("print('sNaN')", 'different'),
   ):
     verdict = code_grading.grade_stdin(tools.sandbox, code, cases=cases)
     assert verdict.reason == reason

@@ -38,7 +38,9 @@ PROMPTS = {
     'You are an expert Python programmer, and here is your task: {text} Your '
     'code should pass these tests:\n\n{tests}\n[BEGIN]\n'
   ),
+  # Where there is no system role, the harness puts its system message first.
   'livecodebench': (
+    f'{livecodebench.SYSTEM_MESSAGE}\n\n'
     '### Question:\n{question}\n\n### Format: {format}\n```python\n{starter}\n'
     '```\n\n### Answer: (use the provided format with backticks)\n\n'
   ),
@@ -65,7 +67,8 @@ _LCB_FORMAT = {
   'stdin': (
     'Read the inputs from stdin solve the problem and write the answer to '
     'stdout (do not directly test on the sample inputs). Enclose your code '
-    'within delimiters as follows.'
+    'within delimiters as follows. Ensure that when the python program runs, '
+    'it reads the inputs, runs the algorithm and writes output to STDOUT.'
   ),
 }
 
@@ -264,7 +267,7 @@ def _mbpp(where: str, row: files.Row) -> Item:
   tests = '\n'.join(test_list)
   try:
     functions, imports = code_grading.tested_functions(
-      tests, files.text_field(where, row, 'code')
+      tests, files.text_field(where, row, 'code'), setup
     )
   except SyntaxError as e:
     raise ValueError(f'{where}: not Python ({e}).') from None

@@ -6,112 +6,129 @@ import ast
 import builtins
 from collections.abc import Sequence
 import json
-import re
 import warnings
 
-from ioa_jax.evaluation import graders
+from ioa_jax.evaluation import code_extraction as extraction
+from ioa_jax.evaluation import graders, livecodebench
 from ioa_jax.evaluation import sandbox as sandbox_lib
-
-_FENCE = re.compile(r'```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:```|\Z)', re.DOTALL)
+from ioa_jax.evaluation.sandbox import restricted
 
 
 def extract_code(completion: str, entry_point: str | None = None) -> str | None:
-  """The fenced block that defines `entry_point`, else the first; None if none.
+  """The block that defines `entry_point`, else the first; None if none.
 
-  Among several definitions the last counts, as in a text that corrects itself.
+  See `code_extraction.function_code` for what counts as one.
   """
-  blocks = [code for _, code in _FENCE.findall(completion)]
+  text = extraction.answer(completion)
   if entry_point:
-    defining = [b for b in blocks if _defines(b, entry_point)]
-    if defining:
-      return defining[-1]
-  return blocks[0] if blocks else None
+    found = extraction.function_code(text, [entry_point])
+    if found is not None:
+      return found
+  blocks = extraction.blocks(text)
+  python = [b for b in blocks if b.may_be_python] or blocks
+  return python[0].code if python else None
 
 
-def _defines(code: str, name: str) -> bool:
-  return (
-    re.search(rf'^\s*(?:async\s+)?def\s+{re.escape(name)}\b', code, re.M)
-    is not None
-  )
+def _stub(prompt: str) -> str:
+  """A prompt that ends in an empty function, made a module."""
+  last = next((l for l in reversed(prompt.split('\n')) if l.strip()), '')
+  indent = last[: len(last) - len(last.lstrip())] or '    '
+  return f'{prompt}\n{indent}pass\n'
 
 
 def function_source(prompt: str, completion: str, entry_point: str) -> str:
   """HumanEval's module: the prompt continued, or replaced by a whole function.
 
-  A bare continuation ends before the first line that leaves the body, where a
-  base model starts to write something else.
+  What the answer begins with decides: a body continues the prompt, and nothing
+  behind it replaces it. Chat servers strip the first line's indent; it is
+  restored if the body is none without.
   """
-  code = extract_code(completion, entry_point)
-  text = completion if code is None else code
-  if _defines(text, entry_point):
+  text = extraction.answer(completion)
+  source = extraction.continuation(prompt, text, entry_point)
+  if source is not None:
+    return source
+  whole = extraction.function_code(text, [entry_point])
+  if whole is not None:
     # After the prompt, because its imports and helpers belong to the task.
-    return f'{prompt}\n    pass\n\n{text}\n'
-  if code is not None:
-    completion = code
-  body = []
-  for line in completion.split('\n'):
-    if body and line.strip() and not line[0].isspace() and line[0] != ')':
-      break
-    body.append(line)
-  return prompt + '\n'.join(body) + '\n'
+    return f'{_stub(prompt)}\n{whole}\n'
+  stub = _stub(prompt)
+  indent = stub[stub.rindex('\n', 0, -1) + 1 : stub.rindex('pass')]
+  for body in [*(b.code for b in extraction.blocks(text)), text.lstrip('\n')]:
+    lines = body.split('\n')
+    shifted = [f'{indent}{l}' if l.strip() else l for l in lines]
+    first = [indent + lines[0].lstrip(), *lines[1:]]
+    sources = [
+      extraction.continuation(prompt, '\n'.join(candidate), entry_point)
+      for candidate in (lines, first, shifted)
+    ]
+    if any(sources):
+      return max(filter(None, sources), key=len)
+  return f'{prompt}{text}\n'
 
 
-def tested_functions(tests: str, reference: str) -> tuple[list[str], str]:
-  """What the tests call of the candidate, and imports they rely on.
+def tested_functions(
+  tests: str, reference: str, setup: str = ''
+) -> tuple[list[str], str]:
+  """What the tests use of the candidate, and imports they rely on.
 
   Both as the reference solution has them, because MBPP's assertions name a
-  function that shadows a builtin (`sum`) and modules that only it imports.
+  function that shadows a builtin (`sum`) and modules that only it imports. What
+  only `setup` uses comes last.
   """
-  defined, imports = set(), []
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # MBPP's old escapes.
-    body, asserts = ast.parse(reference).body, ast.parse(tests)
-  for node in body:
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-      defined.add(node.name)
-    elif isinstance(node, ast.Assign):
-      defined.update(t.id for t in node.targets if isinstance(t, ast.Name))
-    elif isinstance(node, (ast.Import, ast.ImportFrom)):
-      imports.append(ast.unparse(node))
-  called = [
-    node.func.id
-    for node in ast.walk(asserts)
-    if isinstance(node, ast.Call)
-    and isinstance(node.func, ast.Name)
-    and node.func.id in defined
-  ]
-  return list(dict.fromkeys(called)), '\n'.join(imports)
+    body = ast.parse(reference).body
+    read = [*_read_names(ast.parse(tests)), *_read_names(ast.parse(setup))]
+  imports = [n for n in body if isinstance(n, (ast.Import, ast.ImportFrom))]
+  own = [n for n in body if n not in imports]
+  defined = extraction.defined(ast.Module(own, []))
+  names = [n for n in dict.fromkeys(read) if n in defined]
+  return names, '\n'.join(map(ast.unparse, imports))
 
 
-def called_functions(tests: str) -> list[str]:
-  """What tests without a reference solution call of the candidate.
-
-  [] unless they are Python made of assertions and imports only. A name that
-  shadows a builtin is meant only where nothing else is called.
-  """
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')
-      tree = ast.parse(tests)
-  except (SyntaxError, ValueError, RecursionError, MemoryError):
-    return []
-  allowed = (ast.Assert, ast.Import, ast.ImportFrom)
-  if not all(isinstance(node, allowed) for node in tree.body):
-    return []
-  imported = {
-    alias.asname or alias.name
-    for node in tree.body if not isinstance(node, ast.Assert)
-    for alias in node.names
-  }  # fmt: skip
+def _read_names(tree: ast.AST) -> list[str]:
+  """Names that are read, those that are called first; each once."""
   called = [
     node.func.id
     for node in ast.walk(tree)
-    if isinstance(node, ast.Call)
-    and isinstance(node.func, ast.Name)
-    and node.func.id not in imported
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
   ]
-  own = [name for name in called if not hasattr(builtins, name)]
-  return list(dict.fromkeys(own or called))
+  read = [
+    node.id
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+  ]
+  return list(dict.fromkeys([*called, *read]))
+
+
+def called_functions(tests: str) -> list[str]:
+  """What tests without a reference solution use of the candidate.
+
+  [] unless they are Python that tests may be written in (see
+  `sandbox.restricted`), assert something and call something that they do not
+  define themselves. A name that shadows a builtin is meant only where nothing
+  else is called.
+  """
+  try:
+    tree = restricted.parse(tests)
+  except ValueError:
+    return []
+  nodes = list(ast.walk(tree))
+  asserts = any(
+    isinstance(n, ast.Assert) or getattr(n, 'attr', '') == 'raises'
+    for n in nodes
+  )
+  called = {
+    n.func.id
+    for n in nodes
+    if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+  }
+  free = extraction.free_names([tree])
+  names = [n for n in _read_names(tree) if n in free]
+  own = [n for n in names if not hasattr(builtins, n)]
+  if not asserts or not called & free:
+    return []
+  return own if called & set(own) else [n for n in names if n in called]
 
 
 def _verdict(result: sandbox_lib.TestResult, source: str) -> graders.Verdict:
@@ -131,9 +148,11 @@ def grade_humaneval(
   source = function_source(prompt, completion, entry_point)
   # The prompt also runs beside the tests: three of them call its helpers.
   result = sandbox.run_tests(
-    source, f'{test}\ncheck({entry_point})\n', [entry_point],
-    setup=f'{prompt}\n    pass\n',
-  )  # fmt: skip
+    source,
+    f'{test}\ncheck({entry_point})\n',
+    [entry_point],
+    setup=_stub(prompt),
+  )
   return _verdict(result, source)
 
 
@@ -146,21 +165,21 @@ def grade_mbpp(
   setup: str = '',
 ) -> graders.Verdict:
   """Runs MBPP's assertions on the code of a completion."""
-  code = extract_code(completion, functions[0] if functions else None)
-  source = completion if code is None else code
+  text = extraction.answer(completion)
+  source = extraction.function_code(text, functions) if functions else None
+  if source is None:
+    source = extraction.program_code(text)
   return _verdict(sandbox.run_tests(source, tests, functions, setup), source)
 
 
+# A tuple counts as a list, as upstream, but not one within another value.
 _CASES = """
 import json
-def plain(value):
-  if isinstance(value, tuple):
-    value = list(value)
-  if isinstance(value, list):
-    return [plain(v) for v in value]
-  return value
 for arguments, expected in json.loads(CASES):
-  assert plain(candidate(*arguments)) == expected, 'a wrong answer'
+  result = candidate(*arguments)
+  if isinstance(result, tuple):
+    result = list(result)
+  assert result == expected, 'a wrong answer'
 """
 
 
@@ -173,63 +192,51 @@ def grade_functional(
 ) -> graders.Verdict:
   """LiveCodeBench's call form: `Solution().function(*arguments)`, JSON values.
 
-  A tuple counts as a list, as in LiveCodeBench's own checker.
+  One object for all cases, and the limits on time for each.
   """
-  code = extract_code(completion, function)
-  source = completion if code is None else code
-  in_class = re.search(r'^class\s+Solution\b', source, re.M)
-  target = f'Solution().{function}' if in_class else function
-  tests = f'CASES = {json.dumps(list(cases))!r}\n{_CASES}'
+  text = extraction.answer(completion)
+  source = extraction.function_code(text, [function])
+  if source is None:
+    source = extraction.program_code(text)
+  tree = extraction.parse(source)
+  method = tree is not None and extraction.is_method(tree, function)
+  target = f'Solution().{function}' if method else function
   result = sandbox.run_tests(
-    f'{PRELUDE}\n{source}', tests, {'candidate': target}
+    source,
+    f'CASES = {json.dumps(list(cases))!r}\n{_CASES}',
+    {'candidate': target},
+    preamble=livecodebench.preamble(source),
+    cases=len(cases),
   )
   return _verdict(result, source)
 
 
-# What such solutions use without importing it, as on the sites they come from.
-PRELUDE = """\
-from typing import *
-from collections import *
-from functools import *
-from heapq import *
-from bisect import *
-from itertools import *
-from math import *
-import bisect, collections, copy, functools, heapq, itertools, math, random
-import re, string, sys
-"""
-
-
 def same_output(expected: str, got: str) -> bool:
-  """Equal line by line but for outer space; numbers may differ in spelling.
+  """Equal line by line but for outer space, as LiveCodeBench compares.
 
-  A line's tokens are compared as text, else as exact decimals (1.50 is 1.5), as
-  LiveCodeBench does.
+  A line of numbers may spell them otherwise (1.50 is 1.5): it is compared as
+  exact decimals, in which NaN equals nothing.
   """
-  import decimal
-
-  def number(token):
-    try:
-      return decimal.Decimal(token) if len(token) < 400 else None
-    except decimal.InvalidOperation:
-      return None
-
   want, have = (
-    [line.split() for line in text.strip().split('\n')]
+    [line.strip() for line in text.strip().split('\n')]
     for text in (expected, got)
   )
-  if len(want) != len(have):
+  return len(want) == len(have) and all(
+    w == h or _same_decimals(w, h) for w, h in zip(want, have)
+  )
+
+
+def _same_decimals(want: str, have: str) -> bool:
+  import decimal
+
+  try:
+    values = [[decimal.Decimal(t) for t in l.split()] for l in (want, have)]
+  except decimal.InvalidOperation:
     return False
-  for w, h in zip(want, have):
-    if w == h:
-      continue
-    values = [(number(a), number(b)) for a, b in zip(w, h)]
-    if len(w) != len(h) or any(
-      a != b and (v is None or v != u or v.is_nan())
-      for (a, b), (v, u) in zip(zip(w, h), values)
-    ):
-      return False
-  return True
+  # A signalling NaN cannot even be compared.
+  return not any(v.is_nan() for line in values for v in line) and (
+    values[0] == values[1]
+  )
 
 
 def grade_stdin(
@@ -238,13 +245,18 @@ def grade_stdin(
   *,
   cases: Sequence[tuple[str, str]],
 ) -> graders.Verdict:
-  """Runs a program on every input, each in a fresh sandbox; all must agree."""
-  code = extract_code(completion)
-  source = completion if code is None else code
+  """Runs a program on every input, each in a fresh sandbox; all must agree.
+
+  `sys.exit` ends a program with whatever status, as upstream.
+  """
+  source = extraction.program_code(extraction.answer(completion))
   if not cases:
     return graders.Verdict(False, 'no_calls', source)
+  preamble = livecodebench.preamble(source)
   for stdin, expected in cases:
-    result = sandbox.run_program(source, stdin)
+    result = sandbox.run_program(
+      source, stdin, preamble=preamble, exit_is_end=True
+    )
     if result.outcome != 'exited' or result.exit_code != 0:
       reason = 'error' if result.outcome == 'exited' else result.outcome
       return graders.Verdict(False, reason, source)

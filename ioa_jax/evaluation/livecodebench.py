@@ -1,4 +1,4 @@
-"""LiveCodeBench rows to test cases.
+"""LiveCodeBench: rows to test cases, and what its solutions may take for given.
 
 Field names as published (`code_generation_lite`): test cases are JSON, private
 ones also zlib-compressed, pickled and base64-encoded.
@@ -6,16 +6,75 @@ ones also zlib-compressed, pickled and base64-encoded.
 
 from __future__ import annotations
 
+import ast
 import base64
 import binascii
+import functools
+import importlib
 import io
 import json
 import pickle
+import types
 from typing import Any
+import warnings
 import zlib
 
 # An archive of tests is a few MB; a bomb is stopped here.
 _MAX_BYTES = 256 << 20
+
+# What chat models are told before the question, word for word.
+SYSTEM_MESSAGE = (
+  'You are an expert Python programmer. You will be given a question (problem '
+  'specification) and will generate a correct Python program that matches the '
+  'specification and passes all tests.'
+)
+# Modules whose names its solutions use without an import, in the order in which
+# the harness takes them: builtins come late and win over `pow` of math.
+_MODULES = (
+  'string re datetime collections heapq bisect copy math random statistics '
+  'itertools functools operator io sys json builtins typing'
+).split()
+_RECURSION_LIMIT = 50_000
+# With these a program can reach names that its text does not show.
+_DYNAMIC = frozenset(('eval', 'exec', 'globals', 'locals', 'vars', 'compile'))
+
+
+@functools.cache
+def _exports() -> dict[str, str]:
+  """Names of the modules to the module that they are taken from."""
+  found = {}
+  for name in _MODULES:
+    module: types.ModuleType = importlib.import_module(name)
+    public = [n for n in dir(module) if not n.startswith('_')]
+    found |= dict.fromkeys(getattr(module, '__all__', public), name)
+  return found
+
+
+def preamble(source: str) -> str:
+  """Imports that the harness puts before a solution, as far as it uses them.
+
+  All of them would be most of what a short program costs.
+  """
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      tree = ast.parse(source)
+  except (SyntaxError, ValueError, RecursionError, MemoryError):
+    return ''  # It does not run anyway.
+  used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+  if used & _DYNAMIC:
+    lines = [f'from {name} import *' for name in _MODULES]
+    modules = _MODULES
+  else:
+    lines = [
+      f'from {module} import {name}'
+      for name, module in _exports().items()
+      if name in used and name not in _MODULES and module != 'builtins'
+    ]
+    modules = [name for name in _MODULES if name in used]
+  lines += [f'import {name}' for name in modules]
+  limit = f'import sys\nsys.setrecursionlimit({_RECURSION_LIMIT})\n'
+  return '\n'.join([*lines, limit])
 
 
 class _TextOnly(pickle.Unpickler):

@@ -40,9 +40,7 @@ _SYSTEM_LIBRARIES = (
 )  # fmt: skip
 _PACKAGE = 'ioa_jax.evaluation.sandbox'
 _VERDICT_BYTES = 1 << 16
-_OUTCOMES = (
-  'passed', 'assertion', 'error', 'inexpressible', 'no_calls'
-)  # fmt: skip
+_OUTCOMES = ('passed', 'assertion', 'error', 'inexpressible', 'no_calls')
 # How often the number of files is looked up where it cannot be limited.
 _WATCH_SECONDS = 0.05
 # Uids that nothing else runs as, above what containers are usually given.
@@ -175,18 +173,27 @@ class Sandbox:
     replies_r, replies_w = os.pipe()
     verdict_r, verdict_w = os.pipe()
     running = []
+    serve = {
+      'role': 'serve',
+      'source': source,
+      'preamble': preamble,
+      'cpu_seconds_per_call': per_call,
+      'fds': (calls_r, replies_w),
+    }
+    judge = {
+      'role': 'judge',
+      **code,
+      'functions': dict(functions),
+      'seconds': self.limits.wall_seconds,
+      'fds': (replies_r, calls_w),
+      'verdict_fd': verdict_w,
+    }
     try:
-      running.append(self._start(
-        {'role': 'serve', 'source': source, 'preamble': preamble,
-         'cpu_seconds_per_call': per_call, 'fds': (calls_r, replies_w)},
-        (calls_r, replies_w), limits, numpy=numpy,
-      ))  # fmt: skip
-      running.append(self._start(
-        {'role': 'judge', **code, 'functions': dict(functions),
-         'seconds': self.limits.wall_seconds, 'fds': (replies_r, calls_w),
-         'verdict_fd': verdict_w},
-        (replies_r, calls_w, verdict_w), limits, numpy=numpy,
-      ))  # fmt: skip
+      for config, fds in (
+        (serve, serve['fds']),
+        (judge, (*judge['fds'], verdict_w)),
+      ):
+        running.append(self._start(config, fds, limits, numpy=numpy))
       for fd in (calls_r, calls_w, replies_r, replies_w, verdict_w):
         os.close(fd)
       verdict, _ = self._read(verdict_r, _VERDICT_BYTES, deadline, running)
@@ -214,12 +221,21 @@ class Sandbox:
     stdin_fd = _sealed(stdin.encode('utf-8', 'surrogatepass'))
     running = []
     try:
+      config = {
+        'role': 'program',
+        'source': source,
+        'preamble': preamble,
+        'exit_is_end': exit_is_end,
+        'stdin_fd': stdin_fd,
+        'stdin_file': isolation.STDIN_FILE,
+      }
       process = self._start(
-        {'role': 'program', 'source': source, 'preamble': preamble,
-         'exit_is_end': exit_is_end, 'stdin_fd': stdin_fd,
-         'stdin_file': isolation.STDIN_FILE},
-        (stdin_fd,), self.limits, numpy='numpy' in source, stdout=output_w,
-      )  # fmt: skip
+        config,
+        (stdin_fd,),
+        self.limits,
+        numpy='numpy' in source,
+        stdout=output_w,
+      )
       running.append(process)
       os.close(output_w)
       output, stopped = self._read(
@@ -301,14 +317,14 @@ class Sandbox:
     if config['role'] == 'judge':
       modules.insert(2, 'facade')
     bubblewrap = self.backend == 'bubblewrap'
-    boot = _sealed(marshal.dumps(
-      (_PACKAGE, _code('isolation'), [(name, _code(name)) for name in modules],
-       'enter_limits' if bubblewrap else 'enter_namespaces', spec, config)
-    ))  # fmt: skip
-    command = [
-      os.path.realpath(sys._base_executable), '-S', '-s', '-P', '-B',
-      '-X', 'utf8', '-c', _BOOT, process_mark(),
-    ]  # fmt: skip
+    enter = 'enter_limits' if bubblewrap else 'enter_namespaces'
+    code = [(name, _code(name)) for name in modules]
+    boot = _sealed(
+      marshal.dumps((_PACKAGE, _code('isolation'), code, enter, spec, config))
+    )
+    command = [os.path.realpath(sys._base_executable)]
+    command += ['-S', '-s', '-P', '-B', '-X', 'utf8', '-c', _BOOT]
+    command.append(process_mark())
     inherited = [boot, *fds]
     if bubblewrap:
       filter_fd = _sealed(isolation.seccomp_program(launcher=True))
@@ -333,9 +349,7 @@ def _result(verdict: bytes) -> TestResult:
     outcome, detail, calls = json.loads(verdict)
   except (ValueError, TypeError, RecursionError):
     outcome = detail = calls = None
-  if (
-    outcome in _OUTCOMES and isinstance(detail, str) and type(calls) is int
-  ):  # fmt: skip
+  if outcome in _OUTCOMES and type(detail) is str and type(calls) is int:
     return TestResult(outcome, detail, calls)
   return TestResult('limit', 'the tests did not reach a verdict', 0)
 
@@ -508,9 +522,11 @@ def self_test(backend: str) -> str | None:
 
 def _files_are_seen(sandbox: Sandbox) -> bool:
   config = {
-    'role': 'program', 'source': 'import time\ntime.sleep(9)', 'preamble': '',
+    'role': 'program',
+    'source': 'import time\ntime.sleep(9)',
+    'preamble': '',
     'exit_is_end': False,
-  }  # fmt: skip
+  }
   process = sandbox._start(config, (), sandbox.limits)
   try:
     deadline = time.monotonic() + 5

@@ -64,9 +64,13 @@ class CandidateError(BaseException):
 # Caught only by their own names: the first three end loops and generators of
 # whoever raises them, an assertion is the tests' own, the rest end programs.
 _EXACT = (
-  StopIteration, StopAsyncIteration, GeneratorExit, AssertionError, SystemExit,
+  StopIteration,
+  StopAsyncIteration,
+  GeneratorExit,
+  AssertionError,
+  SystemExit,
   KeyboardInterrupt,
-)  # fmt: skip
+)
 
 
 def named(error, types):
@@ -116,11 +120,15 @@ def catchable(types):
     return types
   number = object.__getattribute__(types, '_number')
   if number not in _CATCHABLE:
-    _CATCHABLE[number] = type(str(types.__name__), (Exception,), {
-      '_own_error': types,
-      '_handle': None,
-      '__getattr__': lambda self, name: getattr(self._handle, name),
-    })  # fmt: skip
+    _CATCHABLE[number] = type(
+      str(types.__name__),
+      (Exception,),
+      {
+        '_own_error': types,
+        '_handle': None,
+        '__getattr__': lambda self, name: getattr(self._handle, name),
+      },
+    )
   return _CATCHABLE[number]
 
 
@@ -356,31 +364,41 @@ class Channel:
         if reply is None:
           raise CandidateError('the candidate ended')
         if 'ask' not in reply:
-          return self._result(reply, number, encoder.containers)
+          break
         self._answer(reply)
+      result, error = self._result(reply, number, encoder.containers)
     except (
-      ValueError, TypeError, KeyError, IndexError, AttributeError,
-      ArithmeticError, RecursionError,
-    ) as e:  # fmt: skip
+      ValueError,
+      TypeError,
+      KeyError,
+      IndexError,
+      AttributeError,
+      ArithmeticError,
+      RecursionError,
+    ) as e:
       raise CandidateError(f'no value came back ({describe(e)})') from None
+    if error is not None:
+      raise error
+    return result
 
   def _result(self, reply, number, known):
+    """(What came back, what was raised there or None)."""
     decoder = values.Decoder(self._own, self._import, known)
     with _DeepRecursion():
       if 'error' in reply:
         detail, kind, arguments, handle = decoder.value(reply['error'])
         if kind == 'Inexpressible':
-          raise values.Inexpressible(str(detail)[:_MAX_DETAIL_CHARS])
+          return None, values.Inexpressible(str(detail)[:_MAX_DETAIL_CHARS])
         handle = handle if isinstance(handle, Handle) else None
         error = CandidateError(str(detail), kind, tuple(arguments), handle)
-        raise named(error, error.kind) if self._plain_errors else error
+        return None, named(error, error.kind) if self._plain_errors else error
       if reply.get('reply') != number:
         raise CandidateError('a reply to another call')
       result = decoder.value(reply['value'])
       for index, members in reply['changes']:
         members = [decoder.value(m) for m in members]
         values.change(known[index], members)
-    return result
+    return result, None
 
   def serve_forever(self):
     """Answers requests until the other side hangs up."""

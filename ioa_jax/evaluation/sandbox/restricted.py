@@ -13,11 +13,21 @@ import warnings
 
 from ioa_jax.evaluation.sandbox import facade
 
-_INTERNAL = frozenset((
-  '__builtins__', '__import__', '__loader__', '__spec__', '__build_class__',
-  '__dict__', '__annotations__', '__named__', '__catchable__', '__error__',
-  '__CandidateError__',
-))  # fmt: skip
+_INTERNAL = frozenset(
+  (
+    '__builtins__',
+    '__import__',
+    '__loader__',
+    '__spec__',
+    '__build_class__',
+    '__dict__',
+    '__annotations__',
+    '__named__',
+    '__catchable__',
+    '__error__',
+    '__CandidateError__',
+  )
+)
 
 
 def parse(source: str) -> ast.Module:

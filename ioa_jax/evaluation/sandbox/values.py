@@ -45,15 +45,29 @@ _LIBRARY = {
   ('decimal', 'Decimal'): lambda v: (str(v),),
   ('datetime', 'date'): lambda v: (v.year, v.month, v.day),
   ('datetime', 'time'): lambda v: (
-    v.hour, v.minute, v.second, v.microsecond, v.tzinfo),
+    v.hour,
+    v.minute,
+    v.second,
+    v.microsecond,
+    v.tzinfo,
+    v.fold,
+  ),
   ('datetime', 'datetime'): lambda v: (
-    v.year, v.month, v.day, v.hour, v.minute, v.second, v.microsecond,
-    _fixed_zone(v)),
+    v.year,
+    v.month,
+    v.day,
+    v.hour,
+    v.minute,
+    v.second,
+    v.microsecond,
+    _fixed_zone(v),
+    v.fold,
+  ),
   ('datetime', 'timedelta'): lambda v: (v.days, v.seconds, v.microseconds),
   ('datetime', 'timezone'): lambda v: (v.utcoffset(None), v.tzname(None)),
   ('array', 'array'): lambda v: (v.typecode, v.tolist()),
   ('uuid', 'UUID'): lambda v: (str(v),),
-}  # fmt: skip
+}
 
 
 def _fixed_zone(moment):
@@ -306,7 +320,10 @@ class Decoder:
     module, name, arguments = parts
     if (module, name) not in _LIBRARY:
       raise KeyError(name)
-    return getattr(_module(module), name)(*self._all(arguments))
+    arguments, kind = self._all(arguments), getattr(_module(module), name)
+    if name in ('time', 'datetime'):
+      return kind(*arguments[:-1], fold=arguments[-1])
+    return kind(*arguments)
 
   def _build_C(self, parts):
     (name, factory), pairs = parts
@@ -369,8 +386,10 @@ class _Scanner:
   parse_int = int
   memo = None
   parse_constant = {
-    'NaN': float('nan'), 'Infinity': float('inf'), '-Infinity': float('-inf')
-  }.__getitem__  # fmt: skip
+    'NaN': float('nan'),
+    'Infinity': float('inf'),
+    '-Infinity': float('-inf'),
+  }.__getitem__
 
 
 _scan = _json.make_scanner(_Scanner())
