@@ -1,4 +1,12 @@
-r"""The four domains of the paper, by name, at its values (METHOD §6).
+r"""Other domains than the quickstart's, by name.
+
+The built-in one of operations that call each other, whose prerequisites are
+real: no lesson can be answered without what it calls.
+
+  python scripts/distill.py --config=configs/domains.py:composition \
+    --workdir=runs/composition
+
+The four of the paper, at its values:
 
   python scripts/domain_seeds.py --format=mbpp --input=mbpp.jsonl \
     --output_dir=data/code
@@ -17,7 +25,7 @@ r"""The four domains of the paper, by name, at its values (METHOD §6).
 
 The student is Qwen2.5-3B, trained whole; --config.student and its fields choose
 another. Only the differences to configs/students.py stand here. Nobody has run
-one of these to its end with this project.
+one of these four to its end with this project.
 """
 
 import pathlib
@@ -49,10 +57,15 @@ _EPOCHS = 3
 
 
 def get_config(domain: str = 'maths') -> ml_collections.ConfigDict:
+  if domain == 'composition':
+    quickstart = runpy.run_path(str(_HERE / 'quickstart.py'))
+    config = quickstart['get_config']()
+    config.domain.kind = domain
+    return config
   if domain not in _DOMAINS:
     raise ValueError(
       f'configs/domains.py:{domain}: no such domain; choose of '
-      f'{tuple(_DOMAINS)}.'
+      f'{("composition", *_DOMAINS)}.'
     )
   grader, description, context, seeds, benchmarks = _DOMAINS[domain]
   students = runpy.run_path(str(_HERE / 'students.py'))
