@@ -1,4 +1,12 @@
-r"""The four domains of the paper, by name, at its values.
+r"""Other domains than the quickstart's, by name.
+
+The built-in one of operations that call each other, whose prerequisites are
+real: no lesson can be answered without what it calls.
+
+  python scripts/distill.py --config=configs/domains.py:composition \
+    --workdir=runs/composition
+
+The four of the paper, at its values:
 
   python scripts/domain_seeds.py --format=mbpp --input=mbpp.jsonl \
     --output_dir=data/code
@@ -17,7 +25,7 @@ r"""The four domains of the paper, by name, at its values.
 
 The student is Qwen2.5-3B, trained whole; --config.student and its fields choose
 another. Only the differences to configs/students.py stand here. Nobody has run
-one of these to its end with this project.
+one of these four to its end with this project.
 """
 
 from ioa_jax import config as config_lib
@@ -59,8 +67,12 @@ _ITEMS_PER_SEED = 10
 
 
 def get_config(domain: str = 'maths'):
+  if domain == 'composition':
+    return config_lib.get('quickstart', {'domain.kind': domain})
   if domain not in _DOMAINS:
-    raise ValueError(f'no such domain; choose of {tuple(_DOMAINS)}.')
+    raise ValueError(
+      f'no such domain; choose of {("composition", *_DOMAINS)}.'
+    )
   grader, description, context, seeds, benchmarks = _DOMAINS[domain]
   config = config_lib.get('students:qwen2.5-3b')
   lessons = round(_TRAINING_SHARE * seeds) * _ITEMS_PER_SEED

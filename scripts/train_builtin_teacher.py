@@ -47,6 +47,15 @@ flags.DEFINE_enum(
 flags.DEFINE_enum('role', None, ['teacher', 'student'], 'Which model to train.')
 flags.DEFINE_string('output_dir', None, 'Where to write the model directory.')
 flags.DEFINE_integer('seed', 0, 'Seed of weights and data.')
+flags.DEFINE_string(
+  'init', None, 'A model directory to go on from, by a schedule of its own.'
+)
+flags.DEFINE_integer(
+  'steps', None, "Instead of the recipe's number.", lower_bound=1
+)
+flags.DEFINE_bool(
+  'by_need', False, 'Show most what the development probes find lacking.'
+)
 flags.mark_flags_as_required(['role', 'output_dir'])
 
 ROW_LENGTH = 64
@@ -264,7 +273,13 @@ def _make_step(recipe: Recipe, tx: optax.GradientTransformation):
   return step
 
 
-def train(recipe: Recipe, seed: int) -> decoder.Params:
+def train(
+  recipe: Recipe,
+  seed: int,
+  *,
+  init: pathlib.Path | None = None,
+  by_need: bool = False,
+) -> decoder.Params:
   """Trains to the end of the recipe; returns the averaged parameters."""
   rule = optimizer.Recipe(
     name=recipe.optimizer,
@@ -279,12 +294,18 @@ def train(recipe: Recipe, seed: int) -> decoder.Params:
   )
   tx, _ = optimizer.make(rule, recipe.steps)
   step = _make_step(recipe, tx)
-  params = decoder.init(recipe.config, jax.random.key(seed))
+  if init is None:
+    params = decoder.init(recipe.config, jax.random.key(seed))
+  else:
+    params = huggingface.load_params(init, recipe.config)
   state = _State(params, tx.init(params), jax.tree.map(jnp.array, params))
   rng = np.random.default_rng(seed)
   start, tokens = time.monotonic(), 0
+  if by_need:
+    recipe = _by_need(recipe, _development(recipe, params))
   batches = _batches(rng, recipe)
-  for i, batch in zip(range(1, recipe.steps + 1), batches):
+  for i in range(1, recipe.steps + 1):
+    batch = next(batches)
     state, loss = step(state, batch)
     tokens += int((batch['segment'] > 0).sum())
     if i % 100 == 0:
@@ -297,13 +318,22 @@ def train(recipe: Recipe, seed: int) -> decoder.Params:
         flush=True,
       )
     if i % STEPS_PER_SCORE == 0 and recipe.domain is composition:
-      _print_development(recipe, state.average)
+      scores = _development(recipe, state.average)
+      if by_need:
+        recipe = _by_need(recipe, scores)
+        batches = _batches(rng, recipe)
   return jax.device_get(state.average)
 
 
-def _print_development(recipe: Recipe, params: decoder.Params) -> None:
+def _development(recipe: Recipe, params: decoder.Params) -> dict[str, float]:
+  """Prints scores on a part of the development probes.
+
+  Returns:
+    The mean of both formats, by module.
+  """
+  found = []
   for answer_format in ('steps', 'direct'):
-    probes = recipe.domain.probes('development', answer_format)[::4]
+    probes = recipe.domain.probes('development', answer_format)[::3]
     scores = score(recipe, params, probes)
     worst = sorted(scores, key=scores.get)[:6]
     print(
@@ -312,6 +342,13 @@ def _print_development(recipe: Recipe, params: decoder.Params) -> None:
       + ', '.join(f'{name} {scores[name]:.2f}' for name in worst),
       flush=True,
     )
+    found.append(scores)
+  return {name: (found[0][name] + found[1][name]) / 2 for name in found[0]}
+
+
+def _by_need(recipe: Recipe, scores: dict[str, float]) -> Recipe:
+  weights = np.array([0.2 + 1 - scores[name] for name in recipe.modules])
+  return dataclasses.replace(recipe, weights=weights / weights.sum())
 
 
 @functools.cache
@@ -398,18 +435,26 @@ def write(
   )
 
 
+def _command(options: dict[str, Any]) -> str:
+  given = [
+    f'--{name}' if value is True else f'--{name}={value}'
+    for name, value in options.items()
+    if value not in (None, False) or name == 'seed'
+  ]
+  return ' '.join(['python scripts/train_builtin_teacher.py', *given])
+
+
 def main(argv: Sequence[str]) -> None:
   del argv
-  domain, role = flags.FLAGS.domain, flags.FLAGS.role
-  seed = flags.FLAGS.seed
-  recipe = _RECIPES[domain](role)
-  params = train(recipe, seed)
+  names = ('domain', 'role', 'seed', 'steps', 'init', 'by_need')
+  options = {name: flags.FLAGS[name].value for name in names}
+  recipe = _RECIPES[options['domain']](options['role'])
+  if options['steps']:
+    recipe = dataclasses.replace(recipe, steps=options['steps'])
+  init = options['init'] and pathlib.Path(options['init'])
+  params = train(recipe, options['seed'], init=init, by_need=options['by_need'])
   directory = pathlib.Path(flags.FLAGS.output_dir)
-  command = (
-    f'python scripts/train_builtin_teacher.py --domain={domain} '
-    f'--role={role} --seed={seed}'
-  )
-  write(command, role, recipe, params, directory)
+  write(_command(options), options['role'], recipe, params, directory)
   print((directory / 'README.md').read_text())
 
 

@@ -2,20 +2,28 @@
 
 from collections import Counter
 import itertools
+import pathlib
 import re
+import runpy
 
 import hypothesis
 from hypothesis import strategies as st
+import jax
 import networkx as nx
 import numpy as np
 import pytest
 
+from ioa_jax import assemble
+from ioa_jax import config as config_lib
 from ioa_jax.adapter import Amounts, Level
 from ioa_jax.adapter import composition_lessons as lessons_lib
 from ioa_jax.domains import composition, operations
 from ioa_jax.identifier import gaps
+from ioa_jax.models import decoder, huggingface
+from ioa_jax.runtime import sharding
 from ioa_jax.teachers.requests import Completion
 
+ROOT = pathlib.Path(__file__).parents[1]
 NAMES = [m.name for m in composition.MODULES]
 PROBES = {
   n: [p for p in composition.probes('gate') if p.module == n] for n in NAMES
@@ -440,3 +448,32 @@ def test_curation_counts_every_rejection():
     'numbers/double',
     'numbers/difference',
   )
+
+
+def test_a_config_reaches_the_domain(tmp_path):
+  """Models are tiny and untrained: what is tested is what they are asked."""
+  sizes = decoder.DecoderConfig(
+    vocab_size=44,
+    width=8,
+    num_layers=1,
+    num_heads=1,
+    num_kv_heads=1,
+    head_width=8,
+    mlp_width=8,
+  )
+  params = decoder.init(sizes, jax.random.key(0))
+  huggingface.save(
+    tmp_path, sizes, params, dtype='float32', eos_token_id=1, pad_token_id=0
+  )
+  composition.build_tokenizer().save(str(tmp_path / 'tokenizer.json'))
+  config = runpy.run_path(str(ROOT / 'configs/domains.py'))['get_config'](
+    'composition'
+  )
+  config.teacher.model = config.student.model = str(tmp_path)
+  config_lib.validate(config)
+  mesh = sharding.make_mesh(data=1, devices=jax.devices()[:1])
+  found = assemble.open_subject(config, mesh)
+  assert found.domain is composition
+  (item, *_) = plan(found.adapter, 'scores/pair', 'stage')
+  codec = found.codec
+  assert codec.decode(codec.prompt(item.request.prompt)) == item.request.prompt

@@ -11,6 +11,7 @@ import tokenizers
 
 from ioa_jax.domains import composition, operations
 from ioa_jax.domains import tokenizer as tokenizer_lib
+from ioa_jax.sampling import streaming
 
 ASSETS = pathlib.Path(tokenizer_lib.__file__).parents[1] / 'assets'
 TOKENIZER = tokenizer_lib.build()
@@ -60,6 +61,12 @@ def test_ids_are_those_that_the_shipped_weights_were_trained_with():
   assert TOKENIZER.encode('98*16=1568').ids == [
     expected[c] for c in '89*61=8651'
   ]
+
+
+@hypothesis.given(st.text(alphabet=KNOWN, min_size=1, max_size=20))
+def test_a_text_that_is_shown_as_it_is_written_takes_nothing_back(text):
+  ids = TOKENIZER.encode(text).ids
+  assert ''.join(streaming.text_pieces(ids, TOKENIZER.decode)) == text
 
 
 def test_an_operation_is_one_token():

@@ -284,5 +284,9 @@ def _lesson(item: Item, text: str) -> Lesson:
       'format_template': True,
       'simplified_language': False,
     },
-    metadata=item.lineage() | {'trains': problem.module},
+    metadata={
+      **item.lineage(),
+      'trains': problem.module,
+      'difficulty': round(problem.difficulty, 3),
+    },
   )
