@@ -7,7 +7,6 @@ lessons first, and blame the learning rate.
 from __future__ import annotations
 
 from collections.abc import Mapping
-import json
 import pathlib
 from typing import Any
 
@@ -190,7 +189,7 @@ def ids(
     type(i) is int and 0 <= i < vocab_size for i in found
   ):
     raise ModelError(
-      f'{path}: {field} is {_short(json.dumps(value))}, wanted ids of tokens, '
+      f'{path}: {field} is {_short(value)}, wanted ids of tokens, '
       f'from 0 to {vocab_size - 1}.'
     )
   return found
