@@ -54,6 +54,8 @@ CORE = [
   # The bounds of settings, as pydantic reads them.
   'annotated-types>=0.6,<1',
   'pyyaml>=6.0,<7',
+  # Patterns in a stranger's adapter, matched within a limit of time; by date.
+  'regex>=2025.10.22,<2028',
   # TensorBoard events without TensorFlow; `clu` is no longer maintained.
   'tensorboardX>=2.6.2,<3',
 ]
@@ -97,6 +99,8 @@ EXTRAS = {
     # The independent oracle of parity tests. Pinned: an open range pulls
     # gigabytes of CUDA.
     'torch==2.13.0',
+    # The oracle of adapters; another minor version brings other kinds of them.
+    'peft>=0.19,<0.20',
     # Reads the TensorBoard events back.
     'tensorboard>=2.17,<3',
     # A real server for the HTTP teacher.

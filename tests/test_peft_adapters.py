@@ -198,6 +198,30 @@ def test_other_kinds_are_refused_by_name(base, tmp_path, settings, message):
 
 
 @pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize(
+  'method',
+  [
+    lambda **s: library.IA3Config(feedforward_modules=['down_proj'], **s),
+    lambda **s: library.AdaLoraConfig(total_step=9, **s),
+    library.LoHaConfig,
+    library.LoKrConfig,
+    library.VeraConfig,
+    library.OFTConfig,
+  ],
+  ids=['ia3', 'adalora', 'loha', 'lokr', 'vera', 'oft'],
+)
+def test_other_methods_are_refused_by_name(base, tmp_path, method):
+  config = method(task_type='CAUSAL_LM', target_modules=['v_proj', 'down_proj'])
+  library.get_peft_model(
+    transformers.AutoModelForCausalLM.from_pretrained(base[0]), config
+  ).save_pretrained(tmp_path)
+  with pytest.raises(
+    huggingface.ModelError, match=f"json: peft_type '{config.peft_type.value}'"
+  ):
+    peft.load(tmp_path, base[1].num_layers)
+
+
+@pytest.mark.filterwarnings('ignore')
 def test_a_saved_embedding_is_refused_by_name(base, tmp_path):
   """Nothing in the configuration tells that it was trained."""
   model = their_model(base, tmp_path)

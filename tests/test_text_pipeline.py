@@ -152,6 +152,8 @@ def test_only_adapters_train_and_the_export_is_the_merged_student(
     got, want,
   )  # fmt: skip
   assert max(float(abs(x['b']).max()) for x in adapters.values()) > 1e-3
+  raw = json.loads((workdir / 'adapter' / 'adapter_config.json').read_text())
+  assert raw['base_model_name_or_path'] == str((files / 'student').resolve())
   newest = max(
     (p for p in (workdir / 'checkpoints').iterdir() if p.name.isdigit()),
     key=lambda p: int(p.name),

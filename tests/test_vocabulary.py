@@ -1,6 +1,8 @@
 """Tokenizers and templates as they come: read as meant, or named in a line."""
 
+import ast
 import json
+import pathlib
 
 import pytest
 import tokenizers
@@ -389,3 +391,19 @@ def test_no_directory_runs_its_own_code(
       assert '\n' not in str(e)
   assert not proof.exists()
   assert caplog.text.count('never run here') == 1
+
+
+def test_every_reading_by_name_forbids_foreign_code():
+  root = pathlib.Path(vocabulary.__file__).parents[2]
+  calls = [
+    (path.name, node)
+    for folder in ('ioa_jax', 'scripts')
+    for path in (root / folder).rglob('*.py')
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.Call)
+    and getattr(node.func, 'attr', '') in ('from_pretrained', 'pipeline')
+  ]
+  assert calls
+  for name, call in calls:
+    given = {k.arg: ast.unparse(k.value) for k in call.keywords}
+    assert given.get('trust_remote_code') == 'False', (name, call.lineno)

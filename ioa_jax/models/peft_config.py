@@ -135,7 +135,9 @@ def read(path: pathlib.Path) -> AdapterConfig:
       'and adapter_model.safetensors.'
     )
   raw = weights.read_json(path)
-  for field in sorted(raw.keys() - _READ - _WITHOUT_INFLUENCE):
+  others = raw.keys() - _READ - _WITHOUT_INFLUENCE
+  # The method first: it explains all other fields.
+  for field in sorted(others, key=lambda f: (f != 'peft_type', f)):
     value = raw[field]
     if field == 'init_lora_weights':
       plain = value in _INITS

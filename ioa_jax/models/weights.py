@@ -168,13 +168,19 @@ def has_own_head(directory: str | pathlib.Path) -> bool:
   if not any((directory / f).exists() for f in (SINGLE, INDEX)):
     return False
   store = Store(directory)
-  if EMBEDDING not in store.files or HEAD not in store.files:
+  # By their ends: a model with images has a prefix before both.
+  pair = [
+    [name for name in store.files if name.endswith(end)]
+    for end in ('embed_tokens.weight', HEAD)
+  ]
+  if [len(names) for names in pair] != [1, 1]:
     return False
+  (embedding,), (head,) = pair
   # What cannot be compared is left to `check`, which names it.
-  is_copy = store.shapes[HEAD] == store.shapes[EMBEDDING] and (
-    len(store.shapes[HEAD]) == 2
-    and {store.dtypes[HEAD], store.dtypes[EMBEDDING]} <= set(STORED_DTYPES)
-    and store.equal(EMBEDDING, HEAD)
+  is_copy = store.shapes[head] == store.shapes[embedding] and (
+    len(store.shapes[head]) == 2
+    and {store.dtypes[head], store.dtypes[embedding]} <= set(STORED_DTYPES)
+    and store.equal(embedding, head)
   )
   return not is_copy
 

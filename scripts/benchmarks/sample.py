@@ -125,7 +125,7 @@ def _peer(path):
   except ImportError as e:
     raise ValueError(f"--peer=torch: {e}; pip install -e '.[test]'") from None
   model = transformers.AutoModelForCausalLM.from_pretrained(
-    path, dtype=torch.float32
+    path, dtype=torch.float32, trust_remote_code=False
   ).eval()
   model.generation_config.eos_token_id = None
   model.generation_config.pad_token_id = 0
