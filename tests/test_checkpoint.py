@@ -117,6 +117,20 @@ def test_progress_is_vouched_for_as_well(saved, tmp_path):
   assert 'Checkpoint 10 is damaged (its progress is not' in said[0]
 
 
+def test_a_full_disk_is_one_line(saved, tmp_path, monkeypatch):
+  _, state, inputs = saved
+  kept = checkpoint.Checkpoints(tmp_path / 'checkpoints', keep=1)
+
+  def full(*args, **kwargs):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(kept._manager, 'save', full)
+  with pytest.raises(checkpoint.CheckpointError) as raised:
+    kept.save(state, inputs, Progress())
+  assert 'No space left on device' in str(raised.value)
+  assert raised.value.__suppress_context__
+
+
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
   (tmp_path / 'checkpoints').write_text('')
   with pytest.raises(checkpoint.CheckpointError, match='cannot be written'):

@@ -1,10 +1,14 @@
 """Records: what is written is read again, and what is damaged has a name."""
 
+import json
 import math
 
+import hypothesis
+from hypothesis import strategies as st
 import pytest
 
 from ioa_jax import records
+from tests import synthetic_run
 
 EDGE = '{"from": "a", "to": "b", "strength": 0.5}'
 
@@ -88,3 +92,67 @@ def test_half_a_surrogate_pair_can_be_stored():
 
 def test_sums_of_shares_may_be_rounded():
   assert records.Score(3.0000001, 3).mean == pytest.approx(1)
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+  return synthetic_run.write(tmp_path_factory.mktemp('run'))
+
+
+READERS = {
+  'diagnosis.json': records.Diagnosis.from_json,
+  'curriculum.json': records.Curriculum.from_json,
+  'results.json': records.Results.from_json,
+  'lessons.jsonl': records.Lesson.from_json,
+  'metrics.jsonl': records.parse_event,
+}
+HOSTILE = [
+  None, True, -1, 2**70, 10**400, 1e308, float('nan'), float('inf'), '', 'x',
+  '\ud800', [], {}, [[]], {'a': {}}, '1', '-0', [None], 'k' * 10_000,
+]  # fmt: skip
+
+
+def _places(value, path=()):
+  """The path of everything in a JSON value."""
+  yield path
+  items = ()
+  if isinstance(value, dict):
+    items = value.items()
+  elif isinstance(value, list):
+    items = list(enumerate(value))[:3]
+  for key, child in items:
+    yield from _places(child, (*path, key))
+
+
+@hypothesis.settings(
+  max_examples=300,
+  deadline=2000,
+  suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+@hypothesis.given(data=st.data(), name=st.sampled_from(sorted(READERS)))
+def test_any_damage_is_a_value_or_one_line(files, data, name):
+  content = files[name]
+  if name.endswith('.jsonl'):
+    content = content[data.draw(st.integers(0, len(content) - 1))]
+  content = json.loads(json.dumps(content))
+  place = data.draw(st.sampled_from(list(_places(content))))
+  new = data.draw(st.sampled_from(HOSTILE))
+  if place:
+    *path, last = place
+    target = content
+    for key in path:
+      target = target[key]
+    if data.draw(st.booleans()) and isinstance(target, dict):
+      del target[last]
+    else:
+      target[last] = new
+  else:
+    content = new
+  text = json.dumps(content)
+  cut = data.draw(st.integers(0, len(text)))
+  text = text[:cut] if data.draw(st.integers(0, 3)) == 0 else text
+  try:
+    READERS[name](text, name)
+  except ValueError as e:
+    assert str(e).startswith(f'{name}: ')
+    assert len(str(e).splitlines()) == 1 and len(str(e)) < 600

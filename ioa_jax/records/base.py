@@ -104,4 +104,5 @@ def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
 Interval = Annotated[tuple[float, float], pydantic.AfterValidator(_ordered)]
 # What a step reports that failed may be NaN or infinite.
 AnyFloat = Annotated[float, Field(allow_inf_nan=True)]
-Count = Annotated[int, Field(ge=0)]
+# No count of a run is larger, and what is cannot be shown as a number.
+Count = Annotated[int, Field(ge=0, lt=2**63)]
