@@ -230,14 +230,19 @@ def test_the_student_loads_again(finished):
 
 @pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_end(finished, tmp_path):
-  """kill -9 once lessons exist, then once more after a checkpoint."""
+  """kill -9 with lessons, once more after a checkpoint; Ctrl-C after that."""
   workdir = tmp_path / 'run'
   overrides = [f'--config.{k}={v}' for k, v in SMALL.items()]
   command = [
     sys.executable, 'scripts/distill.py', '--config=configs/quickstart.py',
     f'--workdir={workdir}', *overrides,
   ]  # fmt: skip
-  for sign in ('lessons.jsonl', 'checkpoints/10', None):
+  for sign, number in (
+    ('lessons.jsonl', signal.SIGKILL),
+    ('checkpoints/10', signal.SIGKILL),
+    ('checkpoints/20', signal.SIGINT),
+    (None, None),
+  ):
     process = subprocess.Popen(
       command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL
     )
@@ -245,8 +250,11 @@ def test_a_killed_run_continues_to_the_same_end(finished, tmp_path):
       assert process.poll() is None, 'ended before it could be killed'
       time.sleep(0.05)
     if sign:
-      process.kill()
+      process.send_signal(number)
     process.wait()
+    if number == signal.SIGINT:
+      # So that `distill && evaluate` does not go on.
+      assert process.returncode == 130
   assert process.returncode == 0
   assert_same_run(finished[0], workdir)
 

@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
   from ioa_jax import pipeline
   from ioa_jax.experiments import rounds
   from ioa_jax.runtime import display as display_lib
-  from ioa_jax.runtime import processes
+  from ioa_jax.runtime import processes, signals
 
   commandline.join_processes()
   args = FLAGS
@@ -77,7 +77,9 @@ def main(argv: Sequence[str]) -> None:
   for index, results in enumerate(found or [], 1):
     where = workdir / f'round-{index}' if args.rounds > 1 else workdir
     _show(results, where)
-  if found and found[-1].verdict.difference <= 0:
+  if found is None:
+    sys.exit(signals.exit_code())
+  if found[-1].verdict.difference <= 0:
     terminal.say(
       'error: the student is not better than its base; see the report.',
       file=sys.stderr,

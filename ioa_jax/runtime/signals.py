@@ -9,6 +9,15 @@ from typing import Any
 from ioa_jax.runtime import processes
 
 
+# The signal that this process was last asked to stop by, and did.
+stopped_by: str | None = None
+
+
+def exit_code() -> int:
+  """As shells count the signal that stopped the run; 0 if none did."""
+  return 128 + signal.Signals[stopped_by] if stopped_by else 0
+
+
 class StopRequest:
   """Turns SIGTERM and SIGINT into a flag, so that a window ends and is saved.
 
@@ -34,8 +43,10 @@ class StopRequest:
 
   def agree(self) -> bool:
     """Whether any process of the run was asked to stop; all must call it."""
+    global stopped_by
     if processes.any_of(self.signal_name is not None):
       self.agreed = self.signal_name or 'a signal to another process'
+      stopped_by = self.signal_name or 'SIGTERM'
     return self.agreed is not None
 
   def __exit__(self, *_):
