@@ -3,11 +3,11 @@ r"""How often the gate errs: simulated stages of one module.
   python scripts/gate_errors.py --probes=32 --looks=15
 
 A student's true share of its teacher's score stays the same for a whole stage,
-and the gate looks at it again and again, each time with an answer to every probe.
+and the gate looks at it again and again, each time with all probes answered.
 Prints, for each true share and confidence, the share of stages in which a look
-passes. A module below gate.tau_mastery that passes is an error; one above it that
-never passes is one as well. With many looks the point estimate (confidence 0.5)
-passes by luck sooner or later.
+passes. A module below gate.tau_mastery that passes is an error; one above it
+that never passes is one as well. With many looks the point estimate (confidence
+0.5) passes by luck sooner or later.
 """
 
 from collections.abc import Sequence
