@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import pytest
 
 from ioa_jax.evaluation import sandbox as sandbox_lib
-from ioa_jax.evaluation.sandbox import remote, restricted, values
+from ioa_jax.evaluation.sandbox import exceptions, restricted, values
 
 
 @pytest.fixture(scope='module')
@@ -348,16 +348,16 @@ def test_each_case_has_its_own_limit_on_time():
 
 
 def test_a_handler_gets_what_it_names_and_nothing_else():
-  error = remote.CandidateError('', 'KeyError', (1,))
-  assert type(remote.named(error, LookupError)) is KeyError
-  assert type(remote.named(error, (OSError, (KeyError,)))) is KeyError
-  assert remote.named(error, (ValueError, TypeError)) is error
+  error = exceptions.CandidateError('', 'KeyError', (1,))
+  assert type(exceptions.named(error, LookupError)) is KeyError
+  assert type(exceptions.named(error, (OSError, (KeyError,)))) is KeyError
+  assert exceptions.named(error, (ValueError, TypeError)) is error
   for kind in ('StopIteration', 'AssertionError', 'SystemExit'):
-    error = remote.CandidateError('', kind)
-    assert remote.named(error, (Exception, BaseException)) is error
+    error = exceptions.CandidateError('', kind)
+    assert exceptions.named(error, (Exception, BaseException)) is error
   # Arguments that the class refuses must not turn into a TypeError.
-  broken = remote.CandidateError('', 'UnicodeDecodeError', (1,))
-  assert remote.named(broken, (ValueError, TypeError)) is broken
+  broken = exceptions.CandidateError('', 'UnicodeDecodeError', (1,))
+  assert exceptions.named(broken, (ValueError, TypeError)) is broken
   assert not isinstance(error, Exception)
 
 
