@@ -301,6 +301,31 @@ DIFFERENT = {
     'import re\ndef f(s): return re.match("a", s)',
     'assert f("a") == True',
   ),
+  'class_made_beside_the_tests': (
+    'def f(cls):\n'
+    '  channel = object.__getattribute__(cls, "_channel")\n'
+    '  kinds = [cls]\n'
+    '  for n in range(9):\n'
+    '    kinds.append(channel._objects.import_(n, 0, "x", 0, None))\n'
+    '  kinds.append(type)\n'
+    '  for name in ("__class__", "__base__"):\n'
+    '    try:\n'
+    '      kinds.append(channel.ask("get", cls, name))\n'
+    '    except Exception:\n'
+    '      pass\n'
+    '  lie = {"__eq__": lambda *both: True}\n'
+    '  for kind in kinds:\n'
+    '    try:\n'
+    '      made = channel.ask("call", kind, ("Same", (), lie), {})\n'
+    '      return channel.ask("call", made, (), {})\n'
+    '    except Exception:\n'
+    '      pass\n',
+    'class C: pass\nassert f(C) == [3]',
+  ),
+  'no_pair_from_next': (
+    'def f():\n  raise TypeError',
+    'import pytest\nwith pytest.raises(ValueError):\n  next(map(f, [1]))',
+  ),
   'wrong_exception': (
     'def f(): raise UnicodeDecodeError("u", b"", 0, 1, "x")',
     'import pytest\nwith pytest.raises(TypeError):\n  f()',

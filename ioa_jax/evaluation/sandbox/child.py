@@ -71,9 +71,14 @@ def judge(config):
   def answer(operation, arguments):
     if operation not in _OF_TESTS:
       raise ValueError(f'the operation {operation!r}')
+    # Not of builtins, which cross by name.
+    if not channel.exported(arguments[0]):
+      raise ValueError('an object that no test gave away')
     if operation in ('get', 'set'):
-      if not facade.allowed_attribute(arguments[1]):
-        raise AttributeError(arguments[1])
+      # No class either: of `type`, a candidate could make one that equals all.
+      name = arguments[1]
+      if name.startswith('_') or not facade.allowed_attribute(name):
+        raise AttributeError(name)
     return operations.perform(operation, arguments)
 
   channel = remote.Channel(

@@ -99,10 +99,12 @@ def _call(self, *args, **kwargs):
 
 
 def _next(self):
-  value, ended = self._channel.ask('next', self)
-  if ended:
+  reply = self._channel.ask('next', self)
+  if type(reply) is not tuple or len(reply) != 2:
+    raise exceptions.CandidateError('no pair of a value and an end')
+  if reply[1]:
     raise StopIteration
-  return value
+  return reply[0]
 
 
 def _await(self):
@@ -124,7 +126,7 @@ class _Objects:
   def __init__(self, channel):
     self._channel = channel
     self._exports, self._number_of = [], {}
-    self._classes, self._handles = {}, {}
+    self._classes, self._handles, self._kinds = {}, {}, {}
 
   def export(self, value):
     if isinstance(value, Handle):
@@ -147,13 +149,15 @@ class _Objects:
     return number, self._class_number(kind), name, mask, base
 
   def _class_number(self, kind):
-    if id(kind) not in self._number_of:
-      self._number_of[id(kind)] = len(self._exports)
-      self._exports.append(kind)
-    return self._number_of[id(kind)]
+    """Tells classes apart; nothing can be done to them by this number."""
+    return self._kinds.setdefault(id(kind), (len(self._kinds), kind))[0]
 
   def own(self, number):
     return self._exports[number]
+
+  def exported(self, value):
+    """Whether the other side was given this very object."""
+    return id(value) in self._number_of
 
   def import_(self, number, kind, name, mask, base):
     if number not in self._handles:
@@ -197,6 +201,10 @@ class Channel:
     self._nested = self._asked = 0
     self.calls = 0
 
+  def exported(self, value):
+    """Whether the other side was given this very object."""
+    return self._objects.exported(value)
+
   def same(self, one, other):
     """Whether two handles stand for the same object or for equal state."""
     if one._number == other._number:
@@ -209,7 +217,7 @@ class Channel:
     self._comparing.add(key)
     try:
       states = [self.ask('state', handle) for handle in (one, other)]
-      return states[0] is not None and states[0] == states[1]
+      return all(type(s) is dict for s in states) and states[0] == states[1]
     finally:
       self._comparing.discard(key)
 
@@ -262,15 +270,7 @@ class Channel:
           break
         self._answer(reply)
       result, error = self._result(reply, number, encoder.containers)
-    except (
-      ValueError,
-      TypeError,
-      KeyError,
-      IndexError,
-      AttributeError,
-      ArithmeticError,
-      RecursionError,
-    ) as e:
+    except Exception as e:  # Whatever a hostile reply makes of decoding.
       raise exceptions.CandidateError(
         f'no value came back ({exceptions.describe(e)})'
       ) from None
