@@ -13,7 +13,7 @@ import pytest
 
 from ioa_jax.evaluation import benchmarks, code_grading
 from ioa_jax.evaluation import sandbox as sandbox_lib
-from ioa_jax.evaluation.sandbox import executor
+from ioa_jax.evaluation.sandbox import executor, launcher
 from tests import reference_solutions, sandbox_attacks
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -123,9 +123,9 @@ def test_no_isolation_means_no_execution(monkeypatch):
 
 def test_a_broken_isolation_is_noticed(monkeypatch, backend):
   """The self-test tells an open sandbox from a closed one."""
-  real = executor._readable()
+  real = launcher._readable()
   readable = (*real, '/etc/passwd')
-  monkeypatch.setattr(executor, '_readable', lambda: readable)
+  monkeypatch.setattr(launcher, '_readable', lambda: readable)
   problem = executor.self_test.__wrapped__(backend)
   assert problem == 'not isolated: reads /etc/passwd'
 

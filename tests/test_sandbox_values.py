@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import pytest
 
 from ioa_jax.evaluation import sandbox as sandbox_lib
-from ioa_jax.evaluation.sandbox import remote, restricted, values
+from ioa_jax.evaluation.sandbox import exceptions, restricted, values
 
 
 @pytest.fixture(scope='module')
@@ -301,6 +301,31 @@ DIFFERENT = {
     'import re\ndef f(s): return re.match("a", s)',
     'assert f("a") == True',
   ),
+  'class_made_beside_the_tests': (
+    'def f(cls):\n'
+    '  channel = object.__getattribute__(cls, "_channel")\n'
+    '  kinds = [cls]\n'
+    '  for n in range(9):\n'
+    '    kinds.append(channel._objects.import_(n, 0, "x", 0, None))\n'
+    '  kinds.append(type)\n'
+    '  for name in ("__class__", "__base__"):\n'
+    '    try:\n'
+    '      kinds.append(channel.ask("get", cls, name))\n'
+    '    except Exception:\n'
+    '      pass\n'
+    '  lie = {"__eq__": lambda *both: True}\n'
+    '  for kind in kinds:\n'
+    '    try:\n'
+    '      made = channel.ask("call", kind, ("Same", (), lie), {})\n'
+    '      return channel.ask("call", made, (), {})\n'
+    '    except Exception:\n'
+    '      pass\n',
+    'class C: pass\nassert f(C) == [3]',
+  ),
+  'no_pair_from_next': (
+    'def f():\n  raise TypeError',
+    'import pytest\nwith pytest.raises(ValueError):\n  next(map(f, [1]))',
+  ),
   'wrong_exception': (
     'def f(): raise UnicodeDecodeError("u", b"", 0, 1, "x")',
     'import pytest\nwith pytest.raises(TypeError):\n  f()',
@@ -348,16 +373,16 @@ def test_each_case_has_its_own_limit_on_time():
 
 
 def test_a_handler_gets_what_it_names_and_nothing_else():
-  error = remote.CandidateError('', 'KeyError', (1,))
-  assert type(remote.named(error, LookupError)) is KeyError
-  assert type(remote.named(error, (OSError, (KeyError,)))) is KeyError
-  assert remote.named(error, (ValueError, TypeError)) is error
+  error = exceptions.CandidateError('', 'KeyError', (1,))
+  assert type(exceptions.named(error, LookupError)) is KeyError
+  assert type(exceptions.named(error, (OSError, (KeyError,)))) is KeyError
+  assert exceptions.named(error, (ValueError, TypeError)) is error
   for kind in ('StopIteration', 'AssertionError', 'SystemExit'):
-    error = remote.CandidateError('', kind)
-    assert remote.named(error, (Exception, BaseException)) is error
+    error = exceptions.CandidateError('', kind)
+    assert exceptions.named(error, (Exception, BaseException)) is error
   # Arguments that the class refuses must not turn into a TypeError.
-  broken = remote.CandidateError('', 'UnicodeDecodeError', (1,))
-  assert remote.named(broken, (ValueError, TypeError)) is broken
+  broken = exceptions.CandidateError('', 'UnicodeDecodeError', (1,))
+  assert exceptions.named(broken, (ValueError, TypeError)) is broken
   assert not isinstance(error, Exception)
 
 

@@ -7,9 +7,9 @@ from ioa_jax.evaluation.sandbox.executor import (
   Sandbox,
   SandboxUnavailable,
   TestResult,
-  process_mark,
   self_test,
 )
+from ioa_jax.evaluation.sandbox.launcher import process_mark
 
 __all__ = [
   'BACKENDS',

@@ -2,17 +2,17 @@
 
 A candidate and its tests run in two sandboxes joined by two pipes, so whatever
 the candidate does to its own interpreter, all that reaches the tests is data
-(see `remote`). Standard library only; `typing`, `re` and `json` are not
-imported because starting Python twice per answer is most of what an answer
+(see `remote`). Standard library only; `typing`, `re`, `json` and `signal` are
+not imported because starting Python twice per answer is most of what an answer
 costs.
 """
 
+import _signal
 import marshal
 import os
-import signal
 import sys
 
-from ioa_jax.evaluation.sandbox import remote, values
+from ioa_jax.evaluation.sandbox import exceptions, operations, remote, values
 
 # Room for the frames above a candidate's own.
 _RECURSION_LIMIT = 1020
@@ -44,16 +44,16 @@ def serve(config):
       raise failed
     if seconds:
       # Its default action ends the process.
-      signal.setitimer(signal.ITIMER_PROF, seconds)
+      _signal.setitimer(_signal.ITIMER_PROF, seconds)
     try:
       if operation == 'resolve':
         return eval(arguments[0], names)
       if operation not in _OF_CANDIDATES:
         raise ValueError(f'the operation {operation!r}')
-      return remote.perform(operation, arguments)
+      return operations.perform(operation, arguments)
     finally:
       if seconds:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        _signal.setitimer(_signal.ITIMER_PROF, 0)
 
   channel = remote.Channel(*config['fds'], answer, plain_errors=True)
   try:
@@ -71,10 +71,15 @@ def judge(config):
   def answer(operation, arguments):
     if operation not in _OF_TESTS:
       raise ValueError(f'the operation {operation!r}')
+    # Not of builtins, which cross by name.
+    if not channel.exported(arguments[0]):
+      raise ValueError('an object that no test gave away')
     if operation in ('get', 'set'):
-      if not facade.allowed_attribute(arguments[1]):
-        raise AttributeError(arguments[1])
-    return remote.perform(operation, arguments)
+      # No class either: of `type`, a candidate could make one that equals all.
+      name = arguments[1]
+      if name.startswith('_') or not facade.allowed_attribute(name):
+        raise AttributeError(name)
+    return operations.perform(operation, arguments)
 
   channel = remote.Channel(
     *config['fds'], answer, plain_errors=False, seconds=config['seconds']
@@ -84,7 +89,7 @@ def judge(config):
   def resolve(expression):
     try:
       return channel.ask('resolve', expression)
-    except remote.CandidateError as e:
+    except exceptions.CandidateError as e:
       failed = e
 
     def missing(*args, **kwargs):
@@ -103,11 +108,11 @@ def judge(config):
     if not channel.calls:
       outcome = 'no_calls'
   except values.Inexpressible as e:
-    outcome, detail = 'inexpressible', remote.describe(e)
+    outcome, detail = 'inexpressible', exceptions.describe(e)
   except AssertionError as e:
-    outcome, detail = 'assertion', remote.describe(e)
+    outcome, detail = 'assertion', exceptions.describe(e)
   except BaseException as e:
-    outcome, detail = 'error', remote.describe(e)
+    outcome, detail = 'error', exceptions.describe(e)
   encoder = values.Encoder(None)
   text = encoder.text([outcome, detail, channel.calls])
   os.write(config['verdict_fd'], text.encode('ascii'))

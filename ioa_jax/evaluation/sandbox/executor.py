@@ -16,35 +16,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import fcntl
 import functools
-import importlib.util
 import json
-import marshal
 import os
-import pathlib
-import random
 import select
 import shutil
 import subprocess
-import sys
 import time
 from typing import Any
 
-from ioa_jax.evaluation.sandbox import isolation, restricted
+from ioa_jax.evaluation.sandbox import isolation, launcher, restricted
 
 BACKENDS = ('bubblewrap', 'namespaces')
-_HERE = pathlib.Path(__file__).parent
-_SYSTEM_LIBRARIES = (
-  '/lib', '/lib64', '/usr/lib', '/usr/lib64', '/etc/ld.so.cache'
-)  # fmt: skip
-_PACKAGE = 'ioa_jax.evaluation.sandbox'
 _VERDICT_BYTES = 1 << 16
 _OUTCOMES = ('passed', 'assertion', 'error', 'inexpressible', 'no_calls')
 # How often the number of files is looked up where it cannot be limited.
 _WATCH_SECONDS = 0.05
-# Uids that nothing else runs as, above what containers are usually given.
-_FIRST_UID, _UID_BITS = 1_100_000_000, 29
 
 
 class SandboxUnavailable(ValueError):
@@ -168,37 +155,49 @@ class Sandbox:
         wall_seconds=limits.wall_seconds * cases,
         cpu_seconds=limits.cpu_seconds * cases,
       )
-    deadline = time.monotonic() + limits.wall_seconds
-    calls_r, calls_w = os.pipe()
-    replies_r, replies_w = os.pipe()
-    verdict_r, verdict_w = os.pipe()
-    running = []
     serve = {
       'role': 'serve',
       'source': source,
       'preamble': preamble,
       'cpu_seconds_per_call': per_call,
-      'fds': (calls_r, replies_w),
     }
     judge = {
       'role': 'judge',
       **code,
       'functions': dict(functions),
       'seconds': self.limits.wall_seconds,
-      'fds': (replies_r, calls_w),
-      'verdict_fd': verdict_w,
     }
+    return self._converse(serve, judge, limits, numpy)
+
+  def _converse(
+    self,
+    serve: dict[str, Any],
+    judge: dict[str, Any],
+    limits: Limits,
+    numpy: bool,
+  ) -> TestResult:
+    """Runs both sides, joined by pipes, until there is a verdict."""
+    deadline = time.monotonic() + limits.wall_seconds
+    calls_r, calls_w = os.pipe()
+    replies_r, replies_w = os.pipe()
+    verdict_r, verdict_w = os.pipe()
+    serve['fds'] = (calls_r, replies_w)
+    judge |= {'fds': (replies_r, calls_w), 'verdict_fd': verdict_w}
+    named_limits = dataclasses.asdict(limits)
+    running = []
     try:
       for config, fds in (
         (serve, serve['fds']),
         (judge, (*judge['fds'], verdict_w)),
       ):
-        running.append(self._start(config, fds, limits, numpy=numpy))
+        running.append(
+          launcher.start(self.backend, config, fds, named_limits, numpy=numpy)
+        )
       for fd in (calls_r, calls_w, replies_r, replies_w, verdict_w):
         os.close(fd)
       verdict, _ = self._read(verdict_r, _VERDICT_BYTES, deadline, running)
     finally:
-      _stop(running)
+      launcher.stop(running)
       os.close(verdict_r)
     return _result(verdict)
 
@@ -218,7 +217,7 @@ class Sandbox:
     """
     deadline = time.monotonic() + self.limits.wall_seconds
     output_r, output_w = os.pipe()
-    stdin_fd = _sealed(stdin.encode('utf-8', 'surrogatepass'))
+    stdin_fd = launcher.sealed(stdin.encode('utf-8', 'surrogatepass'))
     running = []
     try:
       config = {
@@ -229,10 +228,11 @@ class Sandbox:
         'stdin_fd': stdin_fd,
         'stdin_file': isolation.STDIN_FILE,
       }
-      process = self._start(
+      process = launcher.start(
+        self.backend,
         config,
         (stdin_fd,),
-        self.limits,
+        dataclasses.asdict(self.limits),
         numpy='numpy' in source,
         stdout=output_w,
       )
@@ -252,7 +252,7 @@ class Sandbox:
         return ProgramResult('limit', None, text)
       return ProgramResult('exited', code, text)
     finally:
-      _stop(running)
+      launcher.stop(running)
       os.close(output_r)
       os.close(stdin_fd)
 
@@ -286,61 +286,9 @@ class Sandbox:
   def _too_many_files(self, running: Sequence[subprocess.Popen]) -> bool:
     """bwrap cannot limit them: empty files cost only the kernel's memory."""
     return self.backend == 'bubblewrap' and any(
-      (file_count(process.pid) or 0) > self.limits.files for process in running
+      (launcher.file_count(process.pid) or 0) > self.limits.files
+      for process in running
     )
-
-  def _start(
-    self,
-    config: dict[str, Any],
-    fds: Sequence[int],
-    limits: Limits,
-    *,
-    numpy: bool = False,
-    stdout: int = subprocess.DEVNULL,
-  ) -> subprocess.Popen:
-    """Starts an isolated interpreter with one of `child`'s roles."""
-    uid = None
-    if os.geteuid() == 0:
-      uid = _FIRST_UID + random.SystemRandom().getrandbits(_UID_BITS)
-    readable, packages = list(_readable()), None
-    if numpy:
-      trees, packages = _numpy()
-      readable += [tree for tree in trees if tree not in readable]
-    spec = {
-      'uid': uid,
-      'readable': readable,
-      'folders': [packages] if packages else [],
-      'limits': dataclasses.asdict(limits),
-    }
-    config = {'stdin_fd': None, 'packages': packages, **config}
-    modules = ['values', 'remote', 'child']
-    if config['role'] == 'judge':
-      modules.insert(2, 'facade')
-    bubblewrap = self.backend == 'bubblewrap'
-    enter = 'enter_limits' if bubblewrap else 'enter_namespaces'
-    code = [(name, _code(name)) for name in modules]
-    boot = _sealed(
-      marshal.dumps((_PACKAGE, _code('isolation'), code, enter, spec, config))
-    )
-    command = [os.path.realpath(sys._base_executable)]
-    command += ['-S', '-s', '-P', '-B', '-X', 'utf8', '-c', _BOOT]
-    command.append(process_mark())
-    inherited = [boot, *fds]
-    if bubblewrap:
-      filter_fd = _sealed(isolation.seccomp_program(launcher=True))
-      inherited.append(filter_fd)
-      command = _bubblewrap(spec, filter_fd) + command
-    try:
-      return subprocess.Popen(
-        command, stdin=boot, stdout=stdout, stderr=subprocess.DEVNULL,
-        pass_fds=inherited, cwd='/',
-        # Sets of strings in the same order every time; cleared inside.
-        env={'PYTHONHASHSEED': '0'},
-      )  # fmt: skip
-    finally:
-      for fd in inherited:
-        if fd not in fds:
-          os.close(fd)
 
 
 def _result(verdict: bytes) -> TestResult:
@@ -352,129 +300,6 @@ def _result(verdict: bytes) -> TestResult:
   if outcome in _OUTCOMES and type(detail) is str and type(calls) is int:
     return TestResult(outcome, detail, calls)
   return TestResult('limit', 'the tests did not reach a verdict', 0)
-
-
-# The first thing an isolated interpreter runs. The code objects come from the
-# same interpreter version, so nothing is compiled or looked up there.
-_BOOT = """
-import marshal, sys
-place, isolation, modules, enter, spec, config = marshal.load(sys.stdin.buffer)
-names = {'__name__': 'isolation'}
-exec(isolation, names)
-names[enter](spec)
-package = ''
-for part in place.split('.'):
-  package = f'{package}.{part}'.lstrip('.')
-  sys.modules[package] = type(sys)(package)
-  sys.modules[package].__path__ = []
-for name, code in modules:
-  module = sys.modules[f'{place}.{name}'] = type(sys)(f'{place}.{name}')
-  exec(code, vars(module))
-  setattr(sys.modules[place], name, module)
-module.main(config)
-"""
-
-
-def process_mark() -> str:
-  """An argument of every sandboxed process that this process started."""
-  return f'ioa_jax-sandbox-of-{os.getpid()}'
-
-
-@functools.cache
-def _code(name: str) -> Any:
-  path = _HERE / f'{name}.py'
-  return compile(path.read_text(encoding='utf-8'), f'<{name}>', 'exec')
-
-
-@functools.cache
-def _readable() -> tuple[str, ...]:
-  """The interpreter's own trees and the system libraries; real paths."""
-  executable = os.path.realpath(sys._base_executable)
-  trees = [
-    os.path.join(prefix, lib)
-    for prefix in {sys.base_prefix, sys.base_exec_prefix}
-    for lib in ('lib', 'lib64')
-  ]
-  found = []
-  for path in [executable, *trees, *_SYSTEM_LIBRARIES]:
-    if os.path.exists(path) and path not in found:
-      found.append(path)
-  return tuple(found)
-
-
-@functools.cache
-def _numpy() -> tuple[tuple[str, ...], str | None]:
-  """numpy's trees and the folder to import it from, if it is installed."""
-  spec = importlib.util.find_spec('numpy')
-  if spec is None or not spec.submodule_search_locations:
-    return (), None
-  tree = pathlib.Path(os.path.realpath(spec.submodule_search_locations[0]))
-  libraries = tree.with_name('numpy.libs')
-  trees = [str(t) for t in (tree, libraries) if t.is_dir()]
-  return tuple(trees), str(tree.parent)
-
-
-def _bubblewrap(spec: dict[str, Any], filter_fd: int) -> list[str]:
-  command = [
-    shutil.which('bwrap') or 'bwrap', '--unshare-pid', '--unshare-net',
-    '--unshare-ipc', '--unshare-uts', '--unshare-cgroup-try',
-    '--die-with-parent', '--new-session', '--clearenv',
-    '--setenv', 'PYTHONHASHSEED', '0',
-  ]  # fmt: skip
-  if spec['uid'] is None:
-    command += ['--unshare-user', '--cap-drop', 'ALL']
-  else:
-    # Root keeps just enough to become nobody.
-    command += ['--cap-drop', 'ALL', '--cap-add', 'CAP_SETUID']
-    command += ['--cap-add', 'CAP_SETGID']
-  # bwrap would make the parents of a private tree (/root) private too.
-  parents = {str(d) for path in spec['readable']
-             for d in pathlib.PurePath(path).parents}  # fmt: skip
-  for path in sorted(parents - {'/'} | {'/dev'}):
-    command += ['--perms', '0755', '--dir', path]
-  for path in spec['readable']:
-    command += ['--ro-bind', path, path]
-  for device in ('/dev/null', '/dev/zero', '/dev/urandom'):
-    command += ['--dev-bind', device, device]
-  command += ['--symlink', isolation.STDIN_FILE, '/dev/stdin']
-  return [
-    *command, '--perms', '1777', '--size', str(spec['limits']['tmp_bytes']),
-    '--tmpfs', '/tmp', '--remount-ro', '/', '--chdir', '/tmp',
-    '--seccomp', str(filter_fd), '--',
-  ]  # fmt: skip
-
-
-def _sealed(data: bytes) -> int:
-  """A file in memory that nobody can change any more, read from its start."""
-  fd = os.memfd_create('sandbox', os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-  with open(fd, 'wb', closefd=False) as file:
-    file.write(data)
-  fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK
-              | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)  # fmt: skip
-  os.lseek(fd, 0, os.SEEK_SET)
-  return fd
-
-
-def file_count(pid: int) -> int | None:
-  """How many files the sandbox has that `pid`, a bwrap, holds.
-
-  None before the interpreter runs in it, and after its end.
-  """
-  try:
-    for _ in range(2):  # bwrap's own first process, then the interpreter.
-      children = pathlib.Path(f'/proc/{pid}/task/{pid}/children').read_text()
-      pid = int(children.split()[0])
-    system = os.statvfs(f'/proc/{pid}/root/tmp')
-  except (OSError, IndexError):
-    return None
-  return system.f_files - system.f_ffree
-
-
-def _stop(processes: Sequence[subprocess.Popen]) -> None:
-  for process in processes:
-    process.kill()
-  for process in processes:
-    process.wait()
 
 
 def choose_backend(backend: str | None = None) -> str:
@@ -527,16 +352,18 @@ def _files_are_seen(sandbox: Sandbox) -> bool:
     'preamble': '',
     'exit_is_end': False,
   }
-  process = sandbox._start(config, (), sandbox.limits)
+  process = launcher.start(
+    sandbox.backend, config, (), dataclasses.asdict(sandbox.limits)
+  )
   try:
     deadline = time.monotonic() + 5
-    while (found := file_count(process.pid)) is None:
+    while (found := launcher.file_count(process.pid)) is None:
       if time.monotonic() > deadline:
         return False
       time.sleep(0.005)
     return found >= 1
   finally:
-    _stop([process])
+    launcher.stop([process])
 
 
 _ESCAPES = """

@@ -8,7 +8,7 @@ where it is a second wall.
 
 import sys
 
-from ioa_jax.evaluation.sandbox import remote
+from ioa_jax.evaluation.sandbox import exceptions, operations
 
 # Attributes of generators, coroutines, frames, tracebacks and event loops that
 # lead to the interpreter; of arrays, to files and memory.
@@ -20,7 +20,7 @@ _REFUSED = frozenset(
 _DUNDERS = frozenset(
   f'__{name}__'
   for name in (
-    *remote.FORWARDED,
+    *operations.FORWARDED,
     *(
       'init name qualname class doc eq ne hash repr str format await new'
     ).split(),
@@ -139,9 +139,9 @@ class Raises:
   def __exit__(self, kind, error, traceback):
     if error is None:
       raise AssertionError(f'{self._expected} was not raised')
-    types = remote.catchable(self._expected)
-    if isinstance(error, remote.CandidateError):
-      error = remote.named(error, types)
+    types = exceptions.catchable(self._expected)
+    if isinstance(error, exceptions.CandidateError):
+      error = exceptions.named(error, types)
     if not isinstance(error, types):
       return False
     self.value, self.type = error, type(error)
@@ -166,14 +166,14 @@ class _Suppress:
   """`contextlib.suppress`."""
 
   def __init__(self, *expected):
-    self._expected = remote.catchable(expected)
+    self._expected = exceptions.catchable(expected)
 
   def __enter__(self):
     return None
 
   def __exit__(self, kind, error, traceback):
-    if isinstance(error, remote.CandidateError):
-      error = remote.named(error, self._expected)
+    if isinstance(error, exceptions.CandidateError):
+      error = exceptions.named(error, self._expected)
     return isinstance(error, self._expected)
 
 
@@ -346,7 +346,7 @@ def namespace():
   return {
     '__name__': 'tests',
     '__builtins__': builtins,
-    '__CandidateError__': remote.CandidateError,
-    '__named__': remote.named,
-    '__catchable__': remote.catchable,
+    '__CandidateError__': exceptions.CandidateError,
+    '__named__': exceptions.named,
+    '__catchable__': exceptions.catchable,
   }

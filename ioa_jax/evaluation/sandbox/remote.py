@@ -15,136 +15,20 @@ import os
 import select
 import sys
 
-from ioa_jax.evaluation.sandbox import values
+from ioa_jax.evaluation.sandbox import exceptions, operations, values
 
-_MAX_DETAIL_CHARS = 300
+exceptions.MAX_DETAIL_CHARS = 300
 _MAX_EXPORTS = 200_000
 _MAX_NESTED_CALLS = 100
 # Sends deep values without the candidate's own limit on recursion.
 _RECURSION = 20_000
-# Methods of the language that a handle has if its object's class has them.
-FORWARDED = (
-  'call iter next len length_hint getitem setitem delitem contains bool int '
-  'float complex index round trunc floor ceil enter exit abs neg pos invert '
-  'add radd iadd sub rsub isub mul rmul imul truediv rtruediv floordiv '
-  'rfloordiv mod rmod pow rpow divmod rdivmod matmul rmatmul and rand iand or '
-  'ror ior xor rxor ixor lshift rshift lt le gt ge reversed bytes fspath '
-  'aenter aexit aiter anext'
-).split()
-_BASES = (list, tuple, dict, set, frozenset)
-_BUILTIN_ERRORS = {
-  name: value
-  for name, value in vars(sys.modules['builtins']).items()
-  if isinstance(value, type) and issubclass(value, BaseException)
-}
-_NAME_OF_ERROR = {value: name for name, value in _BUILTIN_ERRORS.items()}
-
-
-class CandidateError(BaseException):
-  """The other side raised, ended, or broke the protocol.
-
-  No `Exception`: whatever was raised there, no code that waits for an
-  exception of its own (a loop for StopIteration, a handler for TypeError) can
-  take it for that. Where tests name what they catch, `named` gives it to them.
-
-  Attributes:
-    kind: the builtin exception that was raised, or the nearest one of which it
-      is a subclass; None for a broken protocol.
-    values: its arguments.
-    handle: the exception itself, as a handle, or None.
-  """
-
-  def __init__(self, detail, kind=None, arguments=(), handle=None):
-    super().__init__(detail[:_MAX_DETAIL_CHARS])
-    self.kind = _BUILTIN_ERRORS.get(kind)
-    self.values = arguments
-    self.handle = handle
-
-
-# Caught only by their own names: the first three end loops and generators of
-# whoever raises them, an assertion is the tests' own, the rest end programs.
-_EXACT = (
-  StopIteration,
-  StopAsyncIteration,
-  GeneratorExit,
-  AssertionError,
-  SystemExit,
-  KeyboardInterrupt,
-)
-
-
-def named(error, types):
-  """`error` as the builtin exception it is, if `types` name that.
-
-  Args:
-    error: a CandidateError.
-    types: what a handler catches: a class or nested tuples of them.
-
-  Returns:
-    What to raise: an instance of exactly the class that was raised there, of
-    the class that stands for one of the candidate's own, or `error` itself.
-  """
-  if isinstance(types, tuple):
-    for one in types:
-      found = named(error, one)
-      if found is not error:
-        return found
-    return error
-  own = getattr(types, '_own_error', None)
-  if own is not None:
-    if error.handle is not None and isinstance(error.handle, own):
-      instance = types(*error.values)
-      instance._handle = error.handle
-      return instance
-    return error
-  kind = error.kind
-  if kind is None or not isinstance(types, type):
-    return error
-  if not issubclass(kind, types) or (kind in _EXACT and types is not kind):
-    return error
-  try:
-    instance = kind(*error.values)
-  except Exception:
-    return error
-  return instance if isinstance(instance, kind) else error
-
-
-_CATCHABLE = {}
-
-
-def catchable(types):
-  """What a handler names, with classes of the candidate made catchable."""
-  if isinstance(types, tuple):
-    return tuple(catchable(one) for one in types)
-  if not isinstance(types, Handle):
-    return types
-  number = object.__getattribute__(types, '_number')
-  if number not in _CATCHABLE:
-    _CATCHABLE[number] = type(
-      str(types.__name__),
-      (Exception,),
-      {
-        '_own_error': types,
-        '_handle': None,
-        '__getattr__': lambda self, name: getattr(self._handle, name),
-      },
-    )
-  return _CATCHABLE[number]
-
-
-def describe(error):
-  """`Type: text` of any exception, even one that cannot be shown."""
-  try:
-    text = f'{type(error).__name__}: {error}'
-  except BaseException:
-    text = 'an exception that cannot be shown'
-  return text[:_MAX_DETAIL_CHARS]
 
 
 class Handle:
   """An object of the other side."""
 
   __slots__ = ('_base', '_channel', '_kind', '_number')
+  _is_handle = True
 
   def __init__(self, channel, number, kind, base):
     for name, value in zip(
@@ -155,7 +39,7 @@ class Handle:
   def __getattr__(self, name):
     try:
       return self._channel.ask('get', self, name)
-    except CandidateError as e:
+    except exceptions.CandidateError as e:
       # Only this one, because `hasattr` and default values rest on it.
       if e.kind is AttributeError:
         raise AttributeError(str(e)) from None
@@ -215,10 +99,12 @@ def _call(self, *args, **kwargs):
 
 
 def _next(self):
-  value, ended = self._channel.ask('next', self)
-  if ended:
+  reply = self._channel.ask('next', self)
+  if type(reply) is not tuple or len(reply) != 2:
+    raise exceptions.CandidateError('no pair of a value and an end')
+  if reply[1]:
     raise StopIteration
-  return value
+  return reply[0]
 
 
 def _await(self):
@@ -226,9 +112,72 @@ def _await(self):
   yield
 
 
-_METHODS = {f'__{name}__': _forwarder(name) for name in FORWARDED}
+_METHODS = {f'__{name}__': _forwarder(name) for name in operations.FORWARDED}
 _METHODS |= {'__call__': _call, '__next__': _next, '__await__': _await}
-_FORWARDED_NAMES = (*(f'__{name}__' for name in FORWARDED), '__await__')
+_FORWARDED_NAMES = (
+  *(f'__{name}__' for name in operations.FORWARDED),
+  '__await__',
+)
+
+
+class _Objects:
+  """What of this side the other has handles of, and the reverse."""
+
+  def __init__(self, channel):
+    self._channel = channel
+    self._exports, self._number_of = [], {}
+    self._classes, self._handles, self._kinds = {}, {}, {}
+
+  def export(self, value):
+    if isinstance(value, Handle):
+      return object.__getattribute__(value, '_number')
+    number = self._number_of.get(id(value))
+    if number is None:
+      if len(self._exports) >= _MAX_EXPORTS:
+        raise values.Inexpressible('too many objects')
+      number = self._number_of[id(value)] = len(self._exports)
+      self._exports.append(value)
+    kind = type(value)
+    mask = 0
+    for i, name in enumerate(_FORWARDED_NAMES):
+      if getattr(kind, name, None) is not None:
+        mask |= 1 << i
+    base = next(
+      (b.__name__ for b in operations.BASES if isinstance(value, b)), None
+    )
+    name = kind.__name__ if isinstance(kind.__name__, str) else 'object'
+    return number, self._class_number(kind), name, mask, base
+
+  def _class_number(self, kind):
+    """Tells classes apart; nothing can be done to them by this number."""
+    return self._kinds.setdefault(id(kind), (len(self._kinds), kind))[0]
+
+  def own(self, number):
+    return self._exports[number]
+
+  def exported(self, value):
+    """Whether the other side was given this very object."""
+    return id(value) in self._number_of
+
+  def import_(self, number, kind, name, mask, base):
+    if number not in self._handles:
+      key = (kind, name, mask, base)
+      if key not in self._classes:
+        methods = {
+          method: _METHODS[method]
+          for i, method in enumerate(_FORWARDED_NAMES)
+          if mask >> i & 1
+        }
+        if base is not None:
+          # So that `isinstance(result, list)` holds where it held.
+          base_type = values.NAMED[base]
+          methods['__class__'] = property(lambda self: base_type)
+        methods['__slots__'] = ()
+        self._classes[key] = type(str(name), (Handle,), methods)
+      self._handles[number] = self._classes[key](
+        self._channel, number, kind, base
+      )
+    return self._handles[number]
 
 
 class Channel:
@@ -247,58 +196,14 @@ class Channel:
     self._serve, self._plain_errors = serve, plain_errors
     self._seconds = seconds
     self._buffer = b''
-    self._exports, self._number_of = [], {}
-    self._classes, self._handles = {}, {}
+    self._objects = _Objects(self)
     self._comparing = set()
     self._nested = self._asked = 0
     self.calls = 0
 
-  # Values.
-
-  def _export(self, value):
-    if isinstance(value, Handle):
-      return object.__getattribute__(value, '_number')
-    number = self._number_of.get(id(value))
-    if number is None:
-      if len(self._exports) >= _MAX_EXPORTS:
-        raise values.Inexpressible('too many objects')
-      number = self._number_of[id(value)] = len(self._exports)
-      self._exports.append(value)
-    kind = type(value)
-    mask = 0
-    for i, name in enumerate(_FORWARDED_NAMES):
-      if getattr(kind, name, None) is not None:
-        mask |= 1 << i
-    base = next((b.__name__ for b in _BASES if isinstance(value, b)), None)
-    name = kind.__name__ if isinstance(kind.__name__, str) else 'object'
-    return number, self._class_number(kind), name, mask, base
-
-  def _class_number(self, kind):
-    if id(kind) not in self._number_of:
-      self._number_of[id(kind)] = len(self._exports)
-      self._exports.append(kind)
-    return self._number_of[id(kind)]
-
-  def _own(self, number):
-    return self._exports[number]
-
-  def _import(self, number, kind, name, mask, base):
-    if number not in self._handles:
-      key = (kind, name, mask, base)
-      if key not in self._classes:
-        methods = {
-          method: _METHODS[method]
-          for i, method in enumerate(_FORWARDED_NAMES)
-          if mask >> i & 1
-        }
-        if base is not None:
-          # So that `isinstance(result, list)` holds where it held.
-          base_type = values.NAMED[base]
-          methods['__class__'] = property(lambda self: base_type)
-        methods['__slots__'] = ()
-        self._classes[key] = type(str(name), (Handle,), methods)
-      self._handles[number] = self._classes[key](self, number, kind, base)
-    return self._handles[number]
+  def exported(self, value):
+    """Whether the other side was given this very object."""
+    return self._objects.exported(value)
 
   def same(self, one, other):
     """Whether two handles stand for the same object or for equal state."""
@@ -312,11 +217,9 @@ class Channel:
     self._comparing.add(key)
     try:
       states = [self.ask('state', handle) for handle in (one, other)]
-      return states[0] is not None and states[0] == states[1]
+      return all(type(s) is dict for s in states) and states[0] == states[1]
     finally:
       self._comparing.discard(key)
-
-  # Messages.
 
   def _send(self, text):
     data = text.encode('ascii') + b'\n'
@@ -329,13 +232,13 @@ class Channel:
     chunks, size = [self._buffer], len(self._buffer)
     while b'\n' not in chunks[-1]:
       if not select.select([self._read_fd], [], [], self._seconds)[0]:
-        raise CandidateError('no answer in time')
+        raise exceptions.CandidateError('no answer in time')
       chunk = os.read(self._read_fd, 1 << 18)
       size += len(chunk)
       if not chunk:
         return None
       if size > values.MAX_LINE_BYTES:
-        raise CandidateError('a message of too many bytes')
+        raise exceptions.CandidateError('a message of too many bytes')
       chunks.append(chunk)
     line, _, self._buffer = b''.join(chunks).partition(b'\n')
     with _DeepRecursion():
@@ -350,11 +253,11 @@ class Channel:
       Inexpressible: if the arguments or the result cannot cross.
     """
     if self._nested > _MAX_NESTED_CALLS:
-      raise CandidateError('calls nested too deep')
+      raise exceptions.CandidateError('calls nested too deep')
     self.calls += operation not in ('resolve', 'get')
     self._asked += 1
     number = self._asked
-    encoder = values.Encoder(self._export)
+    encoder = values.Encoder(self._objects.export)
     with _DeepRecursion():
       text = encoder.text((operation, *arguments))
     self._send(f'{{"ask":{number},"value":{text}}}')
@@ -362,38 +265,38 @@ class Channel:
       while True:
         reply = self._receive()
         if reply is None:
-          raise CandidateError('the candidate ended')
+          raise exceptions.CandidateError('the candidate ended')
         if 'ask' not in reply:
           break
         self._answer(reply)
       result, error = self._result(reply, number, encoder.containers)
-    except (
-      ValueError,
-      TypeError,
-      KeyError,
-      IndexError,
-      AttributeError,
-      ArithmeticError,
-      RecursionError,
-    ) as e:
-      raise CandidateError(f'no value came back ({describe(e)})') from None
+    except Exception as e:  # Whatever a hostile reply makes of decoding.
+      raise exceptions.CandidateError(
+        f'no value came back ({exceptions.describe(e)})'
+      ) from None
     if error is not None:
       raise error
     return result
 
   def _result(self, reply, number, known):
     """(What came back, what was raised there or None)."""
-    decoder = values.Decoder(self._own, self._import, known)
+    decoder = values.Decoder(self._objects.own, self._objects.import_, known)
     with _DeepRecursion():
       if 'error' in reply:
         detail, kind, arguments, handle = decoder.value(reply['error'])
         if kind == 'Inexpressible':
-          return None, values.Inexpressible(str(detail)[:_MAX_DETAIL_CHARS])
+          return None, values.Inexpressible(
+            str(detail)[: exceptions.MAX_DETAIL_CHARS]
+          )
         handle = handle if isinstance(handle, Handle) else None
-        error = CandidateError(str(detail), kind, tuple(arguments), handle)
-        return None, named(error, error.kind) if self._plain_errors else error
+        error = exceptions.CandidateError(
+          str(detail), kind, tuple(arguments), handle
+        )
+        return None, exceptions.named(
+          error, error.kind
+        ) if self._plain_errors else error
       if reply.get('reply') != number:
-        raise CandidateError('a reply to another call')
+        raise exceptions.CandidateError('a reply to another call')
       result = decoder.value(reply['value'])
       for index, members in reply['changes']:
         members = [decoder.value(m) for m in members]
@@ -407,7 +310,7 @@ class Channel:
 
   def _answer(self, request):
     self._nested += 1
-    decoder = values.Decoder(self._own, self._import)
+    decoder = values.Decoder(self._objects.own, self._objects.import_)
     try:
       with _DeepRecursion():
         operation, *arguments = decoder.value(request['value'])
@@ -423,7 +326,7 @@ class Channel:
 
   def _reply(self, number, before, operation, arguments):
     result = self._serve(operation, arguments)
-    encoder = values.Encoder(self._export, [c for c, _ in before])
+    encoder = values.Encoder(self._objects.export, [c for c, _ in before])
     with _DeepRecursion():
       text = encoder.text(result)
       changes = []
@@ -439,20 +342,28 @@ class Channel:
     return text
 
   def _error(self, error):
-    if isinstance(error, CandidateError):  # Of a call back.
-      kind = _NAME_OF_ERROR.get(error.kind)
+    if isinstance(error, exceptions.CandidateError):  # Of a call back.
+      kind = exceptions.NAME_OF.get(error.kind)
     elif isinstance(error, values.Inexpressible):
       kind = 'Inexpressible'
     else:
       kind = next(
-        (_NAME_OF_ERROR[c] for c in type(error).__mro__ if c in _NAME_OF_ERROR),
+        (
+          exceptions.NAME_OF[c]
+          for c in type(error).__mro__
+          if c in exceptions.NAME_OF
+        ),
         None,
       )
-    detail = _json.encode_basestring_ascii(describe(error))
+    detail = _json.encode_basestring_ascii(exceptions.describe(error))
     kind = 'null' if kind is None else f'"{kind}"'
     try:
-      own = error.values if isinstance(error, CandidateError) else error.args
-      encoder = values.Encoder(self._export)
+      own = (
+        error.values
+        if isinstance(error, exceptions.CandidateError)
+        else error.args
+      )
+      encoder = values.Encoder(self._objects.export)
       arguments = encoder.text(tuple(own))
       handle = encoder.text(error)
     except BaseException:
@@ -473,79 +384,3 @@ class _DeepRecursion:
 
   def __exit__(self, *exc):
     sys.setrecursionlimit(self._limit)
-
-
-def perform(operation, arguments):
-  """What either side does for the other: an operation on its own object."""
-  target, *rest = arguments
-  if operation == 'call':
-    args, kwargs = rest
-    return target(*args, **kwargs)
-  if operation == 'method':
-    name, args, kwargs = rest
-    if name not in FORWARDED:
-      raise ValueError(f'the operation {name!r}')
-    return getattr(type(target), f'__{name}__')(target, *args, **kwargs)
-  if operation == 'next':
-    try:
-      return type(target).__next__(target), False
-    except StopIteration:
-      return None, True
-  if operation in ('str', 'repr'):
-    return str(target) if operation == 'str' else repr(target)
-  if operation == 'format':
-    return format(target, *rest)
-  if operation == 'get':
-    return getattr(target, *rest)
-  if operation == 'set':
-    return setattr(target, *rest)
-  if operation == 'delete':
-    return delattr(target, *rest)
-  if operation == 'isinstance':
-    return isinstance(target, *rest)
-  if operation == 'copy':
-    copy = __import__('copy')
-    return (copy.deepcopy if rest[0] else copy.copy)(target)
-  if operation == 'value':
-    return plain(target)
-  if operation == 'state':
-    return state(target)
-  if operation == 'await':
-    return run_coroutine(target)
-  raise ValueError(f'the operation {operation!r}')
-
-
-def plain(value):
-  """An object of a class derived from a container, as that container."""
-  base = next(b for b in _BASES if isinstance(value, b))
-  return dict(value.items()) if base is dict else base(value)
-
-
-def state(value):
-  """An object's attributes by name, None if it has no state of its own."""
-  kind = type(value)
-  if isinstance(value, type) or callable(value) or hasattr(kind, '__next__'):
-    return None
-  found = dict(getattr(value, '__dict__', {}))
-  for base in kind.__mro__:
-    names = base.__dict__.get('__slots__', ())
-    for name in (names,) if isinstance(names, str) else names:
-      if hasattr(value, name) and name not in ('__dict__', '__weakref__'):
-        found[name] = getattr(value, name)
-  return found
-
-
-_loop = None
-
-
-def run_coroutine(awaitable):
-  """Runs it to its end; one event loop for all of a candidate's."""
-  global _loop
-  asyncio = __import__('asyncio')
-  if _loop is None:
-    _loop = asyncio.new_event_loop()
-
-  async def main():
-    return await awaitable
-
-  return _loop.run_until_complete(main())

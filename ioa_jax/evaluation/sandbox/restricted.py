@@ -4,7 +4,7 @@ All of the language but what reaches the interpreter: names and attributes with
 two underscores (but the methods of the language), frames, code objects; modules
 are those of `facade`. So tests cannot write a verdict or end the process, they
 can only raise or come to their end. Handlers name what they catch of a
-candidate (see `remote.named`).
+candidate (see `exceptions.named`).
 """
 
 import ast

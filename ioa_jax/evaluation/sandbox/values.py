@@ -64,10 +64,17 @@ _LIBRARY = {
     v.fold,
   ),
   ('datetime', 'timedelta'): lambda v: (v.days, v.seconds, v.microseconds),
-  ('datetime', 'timezone'): lambda v: (v.utcoffset(None), v.tzname(None)),
+  ('datetime', 'timezone'): lambda v: _zone(v),
   ('array', 'array'): lambda v: (v.typecode, v.tolist()),
   ('uuid', 'UUID'): lambda v: (str(v),),
 }
+
+
+def _zone(zone):
+  offset, name = zone.utcoffset(None), zone.tzname(None)
+  return (
+    (offset,) if type(zone)(offset).tzname(None) == name else (offset, name)
+  )
 
 
 def _fixed_zone(moment):
