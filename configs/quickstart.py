@@ -46,6 +46,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Rank 0 trains all weights.
   config.student.lora = ml_collections.ConfigDict()
   config.student.lora.rank = 0
+  config.student.quantization = ''
 
   config.identifier = ml_collections.ConfigDict()
   config.identifier.tau_gap = 0.3

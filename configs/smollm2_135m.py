@@ -90,6 +90,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.student.lora.alpha = 32.0
   config.student.lora.dropout = 0.05
   config.student.lora.targets = ('q_proj', 'k_proj', 'v_proj', 'o_proj')
+  # Of weights that do not train (QLoRA): '' (none), 'int8' or 'nf4'.
+  config.student.quantization = ''
 
   config.identifier = ml_collections.ConfigDict()
   config.identifier.tau_gap = 0.3

@@ -256,6 +256,13 @@ def _per_seed(config) -> dict[str, int]:
 def _load(config, role: str, mesh: jax.sharding.Mesh) -> loading.Model:
   """`config.model`: a directory, a hub id, or 'builtin'."""
   trains_whole = role == 'student' and not config.lora.rank
+  quantization = config.quantization if role == 'student' else ''
+  if quantization and trains_whole:
+    raise ValueError(
+      f'config.student.quantization is {quantization!r} and all weights train; '
+      'set config.student.lora.rank, as only weights that do not train can be '
+      'quantised.'
+    )
   if config.model == 'builtin':
     directory, name = ASSETS / role, f'builtin-{role}'
   else:
@@ -263,7 +270,7 @@ def _load(config, role: str, mesh: jax.sharding.Mesh) -> loading.Model:
     name = pathlib.Path(config.model).name
   return loading.load(
     directory, name, scan_unroll=config.scan_unroll, remat=config.remat,
-    dtype=config.dtype, mesh=mesh,
+    dtype=config.dtype, quantization=quantization, mesh=mesh,
     # Weights that do not train are kept as they are computed with.
     param_dtype='float32' if trains_whole else config.dtype,
   )  # fmt: skip

@@ -62,9 +62,13 @@ def chat_tokens(
       'model, or add its template.'
     )
   text = tokenizer.apply_chat_template(
-    list(messages), tokenize=False, add_generation_prompt=True,
+    list(messages),
+    tokenize=False,
+    add_generation_prompt=True,
     date_string=_DATE,
-  )  # fmt: skip
+    # Lessons are answers. Qwen3 and SmolLM3 would think before each.
+    enable_thinking=False,
+  )
   # The template writes its own special tokens.
   return tokenizer.encode(text, add_special_tokens=False)
 
