@@ -80,6 +80,11 @@ HTTP = [
 # Brings the compiler for TPUs, which needs no TPU.
 TPU = ['jax[tpu]>=0.10.2,<0.13,!=0.11.*']
 
+QLORA = [
+  # Arrays in 8 and 4 bits. 0.1.8 is what was tried; its API is not settled.
+  'qwix>=0.1.8,<0.2',
+]
+
 SCHEMA = [
   # Token masks of a JSON schema, without torch. 1.9 is what was tried.
   'llguidance>=1.9,<2',
@@ -107,10 +112,13 @@ EXTRAS = {
     'transformers[serving]>=5.0,<6',
     *HTTP,
     *SCHEMA,
+    *QLORA,
     *TPU,
   ],
   # A teacher behind an OpenAI-compatible server.
   'http': HTTP,
+  # LoRA over a frozen base in 8 or 4 bits.
+  'qlora': QLORA,
   'tpu': TPU,
   'cuda12': ['jax[cuda12]>=0.10.2,<0.13,!=0.11.*'],
 }

@@ -463,6 +463,7 @@ def _load(
 ) -> loading.Model:
   """`config.model`: a directory, a hub id, or 'builtin'."""
   trains_whole = role == 'student' and not config.lora.rank
+  quantization = config.quantization if role == 'student' else ''
   if config.model == 'builtin':
     directory, name = assets / role, f'builtin-{role}'
   else:
@@ -470,7 +471,7 @@ def _load(
     name = pathlib.Path(config.model).name
   return loading.load(
     directory, name, scan_unroll=config.scan_unroll, remat=config.remat,
-    dtype=config.dtype, mesh=mesh,
+    dtype=config.dtype, quantization=quantization, mesh=mesh,
     # Weights that do not train are kept as they are computed with.
     param_dtype='float32' if trains_whole else config.dtype,
   )  # fmt: skip

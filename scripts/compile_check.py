@@ -89,7 +89,9 @@ def _mesh(topology, generation, chips, axes):
         # No device is used, so another process may load libtpu as well.
         'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
       }
-      described = topologies.get_topology_desc(topology, 'tpu')
+      # Hosts have four chips where nothing is said.
+      host = {'chips_per_host_bounds': [1, 1, 1]} if chips == 1 else {}
+      described = topologies.get_topology_desc(topology, 'tpu', **host)
   except Exception as e:
     reason = ' '.join(str(e).split())[:200]
     raise ValueError(
@@ -157,7 +159,7 @@ def _train(config, model, mesh):
   inputs = _placed(inputs, sharding.input_shardings(mesh, inputs))
   if spec is not None:
     # As `subject` keeps weights that do not train.
-    frozen = jax.tree.map(lambda x: shape(x.shape, model.dtype), base)
+    frozen = _frozen(config, model)
     inputs = inputs.replace(
       base=_placed(frozen, sharding.param_shardings(mesh, frozen))
     )
@@ -171,6 +173,24 @@ def _train(config, model, mesh):
     metric_sharding=sharding.replicated(mesh),
   )  # fmt: skip
   return window.lower(_placed(state, state_shardings), inputs)
+
+
+def _frozen(config, model):
+  """Shapes of weights that do not train, as `loading.load` makes them."""
+  import jax
+
+  from ioa_jax.models import decoder, quantised
+
+  weights = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, model.dtype),
+    decoder.abstract_params(model),
+  )
+  if not config.student.quantization:
+    return weights
+  return jax.eval_shape(
+    lambda x: quantised.quantise_projections(x, config.student.quantization),
+    weights,
+  )
 
 
 def _placed(tree, shardings):
@@ -223,19 +243,22 @@ def _panel(config, model, mesh):
   from ioa_jax.runtime import sharding
 
   spec = assemble.lora_spec(config)
-  dtype = jnp.float32 if spec is None else model.dtype
   shape = jax.ShapeDtypeStruct
+  weights = _frozen(config, model)
+  if spec is None:
+    weights = jax.tree.map(
+      lambda x: shape(x.shape, jnp.float32), decoder.abstract_params(model)
+    )
   length = config.train.row_length
   shards = sharding.num_row_shards(mesh)
   learners = -(-config.identifier.panel.learners // shards) * shards
   inputs = panel.Inputs(
-    jax.tree.map(
-      lambda x: shape(x.shape, dtype), decoder.abstract_params(model)
-    ),
+    weights,
     _curriculum(config),
     _bank(length, config.identifier.panel.batch_rows),
-    shape((learners, _MODULES), jnp.float32), shape((learners,), jnp.uint32),
-  )  # fmt: skip
+    shape((learners, _MODULES), jnp.float32),
+    shape((learners,), jnp.uint32),
+  )
   program = learner_panel.make_program(config, model, spec)
   return panel.compiled(program, mesh).lower(
     _placed(inputs, panel.shardings(inputs, mesh))
@@ -247,7 +270,6 @@ def _sampler(config, model, mesh):
   import jax
   import jax.numpy as jnp
 
-  from ioa_jax.models import decoder
   from ioa_jax.runtime import sharding
   from ioa_jax.sampling import logits as logits_lib
   from ioa_jax.sampling import sampler as sampler_lib
@@ -255,9 +277,7 @@ def _sampler(config, model, mesh):
 
   b = config.student.batch_size
   shape = jax.ShapeDtypeStruct
-  weights = jax.tree.map(
-    lambda x: shape(x.shape, model.dtype), decoder.abstract_params(model)
-  )
+  weights = _frozen(config, model)
   weights = _placed(weights, sharding.param_shardings(mesh, weights))
   chunk, width = 64, config.train.row_length // 4
   new = config.student.max_tokens

@@ -519,6 +519,22 @@ def test_remat_policies_keep_different_amounts():
   assert kept('none') > kept('dots') > kept('full')
 
 
+def test_layers_of_several_windows_keep_no_more_than_of_one():
+  """What the branches of attention keep is kept once."""
+  token, segment, position = random_rows(8, 64)
+
+  def kept(pattern):
+    config = dataclasses.replace(CONFIG, layer_pattern=PATTERNS[pattern])
+    shapes = decoder.abstract_params(config)
+    loss = lambda p: decoder.forward(config, p, token, segment, position).sum()
+    _, backward = jax.eval_shape(lambda p: jax.vjp(loss, p), shapes)
+    return sum(x.size for x in jax.tree.leaves(backward))
+
+  # Tables of three rotations, and which one a layer has.
+  tables = 3 * 2 * token.size * CONFIG.head_width
+  assert kept('all') <= kept('both') <= kept('all') + tables
+
+
 def test_padding_of_the_vocabulary_is_masked(params):
   hidden = jax.random.normal(jax.random.key(3), (2, CONFIG.width))
   config = dataclasses.replace(CONFIG, num_tokens=47)

@@ -365,6 +365,21 @@ def test_chat_template(tmp_path):
   assert got == [9, 2, 3, 4, 8]
 
 
+def test_no_thinking_is_asked_for(tmp_path):
+  """As Qwen3's template has it: the switch is on where nothing is said."""
+  pytest.importorskip('transformers')
+  write_tokenizer(
+    tmp_path,
+    template='{% for m in messages %}h{{ m.content }}{% endfor %}g'
+    '{% if enable_thinking is defined and enable_thinking is false %}ff'
+    '{% endif %}',
+  )
+  tokenizer = vocabulary.load_tokenizer(tmp_path)
+  messages = [{'role': 'user', 'content': 'abc'}]
+  got = vocabulary.chat_tokens(tokenizer, tmp_path, messages)
+  assert got == [9, 2, 3, 4, 8, 7, 7]
+
+
 _MEASURE = """
   import resource, sys
   import jax

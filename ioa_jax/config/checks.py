@@ -174,6 +174,12 @@ def _check_steps(config) -> None:
       f'config.train.microbatches is {parts}, which does not divide '
       f'config.train.batch_rows {rows}.'
     )
+  if config.student.quantization and not config.student.lora.rank:
+    raise ConfigError(
+      f'config.student.quantization is {config.student.quantization!r} and all '
+      'weights train (config.student.lora.rank is 0); only weights that do not '
+      'train can be quantised.'
+    )
   panel = config.identifier.panel
   steps = {'config.train.total_steps': config.train.total_steps}
   if panel.learners:

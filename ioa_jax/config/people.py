@@ -190,3 +190,5 @@ class Student(Group):
   max_tokens: Count = 192
   """Tokens of an answer at most."""
   lora: Lora = Lora()
+  quantization: Literal['', 'int8', 'nf4'] = ''
+  """Of weights that do not train (QLoRA); '' keeps them whole."""

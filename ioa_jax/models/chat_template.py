@@ -89,6 +89,8 @@ def _render(tokenizer, directory, messages, **kwargs) -> str:
       chat_template=_stopped(tokenizer.get_chat_template()),
       tokenize=False,
       date_string=_NOW.strftime('%d %b %Y'),
+      # Lessons are answers. Qwen3 and SmolLM3 would think before each.
+      enable_thinking=False,
       **kwargs,
     )
   except Exception as e:  # It is a program, and fails in any way it likes.

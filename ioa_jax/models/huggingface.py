@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ioa_jax.models import checks, config_json, decoder, weights
+from ioa_jax.models import checks, config_json, decoder, quantised, weights
 from ioa_jax.runtime import sharding as sharding_lib
 
 ModelError = weights.ModelError
@@ -87,11 +87,14 @@ def load_params(
   config: decoder.DecoderConfig,
   dtype: str = 'float32',
   *,
+  quantization: str = '',
   shardings: Any = None,
 ) -> decoder.Params:
   """Streams every parameter of `config` to its devices, in `dtype`.
 
   Args:
+    quantization: of the layers' projections, of `quantised.KINDS`; one at a
+      time is whole on the devices. '' is none.
     shardings: a tree of shardings like the parameters, see
       `sharding.param_shardings`; None puts all on the first local device.
 
@@ -117,12 +120,17 @@ def load_params(
   loaded = []
   for (path, leaf), to in zip(leaves, jax.tree.leaves(shardings), strict=True):
     names, transposed = names_of(path)
-    loaded.append(
-      weights.to_device(
-        store, names, transposed=transposed, shape=leaf.shape, dtype=dtype,
-        sharding=to,
-      )
-    )  # fmt: skip
+    value = weights.to_device(
+      store,
+      names,
+      transposed=transposed,
+      shape=leaf.shape,
+      dtype=dtype,
+      sharding=to,
+    )
+    if quantization and path[0] == 'layers' and path[-1] == 'kernel':
+      value = quantised.quantise_on_devices(path, value, quantization)
+    loaded.append(value)
   return jax.tree.unflatten(jax.tree.structure(abstract), loaded)
 
 

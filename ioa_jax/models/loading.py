@@ -48,6 +48,7 @@ def load(
   remat: str = 'none',
   dtype: str = 'float32',
   param_dtype: str = 'float32',
+  quantization: str = '',
   mesh: jax.sharding.Mesh | None = None,
 ) -> Model:
   """Reads a model directory, Hugging Face's or one of `orbax_params.save`.
@@ -55,6 +56,7 @@ def load(
   Args:
     scan_unroll, remat, dtype: see `DecoderConfig`.
     param_dtype: of the weights in memory; what trains is kept in float32.
+    quantization: of projections that do not train, see `quantised`; '' is none.
     mesh: where the parameters lie; None is the first local device.
 
   Raises:
@@ -76,12 +78,21 @@ def load(
   if mesh is not None:
     shardings = sharding.param_shardings(mesh, decoder.abstract_params(config))
   if in_orbax:
+    if quantization:
+      raise huggingface.ModelError(
+        f'{weights}: is in Orbax format, which is not quantised as it is read; '
+        'convert it to safetensors with scripts/convert_checkpoint.py.'
+      )
     params = orbax_params.load(
       weights, config, dtype=param_dtype, shardings=shardings
     )
   else:
     params = huggingface.load_params(
-      directory, config, param_dtype, shardings=shardings
+      directory,
+      config,
+      param_dtype,
+      quantization=quantization,
+      shardings=shardings,
     )
   checks.finite(params, weights)
   return Model(name, directory, config, params, tokenizer)

@@ -18,6 +18,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ioa_jax.models import quantised
+
 Adapters = dict[str, dict[str, jax.Array]]
 
 # Order matters: a projection's index is folded into its dropout key.
@@ -132,10 +134,11 @@ def merge(
 ) -> dict[str, Any]:
   """Base parameters with the adapters' update added in, for export.
 
-  The product is taken in float32; the sum keeps the base's dtype.
+  The product is taken in float32; the sum keeps the base's dtype, which of a
+  quantised base is float32. All its projections become whole.
   """
   check(params, adapters)
-  layers = dict(params['layers'])
+  layers = quantised.whole_projections(params['layers'])
   for target, adapter in adapters.items():
     kernel = layers[target]['kernel']
     update = spec.scale * jnp.matmul(

@@ -11,11 +11,14 @@ Shapes: N layers, D inputs, F outputs, R rows.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from ioa_jax.runtime import sharding
 
 # Inputs that share a scale in 4 bits; in 8 bits all of an output do.
 _NF4_BLOCK = 64
@@ -64,13 +67,41 @@ def quantise(kernel_NxDxF: jax.Array, kind: str):
 
 def quantise_projections(params: dict[str, Any], kind: str) -> dict[str, Any]:
   """Parameters with all projections of layers quantised."""
-  layers = {
-    name: {**part, 'kernel': quantise(part['kernel'], kind)}
+  layers = _each_kernel(params['layers'], lambda x: quantise(x, kind))
+  return {**params, 'layers': layers}
+
+
+def whole_projections(layers: dict[str, Any]) -> dict[str, Any]:
+  """Layers' parameters with none of them quantised."""
+  return _each_kernel(layers, whole)
+
+
+def _each_kernel(layers, change):
+  return {
+    name: {**part, 'kernel': change(part['kernel'])}
     if 'kernel' in part
     else part
-    for name, part in params['layers'].items()
+    for name, part in layers.items()
   }
-  return {**params, 'layers': layers}
+
+
+def quantise_on_devices(path: tuple[str, ...], kernel: jax.Array, kind: str):
+  """`quantise` where `kernel` lies.
+
+  Args:
+    path: of the parameter, for where its parts go.
+  """
+  make = functools.partial(quantise, kind=kind)
+  shardings = None
+  if isinstance(kernel.sharding, jax.sharding.NamedSharding):
+    nested: Any = jax.eval_shape(make, kernel)
+    for key in reversed(path):
+      nested = {key: nested}
+    nested = sharding.param_shardings(kernel.sharding.mesh, nested)
+    for key in path:
+      nested = nested[key]
+    shardings = nested
+  return jax.jit(make, out_shardings=shardings)(kernel)
 
 
 def whole(kernel: Any, dtype: Any = None) -> jax.Array:
