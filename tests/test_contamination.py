@@ -38,10 +38,16 @@ CAPITAL = (
     ('Compute 12 * 5.', 'Compute 12 / 5.', False),
     ('Compute 12 * 5.', r'Compute $12 \times 5$.', True),
     ('Solve 3x + 5 = 20 for x.', 'Solve 3x - 5 = 20 for x.', False),
-    ('Solve |x - 2| < 3 over the reals.', 'Solve |x - 2| > 3 over the reals.',
-     False),
-    ('What is 1.5 of the 10 coins here?', 'What is 1/5 of the 10 coins here?',
-     False),
+    (
+      'Solve |x - 2| < 3 over the reals.',
+      'Solve |x - 2| > 3 over the reals.',
+      False,
+    ),
+    (
+      'What is 1.5 of the 10 coins here?',
+      'What is 1/5 of the 10 coins here?',
+      False,
+    ),
     # A short item counts alone only.
     ('What is 3 + 4?', 'Tim asks: What is 3 + 4? Say it aloud.', False),
     # Clones: other names and things, the same numbers and words.
@@ -51,26 +57,44 @@ CAPITAL = (
     (CUPS, 'Tom has 4 red pens and 5 blue pens', False),
     (CUPS, 'Tom has 3 red pens and 4 blue pens', False),
     (CUPS, 'Add 4 and 3, then say which is more.', False),
-    ('Ann has 4 apples and gets 3 more. How many?',
-     'Ben has 4 plums and gets 3 more. How many?', True),
-    ('Ann has 4 apples and gets 3 more. How many?',
-     'Ben has 4 plums and loses 3 of them. How many?', False),
+    (
+      'Ann has 4 apples and gets 3 more. How many?',
+      'Ben has 4 plums and gets 3 more. How many?',
+      True,
+    ),
+    (
+      'Ann has 4 apples and gets 3 more. How many?',
+      'Ben has 4 plums and loses 3 of them. How many?',
+      False,
+    ),
     # Copies, whole and in part, in whatever frame and typography.
     (FARMER, f'Think well. **{FARMER.upper()}** Then explain.', True),
     (FARMER, 'a FARMER has 12 cows — and 15 goats!', True),
     (FARMER, 'A farmer has 12 cows and 16 goats and sells 4 of them', False),
-    ('農夫は牛を十二頭とヤギを十五頭飼っています',
-     '問題。農夫は牛を十二頭とヤギを十五頭飼っています。', True),
-    ('农夫有12头牛和15只羊, 卖掉了4头牛。还剩几头?',
-     '农夫有12头牛和17只羊, 卖掉了5头牛。还剩几头?', False),
+    (
+      '農夫は牛を十二頭とヤギを十五頭飼っています',
+      '問題。農夫は牛を十二頭とヤギを十五頭飼っています。',
+      True,
+    ),
+    (
+      '农夫有12头牛和15只羊, 卖掉了4头牛。还剩几头?',
+      '农夫有12头牛和17只羊, 卖掉了5头牛。还剩几头?',
+      False,
+    ),
     # What stands in many exercises is no leak, even if there is one item only.
     (SUM.format('3 + 4 * 2'), SUM.format('9 - 5'), False),
-    (CAPITAL.format('France', 'Paris'), CAPITAL.format('Spain', 'Madrid'),
-     False),
-    (CAPITAL.format('France', 'Paris'), CAPITAL.format('France', 'Paris'),
-     True),
+    (
+      CAPITAL.format('France', 'Paris'),
+      CAPITAL.format('Spain', 'Madrid'),
+      False,
+    ),
+    (
+      CAPITAL.format('France', 'Paris'),
+      CAPITAL.format('France', 'Paris'),
+      True,
+    ),
   ],
-)  # fmt: skip
+)
 def test_what_leaks_and_what_does_not(item, lesson, leaks):
   assert (Contamination({'probes': [item]}).find(lesson) is not None) is leaks
 

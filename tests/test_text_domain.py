@@ -213,9 +213,17 @@ def test_prompts_alone_are_read():
 
 # Values of every shape that YAML and JSON have, around the keys that count.
 _KEYS = st.sampled_from(
-  ['name', 'description', 'prerequisites', 'modules', 'unit', 'question',
-   'worked', 'x']
-)  # fmt: skip
+  [
+    'name',
+    'description',
+    'prerequisites',
+    'modules',
+    'unit',
+    'question',
+    'worked',
+    'x',
+  ]
+)
 _VALUES = st.recursive(
   st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
   lambda inner: (
@@ -246,9 +254,11 @@ def assert_value_or_one_line(function, *arguments):
 @hypothesis.given(content=_YAML | st.binary(max_size=60))
 def test_any_taxonomy_is_modules_or_one_line(tmp_path, content):
   path = tmp_path / 't.yaml'
-  data = content if isinstance(content, bytes) else content.encode(
-    errors='surrogatepass'
-  )  # fmt: skip
+  data = (
+    content
+    if isinstance(content, bytes)
+    else content.encode(errors='surrogatepass')
+  )
   path.write_bytes(data)
   assert_value_or_one_line(taxonomy.read, path)
 
