@@ -5,8 +5,6 @@ On published data, with planted copies and paraphrases, as a table:
   python -m tests.test_contamination
 """
 
-import gzip
-import json
 import random
 import re
 
@@ -15,6 +13,7 @@ import pytest
 from ioa_jax.adapter import contamination
 from ioa_jax.adapter import words as words_lib
 from ioa_jax.adapter.contamination import Contamination
+from ioa_jax.evaluation import benchmark_files
 from tests.test_domains import DATA
 
 CUPS = 'Ann has 4 red cups and 3 blue cups'
@@ -246,27 +245,24 @@ CHANGES = {
 }
 
 
-def _lines(name):
+def _rows(name):
   path = DATA / name
   if not path.exists():
     pytest.skip(f'needs {name} under $IOA_DATA')
-  opened = gzip.open if path.suffix == '.gz' else open
-  with opened(path, 'rt', encoding='utf-8') as f:
-    return [json.loads(line) for line in f]
+  return [row for _, row in benchmark_files.read(path, ())]
 
 
 def published(name):
   """(items that no lesson may give away, honest lessons, their seeds)."""
   if name == 'gsm8k':
-    test = [r['question'] for r in _lines('gsm8k/test.jsonl')]
-    train = [r['question'] for r in _lines('gsm8k/train.jsonl.gz')]
+    test = [r['question'] for r in _rows('gsm8k/test.jsonl')]
+    train = [r['question'] for r in _rows('gsm8k/train.jsonl.gz')]
     return test, train[:2000], train[2000:]
   if name == 'math':
-    (rows,) = _lines('math/rllm_math_train.json.gz')
-    texts = [r['problem'] for r in rows]
+    texts = [r['problem'] for r in _rows('math/rllm_math_train.json.gz')]
     random.Random(0).shuffle(texts)
     return texts[:500], texts[500:2500], texts[2500:6500]
-  rows = _lines('mbpp/mbpp.jsonl')
+  rows = _rows('mbpp/mbpp.jsonl')
   test = [r['text'] for r in rows if 11 <= r['task_id'] <= 510]
   train = [r for r in rows if 601 <= r['task_id'] <= 974]
   if name == 'mbpp':
