@@ -35,8 +35,8 @@ CORE = [
   'tensorflow-datasets>=4.9.9,<5',
   'absl-py>=2.1,<3',
   'ml-collections>=1.1,<2',
-  # What the nine above bring along and this package imports itself: `regex`
-  # knows scripts and combining marks, which `re` does not; Parquet is pyarrow's.
+  # What the nine above bring along and this package imports itself. `regex`
+  # knows scripts and combining marks, which `re` does not; pyarrow has Parquet.
   'numpy>=2.0,<3',
   'safetensors>=0.5,<1',
   'tokenizers>=0.22,<1',

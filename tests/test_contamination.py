@@ -5,8 +5,6 @@ On published data, with planted copies and paraphrases, as a table:
   python -m tests.test_contamination
 """
 
-import gzip
-import json
 import random
 import re
 
@@ -15,6 +13,7 @@ import pytest
 from ioa_jax.adapter import contamination
 from ioa_jax.adapter import words as words_lib
 from ioa_jax.adapter.contamination import Contamination
+from ioa_jax.evaluation import benchmark_files
 from tests.test_domains import DATA
 
 CUPS = 'Ann has 4 red cups and 3 blue cups'
@@ -38,10 +37,16 @@ CAPITAL = (
     ('Compute 12 * 5.', 'Compute 12 / 5.', False),
     ('Compute 12 * 5.', r'Compute $12 \times 5$.', True),
     ('Solve 3x + 5 = 20 for x.', 'Solve 3x - 5 = 20 for x.', False),
-    ('Solve |x - 2| < 3 over the reals.', 'Solve |x - 2| > 3 over the reals.',
-     False),
-    ('What is 1.5 of the 10 coins here?', 'What is 1/5 of the 10 coins here?',
-     False),
+    (
+      'Solve |x - 2| < 3 over the reals.',
+      'Solve |x - 2| > 3 over the reals.',
+      False,
+    ),
+    (
+      'What is 1.5 of the 10 coins here?',
+      'What is 1/5 of the 10 coins here?',
+      False,
+    ),
     # A short item counts alone only.
     ('What is 3 + 4?', 'Tim asks: What is 3 + 4? Say it aloud.', False),
     # Clones: other names and things, the same numbers and words.
@@ -51,26 +56,44 @@ CAPITAL = (
     (CUPS, 'Tom has 4 red pens and 5 blue pens', False),
     (CUPS, 'Tom has 3 red pens and 4 blue pens', False),
     (CUPS, 'Add 4 and 3, then say which is more.', False),
-    ('Ann has 4 apples and gets 3 more. How many?',
-     'Ben has 4 plums and gets 3 more. How many?', True),
-    ('Ann has 4 apples and gets 3 more. How many?',
-     'Ben has 4 plums and loses 3 of them. How many?', False),
+    (
+      'Ann has 4 apples and gets 3 more. How many?',
+      'Ben has 4 plums and gets 3 more. How many?',
+      True,
+    ),
+    (
+      'Ann has 4 apples and gets 3 more. How many?',
+      'Ben has 4 plums and loses 3 of them. How many?',
+      False,
+    ),
     # Copies, whole and in part, in whatever frame and typography.
     (FARMER, f'Think well. **{FARMER.upper()}** Then explain.', True),
     (FARMER, 'a FARMER has 12 cows — and 15 goats!', True),
     (FARMER, 'A farmer has 12 cows and 16 goats and sells 4 of them', False),
-    ('農夫は牛を十二頭とヤギを十五頭飼っています',
-     '問題。農夫は牛を十二頭とヤギを十五頭飼っています。', True),
-    ('农夫有12头牛和15只羊, 卖掉了4头牛。还剩几头?',
-     '农夫有12头牛和17只羊, 卖掉了5头牛。还剩几头?', False),
+    (
+      '農夫は牛を十二頭とヤギを十五頭飼っています',
+      '問題。農夫は牛を十二頭とヤギを十五頭飼っています。',
+      True,
+    ),
+    (
+      '农夫有12头牛和15只羊, 卖掉了4头牛。还剩几头?',
+      '农夫有12头牛和17只羊, 卖掉了5头牛。还剩几头?',
+      False,
+    ),
     # What stands in many exercises is no leak, even if there is one item only.
     (SUM.format('3 + 4 * 2'), SUM.format('9 - 5'), False),
-    (CAPITAL.format('France', 'Paris'), CAPITAL.format('Spain', 'Madrid'),
-     False),
-    (CAPITAL.format('France', 'Paris'), CAPITAL.format('France', 'Paris'),
-     True),
+    (
+      CAPITAL.format('France', 'Paris'),
+      CAPITAL.format('Spain', 'Madrid'),
+      False,
+    ),
+    (
+      CAPITAL.format('France', 'Paris'),
+      CAPITAL.format('France', 'Paris'),
+      True,
+    ),
   ],
-)  # fmt: skip
+)
 def test_what_leaks_and_what_does_not(item, lesson, leaks):
   assert (Contamination({'probes': [item]}).find(lesson) is not None) is leaks
 
@@ -222,27 +245,24 @@ CHANGES = {
 }
 
 
-def _lines(name):
+def _rows(name):
   path = DATA / name
   if not path.exists():
     pytest.skip(f'needs {name} under $IOA_DATA')
-  opened = gzip.open if path.suffix == '.gz' else open
-  with opened(path, 'rt', encoding='utf-8') as f:
-    return [json.loads(line) for line in f]
+  return [row for _, row in benchmark_files.read(path, ())]
 
 
 def published(name):
   """(items that no lesson may give away, honest lessons, their seeds)."""
   if name == 'gsm8k':
-    test = [r['question'] for r in _lines('gsm8k/test.jsonl')]
-    train = [r['question'] for r in _lines('gsm8k/train.jsonl.gz')]
+    test = [r['question'] for r in _rows('gsm8k/test.jsonl')]
+    train = [r['question'] for r in _rows('gsm8k/train.jsonl.gz')]
     return test, train[:2000], train[2000:]
   if name == 'math':
-    (rows,) = _lines('math/rllm_math_train.json.gz')
-    texts = [r['problem'] for r in rows]
+    texts = [r['problem'] for r in _rows('math/rllm_math_train.json.gz')]
     random.Random(0).shuffle(texts)
     return texts[:500], texts[500:2500], texts[2500:6500]
-  rows = _lines('mbpp/mbpp.jsonl')
+  rows = _rows('mbpp/mbpp.jsonl')
   test = [r['text'] for r in rows if 11 <= r['task_id'] <= 510]
   train = [r for r in rows if 601 <= r['task_id'] <= 974]
   if name == 'mbpp':
@@ -296,7 +316,7 @@ def test_few_published_training_items_are_taken_for_test_items(name, most):
     ('numbers spelt', 0.99),
     ('sentences reordered', 0.95),
     ('10 % of words replaced', 0.95),
-    ('20 % of words replaced', 0.85),
+    ('20 % of words replaced', 0.8),
     ('other numbers', 0.95),
   ],
 )

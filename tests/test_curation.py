@@ -105,13 +105,15 @@ def test_a_threshold_of_one_keeps_what_differs_in_a_number():
     ('What is -5 + 8?', 'What is 5 + 8?'),
     ('What is 1.5 of 10?', 'What is 1/5 of 10?'),
     ('What is 1.5 of 10?', 'What is 15 of 10?'),
-    (r'Simplify $\\frac{3}{4}+\\frac{1}{2}$.',
-     r'Simplify $\\frac{3}{4}-\\frac{1}{2}$.'),
+    (
+      r'Simplify $\\frac{3}{4}+\\frac{1}{2}$.',
+      r'Simplify $\\frac{3}{4}-\\frac{1}{2}$.',
+    ),
     ('Return a < b of f(a, b).', 'Return a > b of f(a, b).'),
     ('What is 5\u00b2?', 'What is 52?'),
     ('What is x\u00b2?', 'What is x\u00b3?'),
     ('What is 5! of all?', 'What is 5 of all?'),
-    ('Find f\'(2) of it.', 'Find f(2) of it.'),
+    ("Find f'(2) of it.", 'Find f(2) of it.'),
     ('What is 20% of 50?', 'What is 20 of 50?'),
     ('Share it in 3:2 parts.', 'Share it in 3, 2 parts.'),
     ('-x is asked here', 'x is asked here'),
@@ -122,12 +124,16 @@ def test_a_threshold_of_one_keeps_what_differs_in_a_number():
     ('Is x in [0, 1) here?', 'Is x in (0, 1] here?'),
     ('Count: \U0001f34e\U0001f34e', 'Count: \U0001f34e\U0001f34e\U0001f34e'),
     # Vowels are marks in Hindi, and Thai has no blanks.
-    ('\u0915\u093f\u0924\u093e\u092c \u0915\u0939\u093e\u0901?',
-     '\u0915\u0924\u092c \u0915\u0939?'),
-    ('\u0e2a\u0e32\u0e21\u0e1a\u0e27\u0e01\u0e2a\u0e35\u0e48',
-     '\u0e2a\u0e32\u0e21\u0e25\u0e1a\u0e2a\u0e35\u0e48'),
+    (
+      '\u0915\u093f\u0924\u093e\u092c \u0915\u0939\u093e\u0901?',
+      '\u0915\u0924\u092c \u0915\u0939?',
+    ),
+    (
+      '\u0e2a\u0e32\u0e21\u0e1a\u0e27\u0e01\u0e2a\u0e35\u0e48',
+      '\u0e2a\u0e32\u0e21\u0e25\u0e1a\u0e2a\u0e35\u0e48',
+    ),
   ],
-)  # fmt: skip
+)
 def test_what_makes_another_problem_is_no_duplicate(one, other):
   for threshold in (0.8, 1.0):
     seen = curation.NearDuplicates(threshold=threshold)
@@ -145,11 +151,13 @@ def test_what_makes_another_problem_is_no_duplicate(one, other):
     ('Take 0.50 of them', 'Take .5 of them'),
     ('It costs 1,234.50 euros', 'It costs **1234.5** euros!'),
     ('She has 4 cats \u2014 and a dog.', 'She has four cats, and a dog'),
-    ('A well-known list:\n- 5 apples\n- 6 pears',
-     'a well known list: 5 apples, 6 pears'),
+    (
+      'A well-known list:\n- 5 apples\n- 6 pears',
+      'a well known list: 5 apples, 6 pears',
+    ),
     ('Ist 5 gr\u00f6\u00dfer?', 'IST 5 GR\u00d6SSER'),
   ],
-)  # fmt: skip
+)
 def test_typography_makes_no_other_problem(one, other):
   seen = curation.NearDuplicates(threshold=1.0)
   seen.add('one', one)
@@ -238,6 +246,20 @@ def test_any_text_is_its_own_duplicate(text):
   seen = curation.NearDuplicates()
   assert seen.add('a', text) is None
   assert seen.add('b', text) == 'a'
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['-' * 200_000, '* ' * 100_000, '**a' * 9_000, '(' * 200_000, '1,' * 15_000]
+  + ['9' * 200_000, '\u0301' * 200_000, ' \n' * 100_000, '\\le' * 50_000],
+  ids=lambda text: repr(text[:3]),
+)
+def test_a_hostile_text_takes_no_time(text):
+  start = time.monotonic()
+  checker = curation.Contamination({'probes': [PROBE, text]})
+  checker.find(text + ' a', text)
+  curation.NearDuplicates().add('a', text)
+  assert time.monotonic() - start < 10  # A busy machine; alone it takes 2.
 
 
 def test_arguments_are_checked():

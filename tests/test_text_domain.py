@@ -157,6 +157,8 @@ def test_values_of_a_taxonomy_are_text(tmp_path):
     (2.5, '2.5'),
     (5.0, '5'),
     (-0.125, '-0.125'),
+    (-0.0, '0'),
+    (10**30, '1' + '0' * 30),
     (1e20, '100000000000000000000'),
     (1e-7, '0.0000001'),
     (np.int64(7), '7'),
@@ -212,9 +214,17 @@ def test_prompts_alone_are_read():
 
 # Values of every shape that YAML and JSON have, around the keys that count.
 _KEYS = st.sampled_from(
-  ['name', 'description', 'prerequisites', 'modules', 'unit', 'question',
-   'worked', 'x']
-)  # fmt: skip
+  [
+    'name',
+    'description',
+    'prerequisites',
+    'modules',
+    'unit',
+    'question',
+    'worked',
+    'x',
+  ]
+)
 _VALUES = st.recursive(
   st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
   lambda inner: (
@@ -245,9 +255,11 @@ def assert_value_or_one_line(function, *arguments):
 @hypothesis.given(content=_YAML | st.binary(max_size=60))
 def test_any_taxonomy_is_modules_or_one_line(tmp_path, content):
   path = tmp_path / 't.yaml'
-  data = content if isinstance(content, bytes) else content.encode(
-    errors='surrogatepass'
-  )  # fmt: skip
+  data = (
+    content
+    if isinstance(content, bytes)
+    else content.encode(errors='surrogatepass')
+  )
   path.write_bytes(data)
   assert_value_or_one_line(taxonomy.read, path)
 

@@ -364,9 +364,7 @@ def test_rehearsals_are_the_same_requests_for_every_student():
 
 def test_a_remedial_request_never_shows_a_probe():
   a = adapter()
-  probes = [
-    p for s in ('gate', 'held_out') for p in a._domain.probes(s, '')
-  ]  # fmt: skip
+  probes = [p for s in ('gate', 'held_out') for p in a._domain.probes(s, '')]
   practised = practice.items(a._domain, 'a/b', round=1, count=3)
   wrong = [
     {'prompt': p.prompt, 'answer': p.answer, 'student': 'I think 0.'}
@@ -432,8 +430,11 @@ def test_rejections_are_kept_with_their_text_and_counted_by_module():
   first, repeated = left_out[0], left_out[-1]
   assert (first.reason, first.text) == ('schema', drafts[0])
   assert (first.module, first.kind, first.stage, first.round) == (
-    'a/b', 'stage', 2, 1,
-  )  # fmt: skip
+    'a/b',
+    'stage',
+    2,
+    1,
+  )
   assert first.request == items[0].request.key()
   assert repeated.reason == 'near_duplicate'
   assert repeated.evidence == items[1].request.key()

@@ -204,9 +204,11 @@ class Contamination:
     # Two texts: a phrase across their border is in neither.
     item = (
       self._clone(asked)
-      or self._copy(asked) or self._run(asked)
-      or self._copy(answered) or self._run(answered)
-    )  # fmt: skip
+      or self._copy(asked)
+      or self._run(asked)
+      or self._copy(answered)
+      or self._run(answered)
+    )
     if item is None:
       return None
     return f'{item.source}: {" ".join(item.text.exact[: self._run_words])}'

@@ -39,10 +39,20 @@ _ONE_WAY = str.maketrans(
   }
 )
 _LATEX = {
-  'times': '*', 'cdot': '*', 'div': '/', 'le': '<=', 'leq': '<=', 'ge': '>=',
-  'geq': '>=', 'ne': '!=', 'neq': '!=', 'lt': '<', 'gt': '>', 'left': '',
+  'times': '*',
+  'cdot': '*',
+  'div': '/',
+  'le': '<=',
+  'leq': '<=',
+  'ge': '>=',
+  'geq': '>=',
+  'ne': '!=',
+  'neq': '!=',
+  'lt': '<',
+  'gt': '>',
+  'left': '',
   'right': '',
-}  # fmt: skip
+}
 _COMMAND = regex.compile(rf'\\({"|".join(_LATEX)})(?![A-Za-z])')
 _EMPHASIS = regex.compile(
   r'(?<![^\s(])(\*{1,3})(?=\S)([^*\n]+)(?<=\S)\1(?![\w(])'
@@ -161,6 +171,7 @@ def _word(match: regex.Match, signs: str) -> Word:
   return Word(text, kind, signs, written)
 
 
+_LONGEST_GAP = 50
 _ALWAYS = regex.compile(r'[\p{Sm}()\[\]{}^%/]')
 _OPEN, _CLOSE = '([{|', ')]}|'
 
@@ -175,6 +186,7 @@ def _signs(
   """
   if gap == ' ':  # Nearly always.
     return ''
+  gap = gap[-_LONGEST_GAP:]  # A rule of a thousand dashes is no sum.
   found = []
   for place, sign in enumerate(gap):
     before, after = gap[:place], gap[place + 1 :]
@@ -194,20 +206,16 @@ def _is_operator(before, after, left, right) -> bool:
   if begins and after[:1].isspace():
     return False  # An item of a list.
   beside = [
-    before.strip()[-1:] in tuple(_CLOSE + '*$') or _is_operand(left)
-    if before.strip() else _is_operand(left),
-    after.strip()[:1] in tuple(_OPEN + '*$\\') or _is_operand(right)
-    if after.strip() else _is_operand(right),
-  ]  # fmt: skip
+    before.strip()[-1:] in tuple(_CLOSE + '*$') or _is_operand(left),
+    after.strip()[:1] in tuple(_OPEN + '*$\\') or _is_operand(right),
+  ]
   if left is not None and not before and not after:  # x-1, not well-known.
     return all(beside)
   return any(beside)
 
 
 def _is_operand(match: regex.Match | None) -> bool:
-  return match is not None and (
-    match.lastgroup != 'word' or len(match[0]) == 1
-  )  # fmt: skip
+  return match is not None and (match.lastgroup != 'word' or len(match[0]) == 1)
 
 
 def _is_exclaimed(before, after, left, right) -> bool:

@@ -160,7 +160,8 @@ def _turns(
     text = turn.get(content)
     if isinstance(text, Sequence) and not isinstance(text, str):
       text = '\n'.join(
-        part['text'] for part in text
+        part['text']
+        for part in text
         if isinstance(part, Mapping) and isinstance(part.get('text'), str)
-      )  # fmt: skip
+      )
     yield str(turn.get(speaker)), text if isinstance(text, str) else ''

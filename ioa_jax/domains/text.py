@@ -298,6 +298,8 @@ def _number_text(value: Any) -> Any:
     return value
   if not exact:
     return value
+  if not number:
+    return '0'  # Also of -0.0.
   text = f'{number:f}'
   return text.rstrip('0').rstrip('.') if '.' in text else text
 
