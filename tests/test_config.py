@@ -6,6 +6,7 @@ import re
 import typing
 
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 import ml_collections
 import pytest
@@ -22,6 +23,8 @@ from ioa_jax.models import decoder, lora
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = json.loads((ROOT / 'tests/golden/configs.json').read_text())
 FIELDS = config_lib.fields()
+# A busy machine is no failure.
+UNTIMED = hypothesis_settings(deadline=None)
 # A text domain that can be run, as short as one's own configuration is.
 OWN = {
   'domain.seeds': 's.jsonl',
@@ -86,7 +89,8 @@ def test_every_field_says_what_it_is_and_its_default_is_one(path):
   ],
 )
 def test_names_are_those_of_the_tables_they_are_looked_up_in(path, table):
-  assert set(FIELDS[path].names) == set(table)
+  # What is given is looked up nowhere.
+  assert set(FIELDS[path].names) - {'given'} == set(table)
 
 
 def test_columns_and_methods_are_named_alike_everywhere():
@@ -221,6 +225,7 @@ def test_the_least_steps_that_pass_have_a_schedule(steps):
   assert schedule(warmup) == 1.0 and schedule(steps) == pytest.approx(0.1)
 
 
+@UNTIMED
 @given(st.lists(st.sampled_from(list(FIELDS)), unique=True), st.data())
 def test_changes_are_what_is_got_whatever_way_they_are_written(paths, data):
   """Nested, dotted, and as texts of the command line."""
@@ -323,6 +328,7 @@ def before(config):
   )
 
 
+@UNTIMED
 @given(
   st.sampled_from(list(config_lib.METHODS)),
   st.sampled_from(['steps', 'direct']),
