@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import re
 import unicodedata
 
+_MAX_CHARS = 8000
 _BOX = re.compile(r'\\(?:boxed|fbox)\s*\{')
 _INVISIBLE = re.compile('[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]')
 _MINUS = dict.fromkeys(map(ord, '\u2010\u2011\u2012\u2013\u2212\ufe63'), '-')
@@ -41,6 +42,17 @@ def closing_brace(text: str, begin: int) -> int | None:
       return i
     i += 1
   return None
+
+
+def ending(text: str) -> str:
+  """The last characters of a text, its runs of blanks cut short.
+
+  Answers stand at the end, and what is read there again and again must not be
+  as long as a model likes.
+  """
+  text = text[-8 * _MAX_CHARS :]
+  text = re.sub(r'[^\S\n]{3,}', '  ', text)
+  return re.sub(r'(?:\s*\n){3,}', '\n\n', text)[-_MAX_CHARS:]
 
 
 def unwrap(text: str, commands: Sequence[str]) -> str:

@@ -66,6 +66,9 @@ _MARKDOWN = re.compile(
 )
 
 
+_MAX_BOXES = 20
+
+
 @dataclasses.dataclass(frozen=True)
 class _Statement:
   """One statement: where it stands, and the letter; None for a hedge."""
@@ -93,7 +96,7 @@ def find(completion: str, letters: str) -> str | None:
 
 
 def _prepare(completion: str) -> str:
-  text = answer_text.plain_unicode(completion)
+  text = answer_text.plain_unicode(answer_text.ending(completion))
   text = answer_text.unwrap(text, _WRAPPERS)
   text = re.sub(r'\\[()\[\]]|\\(?:left|right|quad|qquad|rm|bf|it)(?![A-Za-z])', ' ', text)
   text = re.sub(r'\\[ ,;:!]', ' ', text)
@@ -111,7 +114,8 @@ def _bracketed(match: re.Match) -> str:
 
 def _boxed(text: str, one: str) -> list[_Statement]:
   found = []
-  for match in re.finditer(r'\\(?:boxed|fbox)\s*\{', text):
+  boxes = list(re.finditer(r'\\(?:boxed|fbox)\s*\{', text))
+  for match in boxes[-_MAX_BOXES:]:
     end = answer_text.closing_brace(text, match.end())
     if end is None:
       continue

@@ -233,6 +233,8 @@ def _joined(nodes: Sequence[Node]) -> Node:
 
 def _listed(parts: Sequence[str], text: str) -> Node:
   nodes = [read(p) for p in parts if p.strip(' \u2009')]
+  if not nodes:
+    return Node('value')
   name = nodes[0].name
   regions = [n for n in nodes if n.kind == 'region']
   if len(regions) == len(nodes) and len({n.name for n in nodes}) == 1:

@@ -17,6 +17,7 @@ from ioa_jax.evaluation import answer_text, number_tokens
 from ioa_jax.evaluation.number_tokens import Token
 
 _MAX_CHAIN = 80
+_MAX_STATEMENTS = 20
 _SIGNS = frozenset('+-*/^()')
 _MARK = re.compile(r'(?m)(?<!#)####(?!#)(.*)$')
 _HEADING = re.compile(
@@ -123,8 +124,8 @@ class _Chain:
 
 def find(completion: str) -> Found | None:
   """The answer of a word problem; None if there is no number at all."""
-  for mark in reversed(list(_MARK.finditer(completion))):
-    line, rest = mark[1], completion[mark.end() :]
+  for mark in reversed(list(_MARK.finditer(completion))[-_MAX_STATEMENTS:]):
+    line, rest = mark[1], answer_text.ending(completion[mark.end() :])
     if not line.strip() and rest.strip():
       line = rest.strip().split('\n')[0]
     elif _is_heading(line, rest):
@@ -134,8 +135,8 @@ def find(completion: str) -> Found | None:
     boxed = answer_text.last_boxed(completion)
     tokens = _tokens(boxed or '')
     return _stated(tokens, strict=True) or _last(tokens)
-  text = number_tokens.prepare(completion)
-  for match in reversed(list(_STATED.finditer(text))):
+  text = number_tokens.prepare(answer_text.ending(completion))
+  for match in reversed(list(_STATED.finditer(text))[-_MAX_STATEMENTS:]):
     if _UNSTATED.search(text[max(0, match.start() - 40) : match.start()] + ' '):
       continue
     if _UNSTATED.search(re.sub(r'\S+ $', '', text[: match.start()][-40:])):
@@ -148,7 +149,9 @@ def find(completion: str) -> Found | None:
 
 
 def _tokens(text: str) -> list[Token]:
-  return number_tokens.tokenize(number_tokens.prepare(text))
+  return number_tokens.tokenize(
+    number_tokens.prepare(answer_text.ending(text))
+  )
 
 
 def _is_heading(line: str, rest: str) -> bool:

@@ -69,8 +69,8 @@ _CLEANED = tuple(
     (r'\b(?:i\.\s?e|e\.\s?g)\.', ' that is '),
     (r'\b[A-Z]{0,3}\\?\$|[€£¥₹₩₽¢]', '$'),
     (r'\b(?:Rs|Nos?|approx)\.', ' '),
-    (r'([-+])\s?\$+\s?(?=[0-9.])', r' \1'),
-    (r'\$+([-+])(?=[0-9.])', r' \1'),
+    (r'([-+])\s?\${1,3}\s?(?=[0-9.])', r' \1'),
+    (r'\${1,3}([-+])(?=[0-9.])', r' \1'),
     (r'\$', ' '),
     (r'\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|textstyle|limits'
      r'|tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it)'
