@@ -139,3 +139,10 @@ def test_diagnosis_never_makes_up_a_strength():
   assert found['modules']['d']['gap'] is None
   losses = [found['modules'][k]['student_loss'] for k in 'ab']
   assert losses == [0.1, None]
+
+
+@pytest.mark.parametrize('grade', [float('nan'), 1.5, -0.1])
+def test_a_grade_that_is_no_score_is_an_error(grade):
+  probes = [Probe('held_out/m/0', 'm', 'What?', 'a', 'a')]
+  with pytest.raises(ValueError, match="for 'What.'; wanted 0 to 1"):
+    scoring.score(probes, ['b'], lambda completion, answer: grade)
