@@ -1,4 +1,4 @@
-"""Letters of choices: statements, hedges, denials, names that begin like one."""
+"""Letters of choices: statements, hedges, denials, and names."""
 
 import pytest
 
@@ -97,7 +97,7 @@ E|-
 The correct answer is A: 5|A
 The answer is A is wrong|-
 The answer is A, but B is also correct.|-
-Option A is incorrect. Option B is incorrect. Option D is incorrect. Therefore, option C is correct.|C
+Option A is incorrect. Option B is wrong. Therefore, option C is correct.|C
 Option C is not correct.|-
 C is correct.|C
 (C) is the correct answer.|C
@@ -112,7 +112,7 @@ Is A correct? No. The answer is D.|D
 Is the answer A?|-
 Suppose the answer is A. Then x = 2.|-
 Assume the answer is A; contradiction. Hence, (D).|D
-If the answer is A, then we need x=2, which is false. Therefore the answer is B.|B
+If the answer is A, then x=2, which is false. Therefore the answer is B.|B
 The answer is clearly (C).|C
 The answer is most likely C|C
 The answer would be C.|C
@@ -222,6 +222,8 @@ def test_more_options_than_four():
   assert graders.extract_choice('So I think about it.', 'ABCDEFGHIJ') is None
 
 
-@pytest.mark.parametrize('text', ['A or ' * 3000, 'so ' * 9000, '\\boxed{' * 3000])
+@pytest.mark.parametrize(
+  'text', ['A or ' * 3000, 'so ' * 9000, '\\boxed{' * 3000]
+)
 def test_long_text_takes_no_time(text):
   assert choice_answers.find(text, 'ABCD') is None

@@ -2,7 +2,12 @@
 
 import pytest
 
-from ioa_jax.evaluation import maths, maths_spelling, maths_structure, maths_units
+from ioa_jax.evaluation import (
+  maths,
+  maths_spelling,
+  maths_structure,
+  maths_units,
+)
 
 
 @pytest.fixture(scope='module')
@@ -171,7 +176,7 @@ D=(0,1) ~~ (0,1)
 (1,\frac{9}{2}) ~~ (1,4.5)
 \frac{1}{12} ~~ 0.0833333333333333
 (\begin{pmatrix}1\\2\end{pmatrix}) ~~ \begin{pmatrix}1\\2\end{pmatrix}
-\begin{pmatrix}1&0\\0&1\end{pmatrix} ~~ \left(\begin{array}{cc}1&0\\0&1\end{array}\right)
+\begin{pmatrix}1&2\end{pmatrix} ~~ \left(\begin{array}{cc}1&2\end{array}\right)
 28\% ~~ 28 percent
 28\% ~~ 28 pct
 28\% ~~ 28 percentage

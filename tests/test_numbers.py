@@ -289,9 +289,7 @@ def test_no_part_of_a_refused_form_is_taken(frame, hours, minutes):
       assert not graders.grade_number(text, str(gold)).correct
 
 
-@given(
-  a=st.integers(1, 999), b=st.integers(1, 999), sign=st.sampled_from('+*')
-)
+@given(a=st.integers(1, 999), b=st.integers(1, 999), sign=st.sampled_from('+*'))
 def test_an_equation_is_its_result(a, b, sign):
   result = a + b if sign == '+' else a * b
   found = number_answers.find(f'The answer is {a} {sign} {b} = {result}.')

@@ -33,7 +33,11 @@ def test_one_latin_name_decides_nothing():
 
 def test_texts_without_latin_letters_can_be_graded():
   grader = final_answers.RougeL()
-  for text in ('Столица Франции — Париж.', '东京是日本的首都。', 'القاهرة عاصمة مصر'):
+  for text in (
+    'Столица Франции — Париж.',
+    '东京是日本的首都。',
+    'القاهرة عاصمة مصر',
+  ):
     assert grader.fits(text)
     assert grader.is_correct(text, text)
     assert not grader.is_correct('London', text)

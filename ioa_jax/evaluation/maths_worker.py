@@ -22,7 +22,12 @@ import signal
 import sys
 from typing import Any
 
-from ioa_jax.evaluation import isolation, maths_structure, maths_units
+from ioa_jax.evaluation import (
+  isolation,
+  maths_comparison,
+  maths_structure,
+  maths_units,
+)
 
 _DIGITS = 60
 _TOLERANCE = 1e-50
@@ -46,15 +51,16 @@ class _Unreadable(ValueError):
 
 def _load() -> Callable[[str, str], str]:
   algebra = _Algebra()
-  structure = maths_structure.Comparison(algebra.equal, algebra.equivalent)
+  structure = maths_comparison.Comparison(algebra.equal, algebra.equivalent)
 
   def compare(gold: str, answer: str) -> str:
     want, got = maths_structure.read(gold), maths_structure.read(answer)
     reason = structure.compare(want, got)
     if reason == 'different' and ',' in gold + answer:
       # `100,200` is a number, or two.
-      apart = [re.sub(r'(?<=[0-9]),(?=[0-9]{3})', ', ', t) for t in
-               (gold, answer)]  # fmt: skip
+      apart = [
+        re.sub(r'(?<=[0-9]),(?=[0-9]{3})', ', ', t) for t in (gold, answer)
+      ]
       if all('list' == maths_structure.read(t).kind for t in apart):
         return structure.compare(*map(maths_structure.read, apart))
     return reason
@@ -74,9 +80,12 @@ class _Algebra:
     self._verify = math_verify.verify
     self._latex2sympy = latex2sympy2_extended.latex2sympy
     self._config = latex2sympy2_extended.NormalizationConfig(
-      basic_latex=True, units=False, malformed_operators=True, nits=False,
+      basic_latex=True,
+      units=False,
+      malformed_operators=True,
+      nits=False,
       boxed='none',
-    )  # fmt: skip
+    )
     self._cache: dict[str, Any] = {}
 
   def equal(self, gold: str, answer: str) -> str:
@@ -102,15 +111,18 @@ class _Algebra:
   def _percentages(self, want: Any, got: Any) -> str:
     values, percent = [], []
     for quantity in (want, got):
-      text = re.sub(r'\\%|\\text\{\s*(?:percent|pct|percentage)\s*\}', '',
-                    quantity.value)  # fmt: skip
+      text = re.sub(
+        r'\\%|\\text\{\s*(?:percent|pct|percentage)\s*\}', '', quantity.value
+      )
       names = quantity.names & {'percent', 'percentage', 'pct'}
       percent.append(bool(names) or text != quantity.value)
       values.append((text.strip(), quantity.factor))
     if percent[0] == percent[1]:
       return self._same(*values)
-    shares = [(t, f * self._sympy.Rational(1, 100) if p else f)
-              for (t, f), p in zip(values, percent)]  # fmt: skip
+    shares = [
+      (t, f * self._sympy.Rational(1, 100) if p else f)
+      for (t, f), p in zip(values, percent)
+    ]
     if self._same(*shares) == 'equal':
       return 'equal'
     # 12.5 is accepted for 12.5 %, but 0.25 is not for 0.25 %.
@@ -135,7 +147,9 @@ class _Algebra:
         return 'equal'
     return 'different' if differ else 'equal'
 
-  def _rounds_to(self, exact: Any, decimal: Any, digits: tuple[int, int]) -> bool:
+  def _rounds_to(
+    self, exact: Any, decimal: Any, digits: tuple[int, int]
+  ) -> bool:
     """Whether a decimal is this value, rounded or cut, to enough digits."""
     places, significant = digits
     if significant < _MIN_DIGITS or places == 0 or exact.free_symbols:
@@ -184,9 +198,11 @@ class _Algebra:
     text = _DECIMAL.sub(_as_fraction, text).replace('\u2009', ' ')
     try:
       found = self._latex2sympy(
-        text, is_real=True, convert_degrees=False,
+        text,
+        is_real=True,
+        convert_degrees=False,
         normalization_config=self._config,
-      )  # fmt: skip
+      )
     except RecursionError:
       return None
     except Exception:  # The parser raises whatever its lexer meets.
@@ -200,8 +216,9 @@ class _Algebra:
       return None
     if found.has(sympy.zoo, sympy.nan):
       return None
-    named = {s: {'i': sympy.I, 'e': sympy.E}.get(s.name)
-             for s in found.free_symbols}  # fmt: skip
+    named = {
+      s: {'i': sympy.I, 'e': sympy.E}.get(s.name) for s in found.free_symbols
+    }
     known = {s: v for s, v in named.items() if v is not None}
     return found.subs(known) if known else found
 
@@ -228,8 +245,10 @@ class _Algebra:
   def _differ_at(self, want, got, names, points) -> bool | None:
     sympy, seen = self._sympy, 0
     for point in points:
-      at = {n: sympy.Rational(7 + 4 * i + 11 * point, 5 + i + 2 * point)
-            for i, n in enumerate(names)}  # fmt: skip
+      at = {
+        n: sympy.Rational(7 + 4 * i + 11 * point, 5 + i + 2 * point)
+        for i, n in enumerate(names)
+      }
       try:
         w, g = (
           _complex_parts(
@@ -264,8 +283,10 @@ class _Algebra:
     if not names or names != {s.name for s in got.free_symbols}:
       return 'different'
     ratio = want / got
-    point = {s: self._sympy.Rational(13 + 5 * i, 9 + i)
-             for i, s in enumerate(sorted(ratio.free_symbols, key=str))}  # fmt: skip
+    point = {
+      s: self._sympy.Rational(13 + 5 * i, 9 + i)
+      for i, s in enumerate(sorted(ratio.free_symbols, key=str))
+    }
     factor = ratio.subs(point)
     if factor.has(self._sympy.zoo, self._sympy.nan) or factor == 0:
       return 'different'
