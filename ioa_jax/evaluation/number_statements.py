@@ -12,7 +12,7 @@ FILLERS = frozenset(
   'is are was be equals equal to just simply only exactly approximately about '
   'around roughly nearly approx a an total of the therefore thus so hence then '
   'also that usd inr eur gbp us rs dollars sum amount number final answer '
-  'value   'now still and we he she it they have has get gets find'.split()
+  'value now still and we he she it they have has get gets find'.split()
 )
 BOUNDS = frozenset(
   'more less fewer greater higher lower smaller larger'.split()
@@ -36,10 +36,8 @@ def stated(tokens: Sequence[Token], strict: bool = False) -> Found | None:
   ):
     return None
   end = chain.end
-  if (
-    is_hedged(tokens, end)
-    or (strict
-    and [t.text for t in tokens[end : end + 1]] == ['!'])
+  if is_hedged(tokens, end) or (
+    strict and [t.text for t in tokens[end : end + 1]] == ['!']
   ):
     return REFUSED
   j = end
