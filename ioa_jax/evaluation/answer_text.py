@@ -10,6 +10,8 @@ _MAX_CHARS = 8000
 _BOX = re.compile(r'\\(?:boxed|fbox)\s*\{')
 _INVISIBLE = re.compile('[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]')
 _MINUS = dict.fromkeys(map(ord, '\u2010\u2011\u2012\u2013\u2212\ufe63'), '-')
+# A masculine ordinal and a ring stand for a degree sign.
+_DEGREES = dict.fromkeys(map(ord, '\u00ba\u02da'), '°')
 # What compatibility forms of these tags mean, they mean as plain characters.
 _SAME = ('<wide>', '<narrow>', '<noBreak>', '<font>')
 _RUNS = (('<super>', '^'), ('<sub>', '_'))
@@ -74,7 +76,7 @@ def plain_unicode(text: str) -> str:
   """
   if text.isascii():
     return text
-  text = _INVISIBLE.sub('', text).translate(_MINUS)
+  text = _INVISIBLE.sub('', text).translate(_MINUS | _DEGREES)
   return re.sub(r'[^\x00-\x7f]+', lambda m: _plain_run(m[0]), text)
 
 

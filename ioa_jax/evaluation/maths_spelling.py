@@ -84,6 +84,7 @@ _REPLACED = tuple(
       lambda m: m[1] + m[2].replace(' ', ''),
     ),
     (rf'\\(?:{_ROOM})(?![a-zA-Z])', ' '),
+    (r'\\(?:text)?color\s*\{[^{}]*\}', ''),
     (r'\\[!]', ''),
     (r'\\(?=[ ,;:>])[ ,;:>]?|~', ' \u2009'),
     (r'\\[dtc]frac(?![a-zA-Z])', r'\\frac'),

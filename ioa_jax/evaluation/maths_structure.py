@@ -195,6 +195,11 @@ def _single(text: str) -> Node:
   said = None if maths_units.is_money(text) else maths_spelling.words(text)
   if said is not None and re.fullmatch(r'[A-Za-z]', said):
     return Node('value', said)
+  if said is not None and re.fullmatch(r'[a-z](?:\s*,\s*[a-z])+', said):
+    letters = tuple(
+      Node('value', letter) for letter in said.upper() if letter.isalpha()
+    )
+    return Node('list', parts=letters)
   if said is not None:
     value = maths_spelling.number_word(said)
     if value is not None:

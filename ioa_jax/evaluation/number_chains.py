@@ -11,6 +11,7 @@ from ioa_jax.evaluation import number_tokens
 from ioa_jax.evaluation.number_tokens import Token
 
 _MAX_CHAIN = 80
+_MAX_BITS = 512
 _SIGNS = frozenset('+-*/^()')
 VERBS = frozenset(
   'is are was were makes make made equals equal gives give gave leaves leave '
@@ -146,7 +147,7 @@ def _read_chain(tokens, start, end, parts, numbers) -> Chain:
     _depth(last) > 0 or last[0].text != '('
   ):
     last = last[1:]
-  value = number_tokens.evaluate(last)
+  value = _evaluate(last)
   text = re.sub(
     r'(?<=[0-9]) ?([*/^]) ?(?=[0-9])', r'\1', ' '.join(t.text for t in last)
   )
@@ -225,4 +226,89 @@ def is_measure(tokens: Sequence[Token], end: int, i: int) -> bool:
   ]
   return units[0] != units[1] and all(
     u in known for u, known in zip(units, _MEASURES)
+  )
+
+
+def _evaluate(tokens: list[Token]) -> Fraction | None:
+  """The value of numbers with + - * / ^ and brackets, None if it has none."""
+  value, rest = _sum(tokens)
+  return None if rest else value
+
+
+_Reading = tuple[Fraction | None, list[Token]]
+
+
+def _sum(tokens: list[Token]) -> _Reading:
+  value, tokens = _product(tokens)
+  while value is not None and tokens and tokens[0].text in ('+', '-'):
+    term, rest = _product(tokens[1:])
+    if term is None:
+      return None, tokens
+    value = value + term if tokens[0].text == '+' else value - term
+    tokens = rest
+  return value, tokens
+
+
+def _product(tokens: list[Token]) -> _Reading:
+  value, tokens = _power(tokens)
+  while value is not None and tokens and tokens[0].text in ('*', '/'):
+    factor, rest = _power(tokens[1:])
+    if factor is None or (tokens[0].text == '/' and factor == 0):
+      return None, tokens
+    value = value * factor if tokens[0].text == '*' else value / factor
+    tokens = rest
+  return value, tokens
+
+
+def _power(tokens: list[Token]) -> _Reading:
+  if tokens and tokens[0].text in ('+', '-'):
+    value, rest = _power(tokens[1:])
+    return (
+      None if value is None else -value if tokens[0].text == '-' else value
+    ), rest
+  value, tokens = _atom(tokens)
+  if value is not None and tokens and tokens[0].text == '^':
+    exponent, rest = _power(tokens[1:])
+    if exponent is None or exponent.denominator != 1:
+      return None, tokens
+    if abs(exponent) > number_tokens.MAX_EXPONENT or value == 0 > exponent:
+      return None, tokens
+    value, tokens = value ** int(exponent), rest
+  if value is not None and value.numerator.bit_length() > _MAX_BITS:
+    return None, tokens
+  return value, tokens
+
+
+def _atom(tokens: list[Token]) -> _Reading:
+  if not tokens:
+    return None, tokens
+  if tokens[0].kind == 'num':
+    value, rest = tokens[0].value, tokens[1:]
+    # `2 1/2`: a whole number before a proper fraction.
+    if (
+      value is not None
+      and value.denominator == 1
+      and [t.text for t in rest[1:2]] == ['/']
+      and _whole(rest[0])
+      and _whole(rest[2:3][0] if rest[2:3] else None)
+      and rest[0].value < rest[2].value
+    ):
+      return value + rest[0].value / rest[2].value, rest[3:]
+    return value, rest
+  if tokens[0].text == '(':
+    value, rest = _sum(tokens[1:])
+    if value is not None and rest and rest[0].text == ')':
+      return value, rest[1:]
+  return None, tokens
+
+
+def _whole(token: Token | None) -> bool:
+  return (
+    token is not None
+    and token.kind == 'num'
+    and (
+      token.value is not None
+      and token.value.denominator == 1
+      and token.text.isdigit()
+    )
   )
