@@ -181,3 +181,10 @@ def test_a_worse_student_is_never_praised(after, kind, fallen):
   before = {'a': Score(20, 48), 'b': Score(10, 48)}
   found = results_lib.judge(before, {k: Score(c, 48) for k, c in after.items()})
   assert (found.kind, found.fallen) == (kind, fallen)
+
+
+@pytest.mark.parametrize('grade', [float('nan'), 1.5, -0.1])
+def test_a_grade_that_is_no_score_is_an_error(grade):
+  probes = [Probe('held_out/m/0', 'm', 'What?', 'a', 'a')]
+  with pytest.raises(ValueError, match="for 'What.'; wanted 0 to 1"):
+    scoring.score(probes, ['b'], lambda completion, answer: grade)

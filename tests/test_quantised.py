@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ioa_jax.runtime import sharding
 from ioa_jax.models import decoder, huggingface, lora, quantised
+from ioa_jax.runtime import sharding
 from tests import tiny_models
 
 pytest.importorskip('qwix', reason="pip install -e '.[qlora]'")

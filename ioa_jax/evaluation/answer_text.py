@@ -6,9 +6,12 @@ from collections.abc import Sequence
 import re
 import unicodedata
 
+_MAX_CHARS = 8000
 _BOX = re.compile(r'\\(?:boxed|fbox)\s*\{')
 _INVISIBLE = re.compile('[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]')
 _MINUS = dict.fromkeys(map(ord, '\u2010\u2011\u2012\u2013\u2212\ufe63'), '-')
+# A masculine ordinal and a ring stand for a degree sign.
+_DEGREES = dict.fromkeys(map(ord, '\u00ba\u02da'), '°')
 # What compatibility forms of these tags mean, they mean as plain characters.
 _SAME = ('<wide>', '<narrow>', '<noBreak>', '<font>')
 _RUNS = (('<super>', '^'), ('<sub>', '_'))
@@ -43,6 +46,17 @@ def closing_brace(text: str, begin: int) -> int | None:
   return None
 
 
+def ending(text: str) -> str:
+  """The last characters of a text, its runs of blanks cut short.
+
+  Answers stand at the end, and what is read there again and again must not be
+  as long as a model likes.
+  """
+  text = text[-8 * _MAX_CHARS :]
+  text = re.sub(r'[^\S\n]{3,}', '  ', text)
+  return re.sub(r'(?:\s*\n){3,}', '\n\n', text)[-_MAX_CHARS:]
+
+
 def unwrap(text: str, commands: Sequence[str]) -> str:
   r"""`\command{content}` as `content` for these commands, however nested."""
   pattern = re.compile(rf'\\(?:{"|".join(commands)})\s*\{{')
@@ -62,7 +76,7 @@ def plain_unicode(text: str) -> str:
   """
   if text.isascii():
     return text
-  text = _INVISIBLE.sub('', text).translate(_MINUS)
+  text = _INVISIBLE.sub('', text).translate(_MINUS | _DEGREES)
   return re.sub(r'[^\x00-\x7f]+', lambda m: _plain_run(m[0]), text)
 
 

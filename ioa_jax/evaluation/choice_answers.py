@@ -14,10 +14,24 @@ import re
 from ioa_jax.evaluation import answer_text
 
 _WRAPPERS = (
-  'text', 'textbf', 'textit', 'textrm', 'texttt', 'textsf', 'mathrm', 'mathbf',
-  'mathit', 'mathsf', 'mathcal', 'boldsymbol', 'bm', 'mbox', 'operatorname',
-  'underline', 'emph',
-)  # fmt: skip
+  'text',
+  'textbf',
+  'textit',
+  'textrm',
+  'texttt',
+  'textsf',
+  'mathrm',
+  'mathbf',
+  'mathit',
+  'mathsf',
+  'mathcal',
+  'boldsymbol',
+  'bm',
+  'mbox',
+  'operatorname',
+  'underline',
+  'emph',
+)
 # What may follow a bare letter; after a word it would be an article or a name.
 _CONNECTORS = (
   'because|since|as|which|for|due|but|not|with|based|given|according|rather|'
@@ -25,7 +39,8 @@ _CONNECTORS = (
 )
 _LINK = (
   r'(?:\s*(?:is|was|would be|must be|should be|has to be|can only be|'
-  r'seems to be|appears to be|being|es|est|ist|è|é)\b|\s*[:=：\-–→>]+|\s*\(?\s*$)'
+  r'seems to be|appears to be|being|es|est|ist|è|é)\b|\s*[:=：\-–→>]+'
+  r'|\s*\(?\s*$)'
 )
 _ADVERBS = (
   r'(?:\s*(?:,|:|：|therefore|thus|hence|then|clearly|likely|most likely|'
@@ -37,7 +52,8 @@ _ADVERBS = (
 _DOUBT = re.compile(
   r'(?i)(?:\b(?:if|suppose|supposing|assume|assuming|assumed|whether|say|'
   r'imagine|unless|were|claims?|thought|guessed|consider|considered|'
-  r'initially|seem(?:s|ed) like|at first|not sure|doubt|why|how|could|might|may|'
+  r'initially|seem(?:s|ed) like|at first|not sure|doubt|why|how|could|might|'
+  r'may|'
   r"cannot|can't|isn't|isn’t|wasn't|don't|doesn't|never|not|neither|nor)"
   r'\b[^.;,:!?\n]{0,40})$'
 )
@@ -53,7 +69,8 @@ _DENIED = re.compile(
 )
 _WITHDRAWN = re.compile(
   r'(?i)\bwait\b|\bscratch that\b|\bi made (?:a|an) (?:mistake|error)\b|'
-  r"\bthat(?:'s|’s| is| was| can't be| cannot be) (?:not (?:right|correct)|wrong|"
+  r"\bthat(?:'s|’s| is| was| can't be| cannot be) "
+  r'(?:not (?:right|correct)|wrong|'
   r'incorrect|a mistake)\b|\b(?:this|my answer|it|the answer) (?:is|was) '
   r'(?:wrong|incorrect|not (?:right|correct))\b|'
   r'\blet me (?:re-?(?:check|consider|think|do|calculate|evaluate|examine)|'
@@ -64,6 +81,9 @@ _MARKDOWN = re.compile(
   r'[*`"“”«»„$]+|</?[a-z]+>|(?<![A-Za-z0-9])_+|_+(?!\w)'
   r"|(?<!\w)['‘](?=\(?[A-Za-z]\)?['’])|(?<=[A-Za-z)])['’](?=[.,;:!]?\s|[.]?$)"
 )
+
+
+_MAX_BOXES = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +113,7 @@ def find(completion: str, letters: str) -> str | None:
 
 
 def _prepare(completion: str) -> str:
-  text = answer_text.plain_unicode(completion)
+  text = answer_text.plain_unicode(answer_text.ending(completion))
   text = answer_text.unwrap(text, _WRAPPERS)
   text = re.sub(
     r'\\[()\[\]]|\\(?:left|right|quad|qquad|rm|bf|it)(?![A-Za-z])', ' ', text
@@ -113,7 +133,8 @@ def _bracketed(match: re.Match) -> str:
 
 def _boxed(text: str, one: str) -> list[_Statement]:
   found = []
-  for match in re.finditer(r'\\(?:boxed|fbox)\s*\{', text):
+  boxes = list(re.finditer(r'\\(?:boxed|fbox)\s*\{', text))
+  for match in boxes[-_MAX_BOXES:]:
     end = answer_text.closing_brace(text, match.end())
     if end is None:
       continue
@@ -127,8 +148,10 @@ def _labelled(content: str, one: str) -> str | None:
   """The letter of `C`, `(C) 42`, `C: text`; '' for none, None for a hedge."""
   content = re.sub(
     r'(?i)^(?:(?:the )?(?:final |correct )?(?:answer|option|choice)'
-    r'(?:\s+is)?\s*:?\s*)+', '', content,
-  )  # fmt: skip
+    r'(?:\s+is)?\s*:?\s*)+',
+    '',
+    content,
+  )
   upper = content.upper() if len(content.strip('(). ')) == 1 else content
   match = re.match(
     rf'\(\s*({one})\s*\)|({one})(?=\s*(?:[.):,]|-\s|–|$|(?:or|and|&|/)\W))',
@@ -143,22 +166,26 @@ def _labelled(content: str, one: str) -> str | None:
 
 def _other_letter(rest: str, one: str) -> bool:
   """Whether a second letter is offered beside the one before `rest`."""
-  return re.match(
-    rf'[^.;\n]{{0,40}}?(?:\bor\b|\band/or\b|/)\s*(?:(?:option|choice|answer|maybe|perhaps|possibly|'
-    rf'even|else|alternatively)\s*,?\s*)*'
-    rf'(?:\(\s*{one}\s*\)|{one}(?![\w\'’=+-]))'
-    rf'|\s*\)?\s*(?:,|&|and)\s*(?:(?:and|or)\s*)?(?:both\s*)?(?:option\s*)?'
-    rf'(?:\(\s*{one}\s*\)|{one}(?=\s*(?:[.,)&]|$|\n|and\b|or\b|are\b)))',
-    _clause(rest),
-  ) is not None  # fmt: skip
+  return (
+    re.match(
+      rf'[^.;\n]{{0,40}}?(?:\bor\b|\band/or\b|/)\s*(?:(?:option|choice|answer|maybe|perhaps|possibly|'
+      rf'even|else|alternatively)\s*,?\s*)*'
+      rf'(?:\(\s*{one}\s*\)|{one}(?![\w\'’=+-]))'
+      rf'|\s*\)?\s*(?:,|&|and)\s*(?:(?:and|or)\s*)?(?:both\s*)?(?:option\s*)?'
+      rf'(?:\(\s*{one}\s*\)|{one}(?=\s*(?:[.,)&]|$|\n|and\b|or\b|are\b)))',
+      _clause(rest),
+    )
+    is not None
+  )
 
 
 def _clause(rest: str) -> str:
   """What still belongs to the choice: not the reasons for it."""
   return re.split(
     r'(?i)\b(?:because|since|as|not|while|whereas|but|rather|instead|than|over|'
-    r'unlike|compared|which|whereas|eliminat\w+|exclud\w+|so|due)\b', rest
-  )[0]  # fmt: skip
+    r'unlike|compared|which|whereas|eliminat\w+|exclud\w+|so|due)\b',
+    rest,
+  )[0]
 
 
 def _stated(text: str, one: str) -> list[_Statement]:
@@ -190,14 +217,17 @@ def _stated(text: str, one: str) -> list[_Statement]:
     rf'(?i:答案|答え|答|正解|정답|故选|应选|选择|选)\s*[:：是为為はは은:]*\s*{letter}',
     # So C. Therefore, option (C).
     rf'(?i:\b{lead}\b\s*,?\s*(?:the\s+)?(?:{option}\s+)?'
-    rf"(?:(?:it|this|that|we|i)\s*(?:is|'s|must be|get|have|choose|pick|select)\s+)?"
+    rf"(?:(?:it|this|that|we|i)\s*(?:is|'s|must be|get|have|choose|pick|"
+    rf'select)\s+)?'
     rf'(?:{option}\s+)?){letter}',
     # I choose C.
     rf'(?i:\b(?:choose|pick|select|go(?:ing)? with|opt(?:ing)? for|settle on|'
-    rf'vote for|choosing|selecting|picking)\s+(?:the\s+)?(?:{option}\s+)?){letter}',
+    rf'vote for|choosing|selecting|picking)\s+(?:the\s+)?'
+    rf'(?:{option}\s+)?){letter}',
     # Option C is correct; (C) is the answer.
     rf'(?i:(?:^|(?<=[.,;:!?\n(])|\b(?:{lead}|that|because|since|only|but|{option})\b)\s*'
-    rf'(?:{option}\s+)?){letter}\)?(?:\s*[^\n.;]{{0,60}}?)?(?i:\s+(?:is|must be|'
+    rf'(?:{option}\s+)?){letter}\)?(?:\s*[^\n.;]{{0,60}}?)?'
+    rf'(?i:\s+(?:is|must be|'
     rf'would be|seems|remains)\s+(?P<also>also\s+)?(?:{correct}))'
     rf'(?!\s+(?:only|if|when|for|provided|about))',
     # Answer C, alone on its line.
@@ -205,7 +235,8 @@ def _stated(text: str, one: str) -> list[_Statement]:
     rf'(?=\W*$)',
     # ... which is option C.
     rf'(?i:\b(?:corresponds? to|matches|match|(?:this|that|which|it) is|'
-    rf'gives?|leads? to|points? to)\s+(?:the\s+)?(?:(?:option|choice|answer)\s+)+){letter}',
+    rf'gives?|leads? to|points? to)\s+(?:the\s+)?'
+    rf'(?:(?:option|choice|answer)\s+)+){letter}',
   )
   found = []
   for pattern in patterns:
@@ -246,9 +277,7 @@ def _read(text: str, match: re.Match, one: str) -> _Statement | None:
 
 def _alone(text: str, one: str) -> str | None:
   """A letter that has a line to itself, or opens the only labelled line."""
-  alone = re.findall(
-    rf'(?m)^\W*\(?\s*({one})\s*(?:\)|\.|:)?\W*$', text
-  )  # fmt: skip
+  alone = re.findall(rf'(?m)^\W*\(?\s*({one})\s*(?:\)|\.|:)?\W*$', text)
   if alone:
     return alone[-1] if len(set(alone)) == 1 else None
   labelled = re.findall(rf'(?m)^\s*(?:\(\s*({one})\s*\)|({one})\))\s*\S', text)

@@ -16,6 +16,7 @@ from ioa_jax.evaluation import (
   answer_text,
   choice_answers,
   number_answers,
+  number_chains,
   overlap,
 )
 
@@ -79,7 +80,7 @@ def extract_number(completion: str) -> str | None:
   return None if found is None or found.value is None else _written(found)
 
 
-def _written(found: number_answers.Found) -> str:
+def _written(found: number_chains.Found) -> str:
   read = parse_number(found.text) == found.value
   return found.text if read else str(found.value)
 

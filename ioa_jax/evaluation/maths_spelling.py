@@ -11,17 +11,52 @@ import re
 
 from ioa_jax.evaluation import answer_text, number_tokens
 
-_SYMBOLS = str.maketrans({
-  'π': r'\pi ', '∞': r'\infty ', '×': r'\times ', '·': r'\cdot ',
-  '⋅': r'\cdot ', '∙': r'\cdot ', '÷': '/', '≤': r'\le ', '≥': r'\ge ',
-  '⩽': r'\le ', '⩾': r'\ge ', '≠': r'\ne ', '∪': r'\cup ', '∩': r'\cap ',
-  '∅': r'\emptyset ', '∈': r'\in ', '±': r'\pm ', '∓': r'\mp ', '≈': r'\approx ',
-  'ℝ': r'\mathbb{R}', '…': r'\ldots ', '⋯': r'\ldots ', '°': r'^{\circ}',
-  '√': r'\sqrt ', '∛': r'\sqrt[3]', 'θ': r'\theta ', 'α': r'\alpha ',
-  'β': r'\beta ', 'γ': r'\gamma ', 'φ': r'\phi ', 'λ': r'\lambda ',
-  'ω': r'\omega ', '∖': r'\setminus ', '⟨': '(', '⟩': ')', '\u2044': '/',
-  '，': ',', '：': ':', '；': ';', '。': '', '“': '', '”': '',
-})  # fmt: skip
+_SYMBOLS = str.maketrans(
+  {
+    'π': r'\pi ',
+    '∞': r'\infty ',
+    '×': r'\times ',
+    '·': r'\cdot ',
+    '⋅': r'\cdot ',
+    '∙': r'\cdot ',
+    '÷': '/',
+    '≤': r'\le ',
+    '≥': r'\ge ',
+    '⩽': r'\le ',
+    '⩾': r'\ge ',
+    '≠': r'\ne ',
+    '∪': r'\cup ',
+    '∩': r'\cap ',
+    '∅': r'\emptyset ',
+    '∈': r'\in ',
+    '±': r'\pm ',
+    '∓': r'\mp ',
+    '≈': r'\approx ',
+    'ℝ': r'\mathbb{R}',
+    '…': r'\ldots ',
+    '⋯': r'\ldots ',
+    '°': r'^{\circ}',
+    '√': r'\sqrt ',
+    '∛': r'\sqrt[3]',
+    'θ': r'\theta ',
+    'α': r'\alpha ',
+    'β': r'\beta ',
+    'γ': r'\gamma ',
+    'φ': r'\phi ',
+    'λ': r'\lambda ',
+    'ω': r'\omega ',
+    '∖': r'\setminus ',
+    '⟨': '(',
+    '⟩': ')',
+    '\u2044': '/',
+    '，': ',',
+    '：': ':',
+    '；': ';',
+    '。': '',
+    '“': '',
+    '”': '',
+  }
+)
 _ROOM = (
   r'left|right|bigl?|bigr?|Bigl?|Bigr?|biggl?|biggr?|displaystyle|textstyle|'
   r'scriptstyle|limits|tiny|small|normalsize|large|Large|LARGE|huge|Huge|rm|bf|'
@@ -40,61 +75,89 @@ _REPLACED = tuple(
     (r'\*\*\s*([^*]+?)\s*\*\*', r'\1'),
     (r'\*\*', '^'),
     (r'\$|\\[()\[\]]|`', ' '),
-    (r'(?<=[0-9])(?:,\s?\\!\s?|\\!\s?,|\{,\}|\\[,;: ]|~)(?=[0-9]{3}(?![0-9]))', ''),
-    (r'(?<![0-9.,])([1-9][0-9]{0,2})((?: [0-9]{3})+)(?![0-9])',
-     lambda m: m[1] + m[2].replace(' ', '')),
+    (
+      r'(?<=[0-9])(?:,\s?\\!\s?|\\!\s?,|\{,\}|\\[,;: ]|~)(?=[0-9]{3}(?![0-9]))',
+      '',
+    ),
+    (
+      r'(?<![0-9.,])([1-9][0-9]{0,2})((?: [0-9]{3})+)(?![0-9])',
+      lambda m: m[1] + m[2].replace(' ', ''),
+    ),
     (rf'\\(?:{_ROOM})(?![a-zA-Z])', ' '),
+    (r'\\(?:text)?color\s*\{[^{}]*\}', ''),
     (r'\\[!]', ''),
     (r'\\(?=[ ,;:>])[ ,;:>]?|~', ' \u2009'),
     (r'\\[dtc]frac(?![a-zA-Z])', r'\\frac'),
     (r'\\(?:varnothing|empty)(?![a-zA-Z])|\\\{\s*\\\}', r'\\emptyset '),
-    (r'\\lbrace(?![a-zA-Z])', r'\\{'), (r'\\rbrace(?![a-zA-Z])', r'\\}'),
+    (r'\\lbrace(?![a-zA-Z])', r'\\{'),
+    (r'\\rbrace(?![a-zA-Z])', r'\\}'),
     (r'\\(?:leqslant|leq|leqq)(?![a-zA-Z])|<=', r'\\le '),
     (r'\\(?:geqslant|geq|geqq)(?![a-zA-Z])|>=', r'\\ge '),
     (r'\\(?:neq|not\s*=)(?![a-zA-Z])|!=', r'\\ne '),
-    (r'\\lt(?![a-zA-Z])', '<'), (r'\\gt(?![a-zA-Z])', '>'),
+    (r'\\lt(?![a-zA-Z])', '<'),
+    (r'\\gt(?![a-zA-Z])', '>'),
     (r'\\(?:dots|cdots|dotsc|ldotp)(?![a-zA-Z])|\.\.\.+', r'\\ldots '),
     (r'\\(?:colon|ratio)(?![a-zA-Z])', ':'),
     (r'\\(?:lor|vee)(?![a-zA-Z])', r'\\text{ or }'),
     (r'\\(?:land|wedge)(?![a-zA-Z])', r'\\text{ and }'),
-    (r'\\(?:degree|degrees)(?![a-zA-Z])|\^\s*\{?\s*\\circ\s*\}?',
-     r'^{\\circ}'),
-    (r'\^\{\\circ\}\s*(?:\\[a-z]+\{)?\s*([CF])(?![a-zA-Z])\s*\}?',
-     r'^{\\circ}\\text{\1}'),
-    (r'\\langle(?![a-zA-Z])', '('), (r'\\rangle(?![a-zA-Z])', ')'),
+    (r'\\(?:degree|degrees)(?![a-zA-Z])|\^\s*\{?\s*\\circ\s*\}?', r'^{\\circ}'),
+    (
+      r'\^\{\\circ\}\s*(?:\\[a-z]+\{)?\s*([CF])(?![a-zA-Z])\s*\}?',
+      r'^{\\circ}\\text{\1}',
+    ),
+    (r'\\langle(?![a-zA-Z])', '('),
+    (r'\\rangle(?![a-zA-Z])', ')'),
     (r'\\infin(?:ty)?(?![a-zA-Z])', r'\\infty '),
-    (r'\\mathbb\s*R(?![a-zA-Z])|\\R(?![a-zA-Z])|\\Reals(?![a-zA-Z])',
-     r'\\mathbb{R}'),
+    (
+      r'\\mathbb\s*R(?![a-zA-Z])|\\R(?![a-zA-Z])|\\Reals(?![a-zA-Z])',
+      r'\\mathbb{R}',
+    ),
     (r'\\(?:neg|sim)(?![a-zA-Z])', ' '),
     (r'(?<!\\)%', r'\\%'),
     (r'(?<![a-zA-Z\\])sqrt(?![a-zA-Z])', r'\\sqrt'),
     (r'(?<![a-zA-Z\\])(?:infinity|inf)(?![a-zA-Z])', r'\\infty '),
     (r'(?<![a-zA-Z\\])pi(?![a-zA-Z])', r'\\pi '),
     (r'(?<=[0-9])\s*[xX]\s*(?=10\s*\^)', r'\\times '),
-    (r'(?<![a-zA-Z])([0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})(?![0-9a-zA-Z.])',
-     lambda m: rf'{m[1]}\times 10^{{{int(m[2])}}}'),
+    (
+      r'(?<![a-zA-Z])([0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})(?![0-9a-zA-Z.])',
+      lambda m: rf'{m[1]}\times 10^{{{int(m[2])}}}',
+    ),
     (r'\^\s*([0-9]{2,})', r'^{\1}'),
     (r'\\log\s*_\s*([0-9]+|[a-z])(?![0-9])', r'\\log_{\1}'),
     (r'\{\s*([^{}]*?)\s*\\choose\s*([^{}]*?)\s*\}', r'\\binom{\1}{\2}'),
     (r'^\s*(\w+)\s*\\choose\s*(\w+)\s*$', r'\\binom{\1}{\2}'),
-    (r'(?<![0-9.,])([0-9]+)\s+([0-9]+)\s*/\s*([0-9]+)(?![0-9.])',
-     r'\1\\frac{\2}{\3}'),
-    (r'(\\(?:sin|cos|tan|cot|sec|csc)\s*(?:\^\{?[0-9]+\}?)?)\s*[({]?\s*'
-     r'([0-9]+(?:\.[0-9]+)?)\s*\^\{\\circ\}\s*[)}]?',
-     r'\1(\\frac{\2\\pi}{180})'),
+    (
+      r'(?<![0-9.,])([0-9]+)\s+([0-9]+)\s*/\s*([0-9]+)(?![0-9.])',
+      r'\1\\frac{\2}{\3}',
+    ),
+    (
+      r'(\\(?:sin|cos|tan|cot|sec|csc)\s*(?:\^\{?[0-9]+\}?)?)\s*[({]?\s*'
+      r'([0-9]+(?:\.[0-9]+)?)\s*\^\{\\circ\}\s*[)}]?',
+      r'\1(\\frac{\2\\pi}{180})',
+    ),
     (r'\*', r'\\cdot '),
     (r'\\(?:div)(?![a-zA-Z])', '/'),
   )
-)  # fmt: skip
+)
 _ANNOUNCED = re.compile(
   r'(?i)^\s*(?:(?:so|thus|therefore|hence),?\s+)?(?:(?:the\s+|my\s+)?'
   r'(?:final\s+|correct\s+)?(?:answer|result|value|solution)\s*'
   r'(?:is|=|:|equals|was)\s*:?|答案[是为]?\s*:?|答\s*:)\s*'
 )
 _DIGITS = {
-  'two': 2, 'three': 3, 'four': 4, 'five': 5, 'six': 6, 'seven': 7, 'eight': 8,
-  'nine': 9, 'ten': 10, 'eleven': 11, 'twelve': 12, 'sixteen': 16,
-}  # fmt: skip
+  'two': 2,
+  'three': 3,
+  'four': 4,
+  'five': 5,
+  'six': 6,
+  'seven': 7,
+  'eight': 8,
+  'nine': 9,
+  'ten': 10,
+  'eleven': 11,
+  'twelve': 12,
+  'sixteen': 16,
+}
 _CJK = r'[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]'
 
 
@@ -165,9 +228,10 @@ def _text(content: str) -> str:
     not re.search(r'[0-9]:[0-9]|[0-9](?:st|nd|rd|th)\b|-[a-z]', announced)
   ):
     words = re.sub(
-      rf'([A-Za-z][A-Za-z.]*(?:[ ]+[A-Za-z.]+)*|{_CJK}+)', r'\\text{\1}',
+      rf'([A-Za-z][A-Za-z.]*(?:[ ]+[A-Za-z.]+)*|{_CJK}+)',
+      r'\\text{\1}',
       announced,
-    )  # fmt: skip
+    )
     return re.sub(r'\\text\{(or|and|to)\}', r'\\text{ \1 }', words)
   return f'\\text{{{content}}}'
 
@@ -212,8 +276,10 @@ def _bases(text: str) -> str:
   """`132_{five}`, `132 base 5` as `132_{5}`; digits in capitals."""
   text = re.sub(
     r'([0-9][0-9A-Fa-f]*)\s*(?:\\text\{)?\s*\(?(?:in )?base[ -]?(?:\})?\s*'
-    r'([0-9]+|[a-z]+)\)?\s*\}?$', r'\1_{\2}', text,
-  )  # fmt: skip
+    r'([0-9]+|[a-z]+)\)?\s*\}?$',
+    r'\1_{\2}',
+    text,
+  )
 
   def one(match: re.Match) -> str:
     base = match[2].strip().lower()
@@ -224,8 +290,9 @@ def _bases(text: str) -> str:
   return re.sub(
     r'(?<![A-Za-z\\])([0-9][0-9A-Fa-f]*)\s*_\s*'
     r'(?:\{\s*(?:\\text\s*\{)?\s*|\\text\s*\{\s*)?([0-9]+|[a-z]{3,})\s*\}*',
-    one, text,
-  )  # fmt: skip
+    one,
+    text,
+  )
 
 
 def _repeating(text: str) -> str:
@@ -245,8 +312,10 @@ def _repeating(text: str) -> str:
 
   return re.sub(
     r'([0-9]*)\.([0-9]*)(?:\s*\\(?:overline|bar|dot)\s*\{?\s*([0-9]+)\s*\}?'
-    r'|(?<=[0-9])\s*\\ldots(?![a-z])\s*$)', one, text,
-  )  # fmt: skip
+    r'|(?<=[0-9])\s*\\ldots(?![a-z])\s*$)',
+    one,
+    text,
+  )
 
 
 def words(text: str) -> str | None:

@@ -1,19 +1,16 @@
 r"""Answers that have parts: lists, sets, points, intervals, equations, ratios.
 
-Computer algebra decides about single values only. That `1,1,2` is not `1,2,2`,
-that `x+y=5` is no value, that `(0,1)` is what `0<x<1` says: decided here, part
-by part.
+How a normalized answer is read; `maths_comparison` compares what was read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
 import re
 
 from ioa_jax.evaluation import answer_text, maths_spelling, maths_units
 
-_MAX_PARTS = 60
 _OPEN, _CLOSE = '([{', ')]}'
 _RELATION = re.compile(r'\\(?:le|ge|ne|in|approx|equiv)(?![a-zA-Z])|[<>=]')
 _FLIPPED = {'<': '>', '>': '<', '\\le': '\\ge', '\\ge': '\\le'}
@@ -28,9 +25,6 @@ _ASSIGNABLE = re.compile(
   rf'(?:\s*,\s*[a-z](?:_\w)?)+\s*\)|(?:\\text\{{[^{{}}]*\}}|[A-Za-z]{{3,}}\s?)+'
   rf'|\|?[A-Z]{{2,3}}\|?|m\s*\\angle\s*[A-Z]+)'
 )
-_NUMERIC = re.compile(r'[-+0-9.\s()/^{}!]|\\(?:cdot|times|frac|sqrt|pi)')
-
-Equal = Callable[[str, str], str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +87,8 @@ def read(text: str) -> Node:
   if len(unions) > 1:
     return _joined([read(u) for u in unions])
   parts = split(
-    text, r'[,;]|\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])'
+    text,
+    r'[,;]|\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])',
   )
   if len(parts) > 1 and not _is_number(text):
     return _listed(parts, text)
@@ -113,7 +108,7 @@ def _bare(text: str) -> str:
       and _matching(text) == len(text) - 1
       and (len(split(text[1:-1], '[,;]')) == 1)
     ):
-      text = text[1:-1]  # fmt: skip
+      text = text[1:-1]
     else:
       return text
 
@@ -163,39 +158,57 @@ def _single(text: str) -> Node:
     found = _listed(items, text[2:-2])
     return Node('set', parts=found.parts if found.kind == 'list' else (found,))
   if (
-    text[:1] in ('(', '[') and text[-1:] in (')', ']')
+    text[:1] in ('(', '[')
+    and text[-1:] in (')', ']')
     and _matching(text) == len(text) - 1
-  ):  # fmt: skip
+  ):
     items = split(text[1:-1], r'[,;]')
     if len(items) > 1:
       brackets = text[0] + text[-1]
       return Node('tuple', brackets, tuple(read(i) for i in items))
   matrix = re.fullmatch(
     r'[(\[]?\s*\\begin\{([pbBvV]?matrix|array)\}(?:\{[^{}]*\})?(.*)'
-    r'\\end\{\1\}\s*[)\]]?', text, re.DOTALL,
-  )  # fmt: skip
+    r'\\end\{\1\}\s*[)\]]?',
+    text,
+    re.DOTALL,
+  )
   if matrix and matrix[1][0] not in 'vV':
     rows = [r for r in matrix[2].split('\ue001') if r.strip()]
     cells = tuple(tuple(read(c) for c in r.split('&')) for r in rows)
     return Node('matrix', parts=cells)
   if '\\pm' in text or '\\mp' in text:
     signs = [('+', '-'), ('-', '+')]
-    return Node('list', parts=tuple(
-      read(re.sub(r'^\+', '', text.replace('\\pm', a).replace('\\mp', b).strip()))
-      for a, b in signs
-    ))  # fmt: skip
-  ratio = split(re.sub(r'\\text\{\s*to\s*\}|(?<=[0-9])\s+to\s+(?=[0-9])', ':', text),
-                ':')  # fmt: skip
+    return Node(
+      'list',
+      parts=tuple(
+        read(
+          re.sub(r'^\+', '', text.replace('\\pm', a).replace('\\mp', b).strip())
+        )
+        for a, b in signs
+      ),
+    )
+  ratio = split(
+    re.sub(r'\\text\{\s*to\s*\}|(?<=[0-9])\s+to\s+(?=[0-9])', ':', text), ':'
+  )
   if len(ratio) > 1 and all(r.strip() for r in ratio):
     return Node('ratio', parts=tuple(Node('value', r.strip()) for r in ratio))
   said = None if maths_units.is_money(text) else maths_spelling.words(text)
   if said is not None and re.fullmatch(r'[A-Za-z]', said):
     return Node('value', said)
+  if said is not None and re.fullmatch(r'[a-z](?:\s*,\s*[a-z])+', said):
+    letters = tuple(
+      Node('value', letter) for letter in said.upper() if letter.isalpha()
+    )
+    return Node('list', parts=letters)
   if said is not None:
     value = maths_spelling.number_word(said)
     if value is not None:
-      return Node('value', f'\\frac{{{value.numerator}}}{{{value.denominator}}}'
-                  if value.denominator > 1 else str(value))  # fmt: skip
+      return Node(
+        'value',
+        f'\\frac{{{value.numerator}}}{{{value.denominator}}}'
+        if value.denominator > 1
+        else str(value),
+      )
     return Node('words', said)
   return Node('value', re.sub(r'(?<=[0-9]),(?=[0-9]{3})', '', text))
 
@@ -204,13 +217,15 @@ def _interval(low: str, high: str, brackets: str) -> tuple:
   return (low, high, brackets)
 
 
-def _region_of(node: Node) -> tuple | None:
+def region_of(node: Node) -> tuple | None:
   """Intervals of a region, or of a pair in brackets; else None."""
   if node.kind == 'region':
     return node.parts
-  if node.kind == 'tuple' and len(node.parts) == 2 and all(
-    p.kind == 'value' for p in node.parts
-  ):  # fmt: skip
+  if (
+    node.kind == 'tuple'
+    and len(node.parts) == 2
+    and all(p.kind == 'value' for p in node.parts)
+  ):
     return (_interval(node.parts[0].text, node.parts[1].text, node.text),)
   if node.kind == 'ne' and len(node.parts) == 1:
     point = node.parts[0].strip()
@@ -226,10 +241,12 @@ def _joined(nodes: Sequence[Node]) -> Node:
     return Node('set', parts=tuple(p for n in nodes for p in n.parts))
   regions = []
   for node in nodes:
-    region = _region_of(node)
-    if region is None and node.kind == 'set' and all(
-      p.kind == 'value' for p in node.parts
-    ):  # fmt: skip
+    region = region_of(node)
+    if (
+      region is None
+      and node.kind == 'set'
+      and all(p.kind == 'value' for p in node.parts)
+    ):
       region = tuple(_interval(p.text, p.text, '[]') for p in node.parts)
     if region is None:
       return Node('value', '\\text{unreadable union}')
@@ -239,27 +256,36 @@ def _joined(nodes: Sequence[Node]) -> Node:
 
 def _listed(parts: Sequence[str], text: str) -> Node:
   nodes = [read(p) for p in parts if p.strip(' \u2009')]
+  if not nodes:
+    return Node('value')
   name = nodes[0].name
   regions = [n for n in nodes if n.kind == 'region']
   if len(regions) == len(nodes) and len({n.name for n in nodes}) == 1:
     if re.search(r'(?<![a-z])or(?![a-z])', text):
-      return Node('region', parts=tuple(p for n in nodes for p in n.parts),
-                  name=name)  # fmt: skip
+      return Node(
+        'region', parts=tuple(p for n in nodes for p in n.parts), name=name
+      )
     both = _intersection(nodes)
     if both is not None:
       return both
   equations = [n for n in nodes if n.kind == 'equation']
-  if equations and len(equations) == len(nodes) and all(
-    n.name and len(n.parts) == 2 for n in nodes
-  ):  # fmt: skip
+  if (
+    equations
+    and len(equations) == len(nodes)
+    and all(n.name and len(n.parts) == 2 for n in nodes)
+  ):
     names = [n.name for n in nodes]
     values = tuple(read(n.parts[-1]) for n in nodes)
     if len(set(names)) == 1:
       return Node('list', parts=values, name=name)
     if len(set(names)) == len(names):
       order = sorted(range(len(names)), key=lambda i: names[i])
-      return Node('tuple', '()', tuple(values[i] for i in order),
-                  name=','.join(sorted(names)))  # fmt: skip
+      return Node(
+        'tuple',
+        '()',
+        tuple(values[i] for i in order),
+        name=','.join(sorted(names)),
+      )
   if nodes[0].kind == 'equation' and nodes[0].name and len(equations) == 1:
     # `n = 2, 3, 4`.
     nodes = [read(nodes[0].parts[-1]), *nodes[1:]]
@@ -278,8 +304,11 @@ def _intersection(nodes: Sequence[Node]) -> Node | None:
   else:
     return None
   brackets = first[2][0] + second[2][1]
-  return Node('region', parts=(_interval(first[0], second[1], brackets),),
-              name=nodes[0].name)  # fmt: skip
+  return Node(
+    'region',
+    parts=(_interval(first[0], second[1], brackets),),
+    name=nodes[0].name,
+  )
 
 
 def _related(text: str, relations: Sequence[re.Match]) -> Node:
@@ -301,7 +330,7 @@ def _related(text: str, relations: Sequence[re.Match]) -> Node:
         and not re.search(r'[a-zA-Z]', re.sub(r'\\[a-z]+', '', sides[0]))
       )
     ):
-      name, sides = sides[1], sides[::-1]  # fmt: skip
+      name, sides = sides[1], sides[::-1]
     return Node('equation', parts=tuple(sides), name=name)
   if signs == ['\\ne']:
     if re.fullmatch(_SYMBOL, sides[0]):
@@ -321,15 +350,17 @@ def _inequality(sides: Sequence[str], signs: Sequence[str]) -> Node | None:
     brackets = ('(' if signs[0] == '<' else '[') + (
       ')' if signs[1] == '<' else ']'
     )
-    return Node('region', parts=(_interval(sides[0], sides[2], brackets),),
-                name=sides[1])  # fmt: skip
+    return Node(
+      'region', parts=(_interval(sides[0], sides[2], brackets),), name=sides[1]
+    )
   if len(signs) != 1 or signs[0] not in _FLIPPED:
     return None
   (left, right), sign = sides, signs[0]
   if not _is_name(left):
     left, right, sign = right, left, _FLIPPED[sign]
-  if not _is_name(left) or re.search(rf'(?<![a-zA-Z\\]){re.escape(left)}(?![a-z])',
-                                     right):  # fmt: skip
+  if not _is_name(left) or re.search(
+    rf'(?<![a-zA-Z\\]){re.escape(left)}(?![a-z])', right
+  ):
     return None
   if sign in ('<', '\\le'):
     part = _interval('-\\infty', right, '()' if sign == '<' else '(]')
@@ -342,199 +373,3 @@ def _is_name(side: str) -> bool:
   return re.fullmatch(
     _SYMBOL + r'|f\([a-z]\)|\|[a-z]\|', side
   ) is not None and (side not in ('i', 'e'))
-
-
-class Comparison:
-  """Compares two read answers with the means to compare two values.
-
-  Attributes:
-    equal: (gold, answer) as LaTeX to 'equal' or a reason.
-    equivalent: two equations as ((left, right), ...) to 'equal' or a reason.
-  """
-
-  def __init__(self, equal: Equal, equivalent: Callable[..., str]):
-    self.equal = equal
-    self.equivalent = equivalent
-
-  def compare(self, gold: Node, answer: Node) -> str:
-    if gold.kind != 'equation' and answer.kind == 'equation':
-      answer = self._value_of(answer)
-    elif gold.kind == 'equation' and answer.kind != 'equation':
-      if not gold.name:
-        return 'different'
-      gold = dataclasses.replace(read(gold.parts[-1]), name=gold.name)
-    if answer is None:
-      return 'different'
-    if (
-      gold.name
-      and answer.name
-      and gold.kind != 'equation'
-      and (self._names_differ(gold, answer))
-    ):
-      return 'different'  # fmt: skip
-    kinds = gold.kind, answer.kind
-    if kinds == ('equation', 'equation'):
-      return self._equations(gold, answer)
-    if 'region' in kinds or 'ne' in kinds:
-      return self._regions(gold, answer)
-    gold, answer = _unwrapped(gold), _unwrapped(answer)
-    kinds = gold.kind, answer.kind
-    collections = ('list', 'set')
-    if gold.kind in collections and answer.kind in collections:
-      return self._unordered(gold, answer, 'set' in kinds)
-    if set(kinds) == {'list', 'tuple'}:
-      return self._ordered(gold.parts, answer.parts)
-    if kinds == ('tuple', 'tuple'):
-      if gold.text != answer.text:
-        return 'different'
-      return self._ordered(gold.parts, answer.parts)
-    if kinds == ('matrix', 'matrix'):
-      if [len(r) for r in gold.parts] != [len(r) for r in answer.parts]:
-        return 'different'
-      return self._ordered(
-        [c for r in gold.parts for c in r], [c for r in answer.parts for c in r]
-      )
-    return self._simple(gold, answer)
-
-  def _simple(self, gold: Node, answer: Node) -> str:
-    kinds = gold.kind, answer.kind
-    if kinds == ('words', 'words'):
-      return 'equal' if gold.text == answer.text else 'different'
-    if 'time' in kinds:
-      return self._times(gold, answer)
-    if 'ratio' in kinds and set(kinds) <= {'ratio', 'value'}:
-      return self._ratios(gold, answer)
-    if set(kinds) == {'words', 'value'}:
-      return (
-        'equal'
-        if gold.text.casefold() == answer.text.casefold()
-        else ('different')
-      )
-    if kinds == ('value', 'value'):
-      return self.equal(gold.text, answer.text)
-    return 'different'
-
-  def _value_of(self, node: Node) -> Node | None:
-    """What an equation that is no equation's answer comes to."""
-    if node.text == 'inequality':
-      return None
-    last = read(node.parts[-1])
-    if node.name:
-      for middle in node.parts[1:-1]:
-        if self.compare(last, read(middle)) != 'equal':
-          return None
-      return dataclasses.replace(last, name=last.name or '')
-    # `2+3=5`: true, and in numbers.
-    for side in node.parts[:-1]:
-      if not re.sub(_NUMERIC, '', side).strip() == '':
-        return None
-      if self.equal(node.parts[-1], side) != 'equal':
-        return None
-    return last
-
-  def _names_differ(self, gold: Node, answer: Node) -> bool:
-    return re.sub(r'\s', '', gold.name) != re.sub(r'\s', '', answer.name)
-
-  def _equations(self, gold: Node, answer: Node) -> str:
-    if 'inequality' in (gold.text, answer.text):
-      return self.equivalent(gold.parts, answer.parts)
-    if gold.name and answer.name and not self._names_differ(gold, answer):
-      want, got = read(gold.parts[-1]), read(answer.parts[-1])
-      return self.compare(want, got)
-    if len(gold.parts) == len(answer.parts) == 2:
-      return self.equivalent(gold.parts, answer.parts)
-    return 'different'
-
-  def _regions(self, gold: Node, answer: Node) -> str:
-    want, got = _region_of(gold), _region_of(answer)
-    if gold.kind == answer.kind == 'ne':
-      return self._unordered(
-        Node('set', parts=tuple(read(p) for p in gold.parts)),
-        Node('set', parts=tuple(read(p) for p in answer.parts)), True,
-      )  # fmt: skip
-    if want is None or got is None or len(want) != len(got):
-      return 'different'
-    if len(want) > _MAX_PARTS:
-      return 'too_many_parts'
-    left = list(got)
-    for low, high, brackets in want:
-      for interval in left:
-        if interval[2] == brackets and (
-          self.compare(read(low), read(interval[0])) == 'equal'
-          and self.compare(read(high), read(interval[1])) == 'equal'
-        ):
-          left.remove(interval)
-          break
-      else:
-        return 'different'
-    return 'equal'
-
-  def _unordered(self, gold: Node, answer: Node, distinct: bool) -> str:
-    want, got = list(gold.parts), list(answer.parts)
-    if max(len(want), len(got)) > _MAX_PARTS:
-      return 'too_many_parts'
-    if distinct:
-      want, got = self._distinct(want), self._distinct(got)
-    if len(want) != len(got):
-      return 'different'
-    for one in want:
-      for i, other in enumerate(got):
-        if self.compare(one, other) == 'equal':
-          del got[i]
-          break
-      else:
-        return 'different'
-    return 'equal'
-
-  def _distinct(self, nodes: Sequence[Node]) -> list[Node]:
-    kept: list[Node] = []
-    for node in nodes:
-      if all(self.compare(k, node) != 'equal' for k in kept):
-        kept.append(node)
-    return kept
-
-  def _ordered(self, gold: Sequence[Node], answer: Sequence[Node]) -> str:
-    if len(gold) != len(answer):
-      return 'different'
-    if len(gold) > 4 * _MAX_PARTS:
-      return 'too_many_parts'
-    for one, other in zip(gold, answer):
-      reason = self.compare(one, other)
-      if reason != 'equal':
-        return reason
-    return 'equal'
-
-  def _times(self, gold: Node, answer: Node) -> str:
-    if gold.kind == answer.kind == 'time':
-      same = [int(p) for p in gold.parts] == [int(p) for p in answer.parts]
-      halves = {gold.text, answer.text} - {''}
-      return 'equal' if same and len(halves) < 2 else 'different'
-    one, other = (answer, gold) if gold.kind == 'time' else (gold, answer)
-    if other.text or one.kind not in ('value', 'ratio'):
-      return 'different'
-    ratio = Node('ratio', parts=tuple(Node('value', p) for p in other.parts))
-    return self._ratios(
-      *((ratio, one) if gold.kind == 'time' else (one, ratio))
-    )
-
-  def _ratios(self, gold: Node, answer: Node) -> str:
-    if gold.kind == answer.kind == 'ratio' and (
-      len(gold.parts) > 2 or len(answer.parts) > 2
-    ):
-      return self._ordered(gold.parts, answer.parts)
-    want, got = (
-      n.text
-      if n.kind == 'value'
-      else f'\\frac{{{n.parts[0].text}}}{{{n.parts[1].text}}}'
-      if len(n.parts) == 2
-      else ''
-      for n in (gold, answer)
-    )
-    return self.equal(want, got) if want and got else 'different'
-
-
-def _unwrapped(node: Node) -> Node:
-  """A collection of one thing is that thing."""
-  if node.kind in ('list', 'set') and len(node.parts) == 1:
-    return node.parts[0]
-  return node

@@ -12,22 +12,65 @@ import dataclasses
 import re
 
 _UNITS = {
-  'cm': 'centimeter centimetre', 'mm': 'millimeter millimetre',
-  'm': 'meter metre mtr', 'km': 'kilometer kilometre', 'in': 'inch inche',
-  'ft': 'foot feet', 'yd': 'yard', 'mi': 'mile', 'kg': 'kilogram kilo',
-  'g': 'gram gm', 'mg': 'milligram', 'lb': 'pound', 'oz': 'ounce',
-  's': 'second sec', 'min': 'minute', 'h': 'hour hr', 'day': 'day',
-  'week': 'week wk', 'month': 'month', 'year': 'year yr', 'l': 'liter litre',
-  'ml': 'milliliter millilitre', 'cent': 'cent ¢', 'dollar': 'dollar usd buck',
-  'euro': 'euro € eur', 'gbp': '£ sterling', 'yen': 'yen ¥', 'rupee': 'rupee ₹',
-  'degree': 'degree deg', 'celsius': 'celsius', 'fahrenheit': 'fahrenheit',
-  'unit': 'unit', 'radian': 'radian rad', 'gal': 'gallon', 'qt': 'quart',
-  'pt': 'pint', 'acre': 'acre', 'ha': 'hectare', 'nm': 'nanometer', 'hz': 'hertz',
-  'j': 'joule', 'n': 'newton', 'w': 'watt', 'v': 'volt', 'pa': 'pascal',
-  'mol': 'mole', 'k': 'kelvin', 'dm': 'decimeter', 'am': 'a.m', 'pm': 'p.m',
-  'kw': 'kilowatt', 'mph': 'mph', 'kph': 'kph kmh kmph', 'mod': 'mod',
-  'ms': 'millisecond', 'μm': 'micrometer', 'ev': 'ev', 'cal': 'calorie',
-}  # fmt: skip
+  'cm': 'centimeter centimetre',
+  'mm': 'millimeter millimetre',
+  'm': 'meter metre mtr',
+  'km': 'kilometer kilometre',
+  'in': 'inch inche',
+  'ft': 'foot feet',
+  'yd': 'yard',
+  'mi': 'mile',
+  'kg': 'kilogram kilo',
+  'g': 'gram gm',
+  'mg': 'milligram',
+  'lb': 'pound',
+  'oz': 'ounce',
+  's': 'second sec',
+  'min': 'minute',
+  'h': 'hour hr',
+  'day': 'day',
+  'week': 'week wk',
+  'month': 'month',
+  'year': 'year yr',
+  'l': 'liter litre',
+  'ml': 'milliliter millilitre',
+  'cent': 'cent ¢',
+  'dollar': 'dollar usd buck',
+  'euro': 'euro € eur',
+  'gbp': '£ sterling',
+  'yen': 'yen ¥',
+  'rupee': 'rupee ₹',
+  'degree': 'degree deg',
+  'celsius': 'celsius',
+  'fahrenheit': 'fahrenheit',
+  'unit': 'unit',
+  'radian': 'radian rad',
+  'gal': 'gallon',
+  'qt': 'quart',
+  'pt': 'pint',
+  'acre': 'acre',
+  'ha': 'hectare',
+  'nm': 'nanometer',
+  'hz': 'hertz',
+  'j': 'joule',
+  'n': 'newton',
+  'w': 'watt',
+  'v': 'volt',
+  'pa': 'pascal',
+  'mol': 'mole',
+  'k': 'kelvin',
+  'dm': 'decimeter',
+  'am': 'a.m',
+  'pm': 'p.m',
+  'kw': 'kilowatt',
+  'mph': 'mph',
+  'kph': 'kph kmh kmph',
+  'mod': 'mod',
+  'ms': 'millisecond',
+  'μm': 'micrometer',
+  'ev': 'ev',
+  'cal': 'calorie',
+}
 _UNIT_OF = {w: u for u, words in _UNITS.items() for w in (u, *words.split())}
 _COMPOUND = {'mph': {'mi': 1, 'h': -1}, 'kph': {'km': 1, 'h': -1}}
 # Known when they stand bare; single letters are variables more often.
@@ -36,9 +79,13 @@ _BARE = frozenset(
 )
 _LETTERS = frozenset('m s g h l J N W V K L A C F'.split())
 _FACTORS = {
-  'dozen': 12, 'hundred': 100, 'thousand': 1000, 'million': 10**6,
-  'billion': 10**9, 'trillion': 10**12,
-}  # fmt: skip
+  'dozen': 12,
+  'hundred': 100,
+  'thousand': 1000,
+  'million': 10**6,
+  'billion': 10**9,
+  'trillion': 10**12,
+}
 # After these a number is not the whole answer.
 _CONDITIONS = frozenset(
   'if when where unless except or and plus minus times less more than not to '
@@ -99,9 +146,10 @@ class Quantity:
       )
     if self.names and other.names:
       return bool(self.names & other.names)
-    return not ((self.units and other.names) or (self.names and other.units)) or (
+    mixed = (self.units and other.names) or (self.names and other.units)
+    return not mixed or (
       bool({'unit'} & {u for u, _ in self.units + other.units})
-    )  # fmt: skip
+    )
 
 
 def is_money(text: str) -> bool:
@@ -145,10 +193,12 @@ def _is_bare_unit(unit: str, apart: bool, bare_letters: bool) -> bool:
   if bare_letters and apart and names[0] in _LETTERS:
     return all(n in _LETTERS or n.lower() in _BARE or n == 'per' for n in names)
   return apart and (
-    first in _POWERS or first in _FACTORS
-    or first.removesuffix('s') in _FACTORS or len(first) > 3
+    first in _POWERS
+    or first in _FACTORS
+    or first.removesuffix('s') in _FACTORS
+    or len(first) > 3
     or first in ('or', 'if', 'and')
-  )  # fmt: skip
+  )
 
 
 def _quantity(value: str, unit: str) -> Quantity:
@@ -196,8 +246,9 @@ def _bag(plain: str) -> tuple[tuple[tuple[str, int], ...], frozenset[str]]:
         names.add(word.removesuffix('s'))
         last = {}
         continue
-      last = {u: n * sign * power for u, n in
-              _COMPOUND.get(unit, {unit: 1}).items()}  # fmt: skip
+      last = {
+        u: n * sign * power for u, n in _COMPOUND.get(unit, {unit: 1}).items()
+      }
       for base, count in last.items():
         bag[base] = bag.get(base, 0) + count
       power = 1

@@ -13,8 +13,7 @@ import re
 from ioa_jax.evaluation import answer_text
 
 _MAX_NUMBER_CHARS = 64
-_MAX_EXPONENT = 60
-_MAX_BITS = 512
+MAX_EXPONENT = 60
 
 _FORMS = tuple(
   re.compile(form)
@@ -37,22 +36,55 @@ _SMALL = (
 ).split()
 _TENS = 'twenty thirty forty fifty sixty seventy eighty ninety'.split()
 _SCALES = {
-  'hundred': 100, 'thousand': 1000, 'million': 10**6, 'billion': 10**9,
-  'trillion': 10**12, 'dozen': 12, 'lakh': 10**5, 'crore': 10**7,
-}  # fmt: skip
+  'hundred': 100,
+  'thousand': 1000,
+  'million': 10**6,
+  'billion': 10**9,
+  'trillion': 10**12,
+  'dozen': 12,
+  'lakh': 10**5,
+  'crore': 10**7,
+}
 _WORDS = {
   **{word: Fraction(n) for n, word in enumerate(_SMALL)},
   **{word: Fraction(10 * n) for n, word in enumerate(_TENS, 2)},
 }
-_PARTS = {'half': 2, 'halves': 2, 'third': 3, 'quarter': 4, 'fourth': 4,
-          'fifth': 5, 'sixth': 6, 'eighth': 8, 'tenth': 10}  # fmt: skip
+_PARTS = {
+  'half': 2,
+  'halves': 2,
+  'third': 3,
+  'quarter': 4,
+  'fourth': 4,
+  'fifth': 5,
+  'sixth': 6,
+  'eighth': 8,
+  'tenth': 10,
+}
 _HAN = {c: n for n, c in enumerate('零一二三四五六七八九')} | {'两': 2, '〇': 0}
 
 _TEXT_COMMANDS = (
-  'text', 'textbf', 'textit', 'textrm', 'texttt', 'textsf', 'textnormal',
-  'mathrm', 'mathbf', 'mathit', 'mathsf', 'mathtt', 'boldsymbol', 'bm', 'mbox',
-  'hbox', 'emph', 'underline', 'boxed', 'fbox', 'operatorname',
-)  # fmt: skip
+  'text',
+  'textbf',
+  'textit',
+  'textrm',
+  'texttt',
+  'textsf',
+  'textnormal',
+  'mathrm',
+  'mathbf',
+  'mathit',
+  'mathsf',
+  'mathtt',
+  'boldsymbol',
+  'bm',
+  'mbox',
+  'hbox',
+  'emph',
+  'underline',
+  'boxed',
+  'fbox',
+  'operatorname',
+)
 _FRACTION = re.compile(
   r'\\[dtc]?frac\s*(?:\{([^{}]*)\}|([0-9]))\s*(?:\{([^{}]*)\}|([0-9]))'
 )
@@ -69,18 +101,23 @@ _CLEANED = tuple(
     (r'\b(?:i\.\s?e|e\.\s?g)\.', ' that is '),
     (r'\b[A-Z]{0,3}\\?\$|[€£¥₹₩₽¢]', '$'),
     (r'\b(?:Rs|Nos?|approx)\.', ' '),
-    (r'([-+])\s?\$+\s?(?=[0-9.])', r' \1'),
-    (r'\$+([-+])(?=[0-9.])', r' \1'),
+    (r'([-+])\s?\${1,3}\s?(?=[0-9.])', r' \1'),
+    (r'\${1,3}([-+])(?=[0-9.])', r' \1'),
     (r'\$', ' '),
-    (r'\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|textstyle|limits'
-     r'|tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it)'
-     r'(?![A-Za-z])', ' '),
+    (
+      r'\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|textstyle|limits'
+      r'|tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it)'
+      r'(?![A-Za-z])',
+      ' ',
+    ),
     (r'\\(?:times|cdot|ast)(?![A-Za-z])|[×·⋅∗✕]', ' * '),
     (r'\\div(?![A-Za-z])|÷', ' / '),
     (r'\\(?:approx|simeq|sim)(?![A-Za-z])|[≈≃~]', ' ≈ '),
     (r'\\pm(?![A-Za-z])', ' ± '),
-    (r'\\(?:leq?|geq?|lt|gt|leqslant|geqslant|neq?)(?![A-Za-z])|[≤≥≠<>]',
-     ' < '),
+    (
+      r'\\(?:leq?|geq?|lt|gt|leqslant|geqslant|neq?)(?![A-Za-z])|[≤≥≠<>]',
+      ' < ',
+    ),
     (r'\s*\^\s*\{?\s*\\circ\s*\}?', '°'),
     (r'\\(?:qquad|quad)(?![A-Za-z])|\\[()\[\]]|\\(?=[ ;:>])|\\\\', ' '),
     (r'\\([%#&_])', r'\1'),
@@ -89,11 +126,14 @@ _CLEANED = tuple(
     (r'\^\s*\{\s*([-+]?[0-9]+)\s*\}', r'^\1'),
     (r'(?<=[0-9])\s*[xX]\s*(?=[0-9])', ' * '),
     (r'(?<=[0-9])\s+and\s+(?=[0-9]+/[0-9])', ' '),
-    (r'\\(?:therefore|implies|iff|to|[Ll]ong[Rr]ightarrow|[Rr]ightarrow)'
-     r'(?![A-Za-z])', ' → '),
+    (
+      r'\\(?:therefore|implies|iff|to|[Ll]ong[Rr]ightarrow|[Rr]ightarrow)'
+      r'(?![A-Za-z])',
+      ' → ',
+    ),
     (r'(?<![A-Za-z0-9])_+|_+(?![A-Za-z0-9])|`|"|“|”', ' '),
   )
-)  # fmt: skip
+)
 _TOKEN = re.compile(
   r"""(?P<num>
     (?:[1-9][0-9]{0,2}(?:[ '][0-9]{3})+(?![0-9])(?:[.,][0-9]+)?(?![.,:'_]?[0-9])
@@ -144,17 +184,18 @@ def value_of(run: str) -> Fraction | None:
     plain = re.sub(r'[. ]', '', digits).replace(',', '.')
   else:
     return None
-  if abs(int(exponent or 0)) > _MAX_EXPONENT:
+  if abs(int(exponent or 0)) > MAX_EXPONENT:
     return None
   return Fraction(plain) * Fraction(10) ** int(exponent or 0)
 
 
 def prepare(text: str) -> str:
-  """Text with one spelling of what LaTeX, Markdown and Unicode write in many."""
+  """One spelling of what LaTeX, Markdown and Unicode write in many."""
   text = answer_text.plain_unicode(text)
   # `20,\!000`, `20{,}000` and `20\,000` have separators of thousands.
-  text = re.sub(r'(?<=[0-9])(?:,\\!|\{,\}|\\[,;: ]|~)(?=[0-9]{3}(?![0-9]))',
-                ',', text)  # fmt: skip
+  text = re.sub(
+    r'(?<=[0-9])(?:,\\!|\{,\}|\\[,;: ]|~)(?=[0-9]{3}(?![0-9]))', ',', text
+  )
   text = re.sub(r'\\[!,]|\{,\}', ' ', text)
   text = answer_text.unwrap(text, _TEXT_COMMANDS)
   text = _MIXED.sub(lambda m: f' {m[1] or m[2]}/{m[3] or m[4]}', text)
@@ -228,7 +269,7 @@ def _spell(tokens: list[Token]) -> list[Token]:
 def _spelled_at(tokens: list[Token], i: int) -> tuple[Fraction | None, int]:
   word = [t.word for t in tokens[i : i + 5]] + [''] * 5
   value, used = _WORDS.get(word[0]), 1
-  if word[0] == 'a' and word[1] in _SCALES or word[0] == 'half' == word[2]:
+  if (word[0] == 'a' and word[1] in _SCALES) or word[0] == 'half' == word[2]:
     value = Fraction(1)
   elif word[0] == 'half' and word[1] != 'of':
     return Fraction(1, 2), 2 if word[1] in ('a', 'an') else 1
@@ -278,8 +319,11 @@ def _scale(tokens: list[Token]) -> list[Token]:
         group += tokens[last].value
         text += [t.text for t in tokens[i : last + 1]]
         i = last + 1
-      elif token.spelled and group % 100 == 0 and group and _continues(
-        tokens[more : more + 1], group
+      elif (
+        token.spelled
+        and group % 100 == 0
+        and group
+        and _continues(tokens[more : more + 1], group)
       ):
         total, group = total + group, tokens[more].value
         text += [t.text for t in tokens[i : more + 1]]
@@ -291,91 +335,21 @@ def _scale(tokens: list[Token]) -> list[Token]:
         token, text=' '.join(text), value=total + group
       )
     scaled.append(token)
-  return scaled  # fmt: skip
+  return scaled
 
 
 def _is_proper(tokens: list[Token]) -> bool:
-  return bool(tokens) and bool(tokens[0].value) and (
-    tokens[0].spelled and 0 < tokens[0].value < 1
-  )  # fmt: skip
+  return (
+    bool(tokens)
+    and bool(tokens[0].value)
+    and (tokens[0].spelled and 0 < tokens[0].value < 1)
+  )
 
 
 def _continues(tokens: list[Token], group: Fraction) -> bool:
-  return bool(tokens) and tokens[0].spelled and bool(tokens[0].value) and (
-    1 <= tokens[0].value < min(group, 1000)
-  )  # fmt: skip
-
-
-def evaluate(tokens: list[Token]) -> Fraction | None:
-  """The value of numbers with + - * / ^ and brackets, None if it has none."""
-  value, rest = _sum(tokens)
-  return None if rest else value
-
-
-_Reading = tuple[Fraction | None, list[Token]]
-
-
-def _sum(tokens: list[Token]) -> _Reading:
-  value, tokens = _product(tokens)
-  while value is not None and tokens and tokens[0].text in ('+', '-'):
-    term, rest = _product(tokens[1:])
-    if term is None:
-      return None, tokens
-    value = value + term if tokens[0].text == '+' else value - term
-    tokens = rest
-  return value, tokens
-
-
-def _product(tokens: list[Token]) -> _Reading:
-  value, tokens = _power(tokens)
-  while value is not None and tokens and tokens[0].text in ('*', '/'):
-    factor, rest = _power(tokens[1:])
-    if factor is None or (tokens[0].text == '/' and factor == 0):
-      return None, tokens
-    value = value * factor if tokens[0].text == '*' else value / factor
-    tokens = rest
-  return value, tokens
-
-
-def _power(tokens: list[Token]) -> _Reading:
-  if tokens and tokens[0].text in ('+', '-'):
-    value, rest = _power(tokens[1:])
-    return (None if value is None else
-            -value if tokens[0].text == '-' else value), rest  # fmt: skip
-  value, tokens = _atom(tokens)
-  if value is not None and tokens and tokens[0].text == '^':
-    exponent, rest = _power(tokens[1:])
-    if exponent is None or exponent.denominator != 1:
-      return None, tokens
-    if abs(exponent) > _MAX_EXPONENT or value == 0 > exponent:
-      return None, tokens
-    value, tokens = value ** int(exponent), rest
-  if value is not None and value.numerator.bit_length() > _MAX_BITS:
-    return None, tokens
-  return value, tokens
-
-
-def _atom(tokens: list[Token]) -> _Reading:
-  if not tokens:
-    return None, tokens
-  if tokens[0].kind == 'num':
-    value, rest = tokens[0].value, tokens[1:]
-    # `2 1/2`: a whole number before a proper fraction.
-    if (value is not None and value.denominator == 1
-        and [t.text for t in rest[1:2]] == ['/'] and _whole(rest[0])
-        and _whole(rest[2:3][0] if rest[2:3] else None)
-        and rest[0].value < rest[2].value):  # fmt: skip
-      return value + rest[0].value / rest[2].value, rest[3:]
-    return value, rest
-  if tokens[0].text == '(':
-    value, rest = _sum(tokens[1:])
-    if value is not None and rest and rest[0].text == ')':
-      return value, rest[1:]
-  return None, tokens
-
-
-def _whole(token: Token | None) -> bool:
-  return token is not None and token.kind == 'num' and (
-    token.value is not None and token.value.denominator == 1
-    and token.text.isdigit()
-  )  # fmt: skip
+  return (
+    bool(tokens)
+    and tokens[0].spelled
+    and bool(tokens[0].value)
+    and (1 <= tokens[0].value < min(group, 1000))
+  )

@@ -14,10 +14,17 @@ import unicodedata
 # First and last code point. These scripts are written without blanks: a
 # character is a token there, the usual convention for Chinese.
 _UNSPACED = (
-  (0x0E00, 0x0EFF), (0x0F00, 0x0FFF), (0x1000, 0x109F), (0x1780, 0x17FF),
-  (0x3040, 0x30FF), (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF),
-  (0xF900, 0xFAFF), (0x20000, 0x323AF),
-)  # fmt: skip
+  (0x0E00, 0x0EFF),
+  (0x0F00, 0x0FFF),
+  (0x1000, 0x109F),
+  (0x1780, 0x17FF),
+  (0x3040, 0x30FF),
+  (0x31F0, 0x31FF),
+  (0x3400, 0x4DBF),
+  (0x4E00, 0x9FFF),
+  (0xF900, 0xFAFF),
+  (0x20000, 0x323AF),
+)
 
 
 class UnicodeWords:
@@ -42,7 +49,7 @@ class UnicodeWords:
       else:
         tokens.append(char)
       # A mark leaves it as it was: `กำ` is one token, and so is `नि` in a word.
-      joins = (joins if kind == 'M' else not alone)
+      joins = joins if kind == 'M' else not alone
     return tokens
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from ioa_jax.runtime import processes
 
-
 # The signal that this process was last asked to stop by, and did.
 stopped_by: str | None = None
 
