@@ -23,7 +23,8 @@ import sys
 import threading
 
 from ioa_jax.domains import text
-from ioa_jax.evaluation import benchmark_files, final_answers
+from ioa_jax.evaluation import final_answers
+from ioa_jax.runtime import row_files
 from tests import faulty_server, word_problem_teacher
 
 COLUMNS = {
@@ -36,7 +37,7 @@ class People:
   """Answers by looking up what was written."""
 
   def __init__(self, directory: pathlib.Path, seeds_per_module: int):
-    rows = benchmark_files.read(
+    rows = row_files.read(
       directory / 'seeds.jsonl', ('module', 'problem', 'solution')
     )
     domain = text.TextDomain(

@@ -23,9 +23,10 @@ import pytest
 import tokenizers
 
 from ioa_jax.evaluation import answers as answers_lib
-from ioa_jax.evaluation import benchmark_files, benchmarks, intervals, scoring
+from ioa_jax.evaluation import benchmarks, intervals, scoring
 from ioa_jax.evaluation import sandbox as sandbox_lib
 from ioa_jax.models import decoder, huggingface
+from ioa_jax.runtime import row_files
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = pathlib.Path(__file__).parent / 'golden_prompts'
@@ -249,7 +250,7 @@ def test_missing_files_and_names(data, tmp_path):
 def test_lines_end_at_newlines_only(tmp_path):
   path = tmp_path / 'a.jsonl'
   path.write_text(json.dumps({'a': 'x\u2028y'}, ensure_ascii=False))
-  ((_, row),) = benchmark_files.read(path, ['a'])
+  ((_, row),) = row_files.read(path, ['a'])
   assert row['a'] == 'x\u2028y'
 
 

@@ -13,7 +13,7 @@ import pytest
 from ioa_jax.adapter import contamination
 from ioa_jax.adapter import words as words_lib
 from ioa_jax.adapter.contamination import Contamination
-from ioa_jax.evaluation import benchmark_files
+from ioa_jax.runtime import row_files
 from tests.test_domains import DATA
 
 CUPS = 'Ann has 4 red cups and 3 blue cups'
@@ -249,7 +249,7 @@ def _rows(name):
   path = DATA / name
   if not path.exists():
     pytest.skip(f'needs {name} under $IOA_DATA')
-  return [row for _, row in benchmark_files.read(path, ())]
+  return [row for _, row in row_files.read(path, ())]
 
 
 def published(name):

@@ -16,7 +16,8 @@ import pytest
 
 from ioa_jax import config as config_lib
 from ioa_jax.domains import text
-from ioa_jax.evaluation import benchmark_files, final_answers
+from ioa_jax.evaluation import final_answers
+from ioa_jax.runtime import row_files
 from tests import faulty_server, word_problem_teacher
 from tests.test_pipeline import ROOT, run_config
 from tests.test_text_pipeline import write_student
@@ -114,7 +115,7 @@ class Script:
   """Solves with the seeds' solutions; lessons are seeds that a run leaves."""
 
   def __init__(self, path, kind, used):
-    rows = benchmark_files.read(path, text.COLUMNS)
+    rows = row_files.read(path, text.COLUMNS)
     self.grader = final_answers.KINDS[kind]()
     domain = text.TextDomain(
       rows, None, columns=COLUMNS, grader=self.grader, min_probes=2,

@@ -111,7 +111,7 @@ def define_flags() -> None:
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  from ioa_jax.evaluation import benchmark_files as files
+  from ioa_jax.runtime import row_files as files
 
   columns, convert = _FORMATS[FLAGS.format]
   source, output = (

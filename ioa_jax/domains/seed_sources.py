@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pathlib
 from typing import Any
 
-from ioa_jax.evaluation import benchmark_files
+from ioa_jax.runtime import row_files
 
 Rows = list[tuple[str, Mapping[str, Any]]]
 
@@ -41,7 +41,7 @@ def read(source: str, seeds: str, split: str, columns: Sequence[str]) -> Rows:
   """
   path = pathlib.Path(seeds)
   if source == 'file' and not path.is_dir() and path.suffix != '.parquet':
-    rows = benchmark_files.read(path, ())
+    rows = row_files.read(path, ())
     place = seeds
   else:
     load = {'file': _local, 'datasets': _datasets, 'tfds': _tfds}[source]

@@ -18,9 +18,9 @@ import pathlib
 import random
 from typing import Any
 
-from ioa_jax.evaluation import benchmark_files as files
 from ioa_jax.evaluation import code_grading, graders, livecodebench, maths
 from ioa_jax.evaluation import sandbox as sandbox_lib
+from ioa_jax.runtime import row_files as files
 
 _ALPACA = (
   'Below is an instruction that describes a task{paired}. Write a response '

@@ -61,7 +61,7 @@ def lesson_lengths(path: str, model: str | None) -> list[int]:
   """
   import tokenizers
 
-  from ioa_jax.evaluation import benchmark_files
+  from ioa_jax.runtime import row_files
 
   file = pathlib.Path(model or '') / 'tokenizer.json'
   if model is None or not file.exists():
@@ -69,7 +69,7 @@ def lesson_lengths(path: str, model: str | None) -> list[int]:
       f'--lessons is counted by a tokenizer: {file} is not there; add '
       '--model=DIR.'
     )
-  rows = benchmark_files.read(pathlib.Path(path), ('question', 'answer'))
+  rows = row_files.read(pathlib.Path(path), ('question', 'answer'))
   texts = [f'{x["question"]}\n{x["answer"]}' for _, x in rows]
   if len(texts) < NUM_LESSONS:
     raise ValueError(

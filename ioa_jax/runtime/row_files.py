@@ -1,4 +1,4 @@
-"""Rows of benchmark files: JSON lines, JSON arrays, CSV, each also gzipped.
+"""Rows of files: JSON lines, JSON arrays, CSV, each also gzipped.
 
 Every mistake in a file is one ValueError line that names file and line, so a
 half-read benchmark is never scored.
