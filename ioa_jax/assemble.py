@@ -317,11 +317,19 @@ def _built_in(config, mesh) -> Subject:
     amounts=_amounts(config.adapter),
   )
   return Subject(
-    kind, domain, adapter, teacher, teacher_model, teacher_codec,
-    student, tokenizer_lib.DigitCodec(student.tokenizer),
-    Budget(config.teacher.max_completion_tokens), Price(), lora_spec(config),
+    kind,
+    domain,
+    adapter,
+    teacher,
+    teacher_model,
+    teacher_codec,
+    student,
+    tokenizer_lib.DigitCodec(student.tokenizer),
+    Budget(config.teacher.max_completion_tokens),
+    Price(),
+    lora_spec(config),
     recording(config),
-  )  # fmt: skip
+  )
 
 
 def _text_domain(config, grader: text.Grader) -> text.TextDomain:
@@ -388,9 +396,19 @@ def _text(config, mesh, given: Given) -> Subject:
     ),
   )
   return Subject(
-    c.name, domain, adapter, teacher, teacher_model, teacher_codec, student,
-    codec, budget, price, lora_spec(config), recording(config),
-  )  # fmt: skip
+    c.name,
+    domain,
+    adapter,
+    teacher,
+    teacher_model,
+    teacher_codec,
+    student,
+    codec,
+    budget,
+    price,
+    lora_spec(config),
+    recording(config),
+  )
 
 
 def open_teacher(
@@ -419,15 +437,17 @@ def open_teacher(
     except ImportError as e:
       raise ValueError(f"config.teacher.kind is 'openai': {e}") from None
     settings = openai_http.Settings(
-      base_url=c.base_url, api_key_env=c.api_key_env,
-      max_concurrency=c.max_concurrency, max_attempts=c.max_attempts,
+      base_url=c.base_url,
+      api_key_env=c.api_key_env,
+      max_concurrency=c.max_concurrency,
+      max_attempts=c.max_attempts,
       max_retry_after_seconds=c.max_retry_after_seconds,
       # 0 sets no limit.
       requests_per_minute=c.requests_per_minute or None,
       tokens_per_minute=c.tokens_per_minute or None,
       timeout_seconds=c.timeout_seconds,
       max_regenerations=c.max_regenerations,
-    )  # fmt: skip
+    )
     teacher = openai_http.OpenAITeacher(c.model, settings)
     return teacher, None, None, budget, price
   model = _load(c, 'teacher', mesh)
@@ -470,11 +490,16 @@ def _load(
     directory = hub.locate(config.model)
     name = pathlib.Path(config.model).name
   return loading.load(
-    directory, name, scan_unroll=config.scan_unroll, remat=config.remat,
-    dtype=config.dtype, quantization=quantization, mesh=mesh,
+    directory,
+    name,
+    scan_unroll=config.scan_unroll,
+    remat=config.remat,
+    dtype=config.dtype,
+    quantization=quantization,
+    mesh=mesh,
     # Weights that do not train are kept as they are computed with.
     param_dtype='float32' if trains_whole else config.dtype,
-  )  # fmt: skip
+  )
 
 
 def _local_teacher(config, model: loading.Model, codec: Codec):
@@ -486,7 +511,10 @@ def _local_teacher(config, model: loading.Model, codec: Codec):
     prompt_bucket=codec.prompt_bucket,
   )
   return local.LocalTeacher(
-    model.name, model.params, sampler, codec=codec,
+    model.name,
+    model.params,
+    sampler,
+    codec=codec,
     tokenizer_json=model.tokenizer.to_str(),
     vocab_size=model.config.vocab_size,
-  )  # fmt: skip
+  )

@@ -41,9 +41,11 @@ _MODEL = flags.DEFINE_string(
   'tokenizer that counts --lessons.',
 )
 _LESSONS = flags.DEFINE_string(
-  'lessons', None, 'JSON lines of {question, answer}, as GSM8K has: `train` on '
-  'lessons of these lengths.'
-)  # fmt: skip
+  'lessons',
+  None,
+  'JSON lines of {question, answer}, as GSM8K has: `train` on '
+  'lessons of these lengths.',
+)
 _SLOTS = flags.DEFINE_integer(
   'slots', 16, 'Texts that `sample` writes at once.', lower_bound=1
 )

@@ -72,8 +72,9 @@ def main(argv: Sequence[str]) -> None:
     c = config.identifier
     baseline = dependency.edges(
       dependency.correlation(responses.scores(c.panel.response)),
-      responses.names, tau=_TAU_CORRELATION.value,
-    )  # fmt: skip
+      responses.names,
+      tau=_TAU_CORRELATION.value,
+    )
     found['correlation'] = list(dependency.break_cycles(baseline)[0])
     line = {'seed': seed}
     for name in ('interventional', 'conditional', 'correlation'):
@@ -86,14 +87,19 @@ def main(argv: Sequence[str]) -> None:
       if line[name] and line[name]['f1'] is not None:
         scores[name].append(line[name]['f1'])
     print(json.dumps(line), flush=True)
-  print(json.dumps({
-    name: {
-      'f1': float(np.mean(f1)) if f1 else None,
-      'ci95': intervals.bootstrap_mean(f1, seed=0) if f1 else None,
-      'seeds': len(f1),
-    }
-    for name, f1 in scores.items()
-  }), flush=True)  # fmt: skip
+  print(
+    json.dumps(
+      {
+        name: {
+          'f1': float(np.mean(f1)) if f1 else None,
+          'ci95': intervals.bootstrap_mean(f1, seed=0) if f1 else None,
+          'seeds': len(f1),
+        }
+        for name, f1 in scores.items()
+      }
+    ),
+    flush=True,
+  )
 
 
 if __name__ == '__main__':

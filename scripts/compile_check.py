@@ -42,8 +42,11 @@ commandline.DEFINE_config()
 # compiler's limit, a quarter GiB less than is sold.
 _HBM_GIB = {'v4': 31.25, 'v5e': 15.75, 'v5p': 95, 'v6e': 31.25, 'h100': 74}
 _ACCELERATOR = {
-  'v4': 'v4-{}', 'v5e': 'v5litepod-{}', 'v5p': 'v5p-{}', 'v6e': 'v6e-{}'
-}  # fmt: skip
+  'v4': 'v4-{}',
+  'v5e': 'v5litepod-{}',
+  'v5p': 'v5p-{}',
+  'v6e': 'v6e-{}',
+}
 _H100 = pathlib.Path(__file__).parent / 'h100.txtpb'
 _ADVICE = (
   'Raise --config.train.microbatches (to one row a device), or set '
@@ -77,9 +80,11 @@ def _mesh(topology, generation, chips, axes):
   try:
     if generation == 'h100':
       described = topologies.get_topology_desc(
-        'h100', 'cuda', target_config=_H100.read_text(),
+        'h100',
+        'cuda',
+        target_config=_H100.read_text(),
         topology=f'1x1x{chips}',
-      )  # fmt: skip
+      )
     else:
       cores = 2 * chips if generation in ('v4', 'v5p') else chips
       os.environ |= {
@@ -132,30 +137,41 @@ def _train(config, model, mesh):
 
   plan = gate_lib.GatePlan(
     stage_modules_SxK=shape((s, k), bool),
-    max_steps_S=shape((s,), jnp.int32), hold_S=shape((s,), bool),
-    teacher_score_K=floats, tau_mastery=scalar(jnp.float32),
-    z=scalar(jnp.float32), sequential=scalar(bool), reopen=scalar(bool),
+    max_steps_S=shape((s,), jnp.int32),
+    hold_S=shape((s,), bool),
+    teacher_score_K=floats,
+    tau_mastery=scalar(jnp.float32),
+    z=scalar(jnp.float32),
+    sequential=scalar(bool),
+    reopen=scalar(bool),
     min_probes=scalar(jnp.int32),
-    remedial_steps_S=shape((s,), jnp.int32), max_rounds=scalar(jnp.int32),
+    remedial_steps_S=shape((s,), jnp.int32),
+    max_rounds=scalar(jnp.int32),
     stop_on_stall=scalar(bool),
-  )  # fmt: skip
+  )
   state = jax.eval_shape(init, base, plan)
   state_shardings = sharding.state_shardings(mesh, state)
   inputs = step_lib.Inputs(
     base=None,
     curriculum=_curriculum(config),
     mix=curriculum_lib.Mix(
-      replay_share=scalar(jnp.float32), rehearse_K=shape((k,), bool),
-      need_floor=scalar(jnp.float32), adaptive=scalar(bool),
-      contrast=scalar(bool), fixed_need_K=floats,
+      replay_share=scalar(jnp.float32),
+      rehearse_K=shape((k,), bool),
+      need_floor=scalar(jnp.float32),
+      adaptive=scalar(bool),
+      contrast=scalar(bool),
+      fixed_need_K=floats,
     ),
     plan=plan,
     # The sampler's program stands for the loop of probes that are decoded.
     bank=_bank(t.row_length, t.batch_rows // t.microbatches)
-    if config.gate.scoring == 'in_step' else None,
-    seed=scalar(jnp.uint32), total_steps=scalar(jnp.int32),
-    probe_every_steps=scalar(jnp.int32), average_decay=scalar(jnp.float32),
-  )  # fmt: skip
+    if config.gate.scoring == 'in_step'
+    else None,
+    seed=scalar(jnp.uint32),
+    total_steps=scalar(jnp.int32),
+    probe_every_steps=scalar(jnp.int32),
+    average_decay=scalar(jnp.float32),
+  )
   inputs = _placed(inputs, sharding.input_shardings(mesh, inputs))
   if spec is not None:
     # As `subject` keeps weights that do not train.
@@ -165,13 +181,16 @@ def _train(config, model, mesh):
     )
   window = step_lib.Window(
     step_lib.Program(
-      model, tx, batch_rows=t.batch_rows, microbatches=t.microbatches,
+      model,
+      tx,
+      batch_rows=t.batch_rows,
+      microbatches=t.microbatches,
       lora=spec,
     ),
     num_steps=t.steps_per_window,
     state_shardings=state_shardings,
     metric_sharding=sharding.replicated(mesh),
-  )  # fmt: skip
+  )
   return window.lower(_placed(state, state_shardings), inputs)
 
 
@@ -199,8 +218,9 @@ def _placed(tree, shardings):
 
   return jax.tree.map(
     lambda x, to: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=to),
-    tree, shardings,
-  )  # fmt: skip
+    tree,
+    shardings,
+  )
 
 
 def _curriculum(config):
@@ -296,8 +316,9 @@ def _sampler(config, model, mesh):
   control = slots_lib.Control(
     keep_B=shape((b,), bool),
     allowed_BxW=shape((b, logits_lib.num_words(model.vocab_size)), jnp.uint32),
-    limit=shape((), jnp.int32), more=shape((), bool),
-  )  # fmt: skip
+    limit=shape((), jnp.int32),
+    more=shape((), bool),
+  )
   loop = functools.partial(sampler_lib.run, model, chunk=chunk)
   return jax.jit(loop, donate_argnums=1).lower(
     weights, slots, abstract(queue), control, shape((2,), jnp.int32)
@@ -333,9 +354,11 @@ def main(argv: Sequence[str]) -> None:
       f'{sorted(presets.PRESETS)}.'
     )
   model = dataclasses.replace(
-    presets.PRESETS[name].config, dtype=config.student.dtype,
-    remat=config.student.remat, scan_unroll=config.student.scan_unroll,
-  )  # fmt: skip
+    presets.PRESETS[name].config,
+    dtype=config.student.dtype,
+    remat=config.student.remat,
+    scan_unroll=config.student.scan_unroll,
+  )
   mesh = _mesh(_TOPOLOGY.value, generation, chips, config.mesh)
   parts = config.train.batch_rows // config.train.microbatches
   if parts % sharding.num_row_shards(mesh):
@@ -346,14 +369,23 @@ def main(argv: Sequence[str]) -> None:
     )
   for program in asked:
     found = _check(programs[program], config, model, mesh, generation)
-    print(json.dumps({
-      'config': name, 'program': program, 'topology': _TOPOLOGY.value,
-      'mesh': dict(mesh.shape), 'params': decoder.num_params(model),
-      'lora_rank': config.student.lora.rank,
-      'batch_rows': config.train.batch_rows,
-      'microbatches': config.train.microbatches,
-      'row_length': config.train.row_length, **found,
-    }), flush=True)  # fmt: skip
+    print(
+      json.dumps(
+        {
+          'config': name,
+          'program': program,
+          'topology': _TOPOLOGY.value,
+          'mesh': dict(mesh.shape),
+          'params': decoder.num_params(model),
+          'lora_rank': config.student.lora.rank,
+          'batch_rows': config.train.batch_rows,
+          'microbatches': config.train.microbatches,
+          'row_length': config.train.row_length,
+          **found,
+        }
+      ),
+      flush=True,
+    )
 
 
 def _check(program, config, model, mesh, generation):
@@ -364,9 +396,7 @@ def _check(program, config, model, mesh, generation):
 
   limit = _HBM_GIB[generation]
   # Autotuning would time kernels on the device that is not there.
-  options = (
-    {'xla_gpu_autotune_level': 0} if generation == 'h100' else None
-  )  # fmt: skip
+  options = {'xla_gpu_autotune_level': 0} if generation == 'h100' else None
   start = time.monotonic()
   with jax.set_mesh(mesh):
     lowered = program(config, model, mesh)
@@ -395,7 +425,8 @@ def _check(program, config, model, mesh, generation):
   moved = collectives.total_bytes(compiled.as_text()) / steps
   return {
     'hbm_gib': {
-      'arguments': gib(arguments), 'temporaries': gib(temporaries),
+      'arguments': gib(arguments),
+      'temporaries': gib(temporaries),
       'total': total,
     },
     'hbm_limit_gib': limit,
@@ -403,7 +434,7 @@ def _check(program, config, model, mesh, generation):
     'compile_s': round(time.monotonic() - start, 1),
     'collective_gib_per_step': gib(moved),
     **({} if total <= limit else {'advice': _ADVICE}),
-  }  # fmt: skip
+  }
 
 
 if __name__ == '__main__':

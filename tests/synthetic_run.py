@@ -1,7 +1,7 @@
 """A run directory as a run of the built-in domain would leave it, in a second.
 
 Learning curves are invented, everything else follows from them by the rules of
-docs/method.md, so that a report of it can be checked against independent numbers.
+docs/method.md, so that a report can be checked against independent numbers.
 """
 
 from __future__ import annotations
@@ -109,11 +109,13 @@ def _diagnosis(rng):
     wrong[m.name] = []
     for _ in range(min(8, student['n'] - student['correct'])):
       problem = arithmetic.training_problem(m.name, rng)
-      wrong[m.name].append({
-        'prompt': problem.prompt('steps'),
-        'answer': problem.answer,
-        'student': str(int(rng.integers(0, 9999))),
-      })  # fmt: skip
+      wrong[m.name].append(
+        {
+          'prompt': problem.prompt('steps'),
+          'answer': problem.answer,
+          'student': str(int(rng.integers(0, 9999))),
+        }
+      )
   edges = [
     {'from': p, 'to': m.name, 'strength': None}
     for m in arithmetic.MODULES
@@ -181,13 +183,20 @@ def _train(rng, diagnosis):
   """Plays the gate's rules on invented curves."""
   score = {k: m['student']['correct'] for k, m in diagnosis['modules'].items()}
   events, stages, forgetting, step = [], [], [], 0
-  supply = lambda stage, kind, names, lessons: events.append({
-    'event': 'supply', 'step': step, 'stage': stage, 'kind': kind,
-    'modules': list(names), 'lessons': lessons,
-    'rejected': {'wrong answer': int(rng.integers(0, 9))},
-    'teacher_tokens': 14 * lessons, 'untaught': [],
-    'measures': {'seeds': {}, 'lessons': {}},
-  })  # fmt: skip
+  supply = lambda stage, kind, names, lessons: events.append(
+    {
+      'event': 'supply',
+      'step': step,
+      'stage': stage,
+      'kind': kind,
+      'modules': list(names),
+      'lessons': lessons,
+      'rejected': {'wrong answer': int(rng.integers(0, 9))},
+      'teacher_tokens': 14 * lessons,
+      'untaught': [],
+      'measures': {'seeds': {}, 'lessons': {}},
+    }
+  )
   supply(0, 'rehearsal', KNOWN, 1200)
   for index, (kind, modules) in enumerate([*STAGES, ('consolidate', TARGETS)]):
     start, rounds, decision = step, 0, 'stay'
@@ -196,15 +205,21 @@ def _train(rng, diagnosis):
     first = {k: score[k] for k in modules}
     while decision in ('stay', 'remediate') and step < TOTAL:
       step += EVERY
-      events.append({
-        'event': 'train', 'step': step, 'stage': index,
-        'train/loss': float(
-          0.04 + 1.9 * np.exp(-step / 260) * (1 + 0.1 * rng.random())
-          + 0.5 * np.exp(-(step - start) / 40)
-        ),
-        'train/grad_norm': 1.0, 'train/learning_rate': 4e-3,
-        'train/tokens': 1500 * step,
-      })  # fmt: skip
+      events.append(
+        {
+          'event': 'train',
+          'step': step,
+          'stage': index,
+          'train/loss': float(
+            0.04
+            + 1.9 * np.exp(-step / 260) * (1 + 0.1 * rng.random())
+            + 0.5 * np.exp(-(step - start) / 40)
+          ),
+          'train/grad_norm': 1.0,
+          'train/learning_rate': 4e-3,
+          'train/tokens': 1500 * step,
+        }
+      )
       pace = _PACE.get(index, 200.0)
       for k in modules:
         rise = 1 - np.exp(-(step - start) / pace)
@@ -231,25 +246,38 @@ def _train(rng, diagnosis):
           if any(k in m for _, m in STAGES[:index]):
             score[k] = max(0, score[k] - int(rng.integers(0, 6)))
         asked = NAMES
-      events.append({
-        'event': 'probe', 'step': step, 'stage': index, 'round': round_now,
-        'decision': decision, 'scores': {k: _counts(score[k]) for k in asked},
-        'reopened': list(STAGES[0][1][:1]) if index == 2 else [],
-      })  # fmt: skip
+      events.append(
+        {
+          'event': 'probe',
+          'step': step,
+          'stage': index,
+          'round': round_now,
+          'decision': decision,
+          'scores': {k: _counts(score[k]) for k in asked},
+          'reopened': list(STAGES[0][1][:1]) if index == 2 else [],
+        }
+      )
       if decision == 'remediate':
         rounds += 1
         supply(index, 'remedial', modules[-1:], 236)
     if asked is NAMES or kind == 'consolidate':
-      forgetting.append({
-        'after_stage': index, 'step': step,
-        'scores': {k: v / GATE_N for k, v in score.items()},
-      })  # fmt: skip
-    stages.append({
-      'modules': list(modules), 'untaught': [], 'kind': kind,
-      'steps': step - start,
-      'remedial_rounds': rounds,
-      'outcome': 'mastered' if passed else 'unmastered',
-    })  # fmt: skip
+      forgetting.append(
+        {
+          'after_stage': index,
+          'step': step,
+          'scores': {k: v / GATE_N for k, v in score.items()},
+        }
+      )
+    stages.append(
+      {
+        'modules': list(modules),
+        'untaught': [],
+        'kind': kind,
+        'steps': step - start,
+        'remedial_rounds': rounds,
+        'outcome': 'mastered' if passed else 'unmastered',
+      }
+    )
   return events, stages, forgetting, score
 
 

@@ -87,8 +87,9 @@ def test_attention_by_blocks_is_attention(queries, window, axes, monkeypatch):
   )
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5),
-    got, want,
-  )  # fmt: skip
+    got,
+    want,
+  )
 
 
 def test_what_the_backward_pass_needs_grows_with_length_and_not_its_square():
@@ -136,8 +137,9 @@ def test_splash_attention_is_plain_attention(axes, window):
     got = value_and_grad(kernel, q, k, v)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5),
-    got, want,
-  )  # fmt: skip
+    got,
+    want,
+  )
 
 
 def test_the_kernel_follows_the_mesh_and_not_the_machine():

@@ -17,13 +17,19 @@ CODEC = tokenizer_lib.DigitCodec(tokenizer_lib.build())
 def lesson(module, operands):
   problem = arithmetic.Problem(module, operands)
   return Lesson(
-    module=module, prereq=(), difficulty_tag='introductory',
-    problem=problem.prompt('steps'), completion=problem.completion('steps'),
+    module=module,
+    prereq=(),
+    difficulty_tag='introductory',
+    problem=problem.prompt('steps'),
+    completion=problem.completion('steps'),
     solution={
-      'steps': [], 'final_answer': problem.answer, 'verification': '',
+      'steps': [],
+      'final_answer': problem.answer,
+      'verification': '',
     },
-    adapter_flags={}, metadata={},
-  )  # fmt: skip
+    adapter_flags={},
+    metadata={},
+  )
 
 
 PRODUCT = lesson('multiplication/two_by_teen', (54, 14))  # Ends in =756.
@@ -114,10 +120,11 @@ def test_a_method_sets_what_the_config_leaves_off():
   assert (got['divergence'], got['on_policy_every_steps']) == ('jsd', 50)
   assert got['top_k'] == 8
   changes = {
-    'method': 'on_policy_distillation', 'distillation.beta': 0.0,
+    'method': 'on_policy_distillation',
+    'distillation.beta': 0.0,
     'distillation.divergence': 'reverse_kl',
     'distillation.on_policy_every_steps': 10,
-  }  # fmt: skip
+  }
   got = fields(**changes)
   assert (got['divergence'], got['on_policy_every_steps']) == ('reverse_kl', 10)
   assert got['beta'] == 0.0
@@ -141,9 +148,7 @@ def test_distributions_are_learned_and_a_resumed_run_is_the_same(
   results, _ = test_pipeline.run_config(config, whole)
   assert results['method'] == name and results['compilations'] == 1
   tokens = results['tokens']['teacher_scored']
-  own = [
-    e for e in test_pipeline.events(whole) if e['event'] == 'own_texts'
-  ]  # fmt: skip
+  own = [e for e in test_pipeline.events(whole) if e['event'] == 'own_texts']
   assert [e['step'] for e in own] == ([10, 20, 30] if changes else [])
   # Every token of the lessons, and of the prompts and texts of the student.
   assert tokens > results['lessons'] + sum(e['tokens'] for e in own)

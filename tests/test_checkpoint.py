@@ -86,9 +86,10 @@ def test_a_flipped_bit_is_never_restored_as_a_value(saved, tmp_path, trial):
 def test_the_fingerprint_sees_every_bit_and_no_layout():
   tree = {
     'a': jnp.arange(24, dtype=jnp.float32).reshape(4, 6),
-    'b': jnp.asarray([True, False]), 'c': jnp.int32(7),
+    'b': jnp.asarray([True, False]),
+    'c': jnp.int32(7),
     'd': jnp.ones((2, 2), jnp.bfloat16),
-  }  # fmt: skip
+  }
   want = int(checkpoint._fingerprint(tree))
   seen = {want}
   for place in np.ndindex(4, 6):

@@ -176,9 +176,12 @@ def test_paired_differences_and_gains(tmp_path):
   found = comparison.write(
     tmp_path,
     [(n, tmp_path / f'{n}-{s}') for s in range(3) for n in 'xy'],
-    title='t', says='<script>', untried=['<b>'], groups={'deep': ['b']},
+    title='t',
+    says='<script>',
+    untried=['<b>'],
+    groups={'deep': ['b']},
     provenance={'commit': 'abc'},
-  )  # fmt: skip
+  )
   y = found['summary']['y']
   behind = y['scores']['retention']['behind_first']
   assert behind['mean'] == pytest.approx(1 / 3)

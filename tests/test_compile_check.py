@@ -10,19 +10,25 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = (
-  '--config=configs/smollm2_135m.py', '--config.student.model=smollm2-135m',
-  '--config.mesh.data=1', '--config.mesh.fsdp=-1',
-  '--config.train.batch_rows=8', '--config.train.row_length=64',
-  '--config.train.steps_per_window=2', '--rows=64',
-)  # fmt: skip
+  '--config=configs/smollm2_135m.py',
+  '--config.student.model=smollm2-135m',
+  '--config.mesh.data=1',
+  '--config.mesh.fsdp=-1',
+  '--config.train.batch_rows=8',
+  '--config.train.row_length=64',
+  '--config.train.steps_per_window=2',
+  '--rows=64',
+)
 
 
 def run(*arguments):
   return subprocess.run(
-    [sys.executable, 'scripts/compile_check.py', *arguments], cwd=ROOT,
-    capture_output=True, text=True,
+    [sys.executable, 'scripts/compile_check.py', *arguments],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
     env=os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)},
-  )  # fmt: skip
+  )
 
 
 @pytest.mark.slow
@@ -34,10 +40,14 @@ def test_a_small_student_compiles_for_a_tpu(rank, axis, length):
   """Split over rows, or by tokens: then each chip has a block of queries."""
   pytest.importorskip('libtpu', reason="pip install -e '.[test]'")
   done = run(
-    *SMALL, '--topology=v5e:2x2', '--programs=train',
-    f'--config.student.lora.rank={rank}', '--config.mesh.fsdp=1',
-    f'--config.mesh.{axis}=4', f'--config.train.row_length={length}',
-  )  # fmt: skip
+    *SMALL,
+    '--topology=v5e:2x2',
+    '--programs=train',
+    f'--config.student.lora.rank={rank}',
+    '--config.mesh.fsdp=1',
+    f'--config.mesh.{axis}=4',
+    f'--config.train.row_length={length}',
+  )
   assert done.returncode == 0, done.stderr
   (found,) = map(json.loads, done.stdout.splitlines())
   one = {'data': 1, 'fsdp': 1, 'sequence': 1, 'tensor': 1}

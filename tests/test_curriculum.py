@@ -21,10 +21,13 @@ def rows(value, n):
 
 def make_mix(**changes):
   values = dict(
-    replay_share=jnp.float32(0.25), rehearse_K=jnp.zeros(K, bool),
-    need_floor=jnp.float32(0.2), adaptive=jnp.bool_(True),
-    contrast=jnp.bool_(False), fixed_need_K=jnp.ones(K),
-  )  # fmt: skip
+    replay_share=jnp.float32(0.25),
+    rehearse_K=jnp.zeros(K, bool),
+    need_floor=jnp.float32(0.2),
+    adaptive=jnp.bool_(True),
+    contrast=jnp.bool_(False),
+    fixed_need_K=jnp.ones(K),
+  )
   return curriculum_lib.Mix(**(values | changes))
 
 
@@ -56,9 +59,13 @@ def test_every_row_is_seen_once_before_any_is_seen_twice():
   seen = []
   for step in range(4):
     batch, cursor, _ = curriculum_lib.draw(
-      curriculum, weight, cursor, jax.random.key(step), jnp.uint32(3),
+      curriculum,
+      weight,
+      cursor,
+      jax.random.key(step),
+      jnp.uint32(3),
       batch_rows=6,
-    )  # fmt: skip
+    )
     seen += [int(t) for t in batch['token'][:, 0]]
   assert sorted(seen[:n]) == list(range(n))
   assert seen[:11] != sorted(seen[:11])
@@ -72,9 +79,13 @@ def test_shares_are_met_up_to_rounding_in_every_batch():
   weight = jnp.asarray([0.5, 0.3, 0.15, 0.05])
   for step in range(10):
     _, _, drawn = curriculum_lib.draw(
-      curriculum, weight, jnp.zeros(K, jnp.uint32), jax.random.key(step),
-      jnp.uint32(0), batch_rows=20,
-    )  # fmt: skip
+      curriculum,
+      weight,
+      jnp.zeros(K, jnp.uint32),
+      jax.random.key(step),
+      jnp.uint32(0),
+      batch_rows=20,
+    )
     assert np.all(np.abs(np.asarray(drawn, float) - 20 * weight) <= 1)
     assert int(drawn.sum()) == 20
 
@@ -82,9 +93,13 @@ def test_shares_are_met_up_to_rounding_in_every_batch():
 def test_nothing_to_teach_draws_no_live_token():
   curriculum = curriculum_lib.allocate([4] * K, L)
   batch, _, _ = curriculum_lib.draw(
-    curriculum, jnp.zeros(K), jnp.zeros(K, jnp.uint32), jax.random.key(0),
-    jnp.uint32(0), batch_rows=6,
-  )  # fmt: skip
+    curriculum,
+    jnp.zeros(K),
+    jnp.zeros(K, jnp.uint32),
+    jax.random.key(0),
+    jnp.uint32(0),
+    batch_rows=6,
+  )
   assert float(batch['weight'].sum()) == 0.0
 
 
@@ -105,8 +120,9 @@ def test_weights_follow_stage_need_and_replay():
   plan = make_plan([{0}, {1, 2}], [5, 5])
   gate = start(plan).replace(
     stage=jnp.int32(1),
-    correct_K=jnp.asarray([8, 4, 0, 4]), probed_K=jnp.full(K, 8),
-  )  # fmt: skip
+    correct_K=jnp.asarray([8, 4, 0, 4]),
+    probed_K=jnp.full(K, 8),
+  )
   mix = make_mix(rehearse_K=jnp.asarray([False, False, False, True]))
   got = curriculum_lib.module_weights(mix, gate, plan, jnp.full(K, 9))
   want = [0.25 * 0.25, 0.75 * 0.375, 0.75 * 0.625, 0.25 * 0.75]

@@ -23,11 +23,20 @@ CODEC = tokenizer_lib.DigitCodec(tokenizer_lib.build())
 @pytest.mark.parametrize(
   'completion,answer',
   [
-    ('3+4=7', '7'), ('12*3=36;=36', '36'), ('12*3=36;=63', '36'), ('7', '7'),
-    ('3+4=', '7'), ('=7=', '7'), ('17R3', '17R3'), ('2=17R', '17R3'),
-    ('=17', '7'), ('=7', '17'), ('', '7'), ('===12', '12'),
+    ('3+4=7', '7'),
+    ('12*3=36;=36', '36'),
+    ('12*3=36;=63', '36'),
+    ('7', '7'),
+    ('3+4=', '7'),
+    ('=7=', '7'),
+    ('17R3', '17R3'),
+    ('2=17R', '17R3'),
+    ('=17', '7'),
+    ('=7', '17'),
+    ('', '7'),
+    ('===12', '12'),
   ],
-)  # fmt: skip
+)
 def test_agrees_with_the_grader_of_text(completion, answer):
   written = CODEC.span(completion)
   tokens = jnp.asarray([written + [CODEC.answer_marker] * 3])  # Junk behind.
@@ -45,8 +54,10 @@ def bank_of(count, marker=0):
       [(e.prompt, e.completion[:-1]) for e in test_step.examples(name)[:count]]
       for name in test_step.NAMES
     ],
-    marker=marker, stop_tokens=[test_step.EOS], max_new_tokens=4,
-  )  # fmt: skip
+    marker=marker,
+    stop_tokens=[test_step.EOS],
+    max_new_tokens=4,
+  )
 
 
 def test_counts_what_the_sampler_and_a_comparison_count():
@@ -57,9 +68,11 @@ def test_counts_what_the_sampler_and_a_comparison_count():
     params, bank, jnp.asarray([True, False, True]), inputs.plan
   )
   sampler = sampler_lib.Sampler(
-    test_step.CONFIG, stop_tokens=[test_step.EOS], batch_size=18,
+    test_step.CONFIG,
+    stop_tokens=[test_step.EOS],
+    batch_size=18,
     max_new_tokens=4,
-  )  # fmt: skip
+  )
   probes = [e for n in test_step.NAMES for e in test_step.examples(n)[:6]]
   greedy = logits_lib.Sampling(max_tokens=4)
   written = sampler(params, [e.prompt for e in probes], [greedy] * 18, [0] * 18)
@@ -97,9 +110,12 @@ def test_modules_may_have_unequal_numbers_of_probes():
   params = decoder.init(test_step.CONFIG, jax.random.key(0))
   few = [(p.prompt, p.completion[:-1]) for p in test_step.examples('copy')]
   bank = decoded_probes.build(
-    [few[:1], few[:9], []], marker=0, stop_tokens=[test_step.EOS],
-    max_new_tokens=4, multiple_of=4,
-  )  # fmt: skip
+    [few[:1], few[:9], []],
+    marker=0,
+    stop_tokens=[test_step.EOS],
+    max_new_tokens=4,
+    multiple_of=4,
+  )
   # A quarter of the nine, but as many as devices that share them.
   assert bank.chunk == 4 and len(bank.length_Q) == 12
   plan = make_plan([{0}], [1]).replace(teacher_score_K=jnp.ones(3))

@@ -162,11 +162,15 @@ def test_agreement_counts_implied_edges_once():
 def panel_record():
   rng = np.random.default_rng(0)
   return responses_lib.Responses(
-    ('a', 'b'), rng.random((4, 2)) < .5, rng.random((4, 3, 2, 5)) < .5,
-    rng.random((4, 3, 2, 5)), np.full((2, 5), 2.0),
-    np.array([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]], bool), np.array([5, 10, 15]),
+    ('a', 'b'),
+    rng.random((4, 2)) < 0.5,
+    rng.random((4, 3, 2, 5)) < 0.5,
+    rng.random((4, 3, 2, 5)),
+    np.full((2, 5), 2.0),
+    np.array([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]], bool),
+    np.array([5, 10, 15]),
     np.int64(1234),
-  )  # fmt: skip
+  )
 
 
 def test_responses_survive_their_file(tmp_path):

@@ -21,16 +21,29 @@ def test_lines_tell_stage_loss_mastery_tokens_cost_and_time(monkeypatch):
     shown.update(phase='writing lessons', done=0, total=10)
     now[0] = 6.0
     shown.update(
-      done=4, teacher_tokens=1200, teacher_usd=1.234, stage=0, num_stages=3,
-      stage_modules=('a/one', 'a/two'), round=1, loss=0.5,
+      done=4,
+      teacher_tokens=1200,
+      teacher_usd=1.234,
+      stage=0,
+      num_stages=3,
+      stage_modules=('a/one', 'a/two'),
+      round=1,
+      loss=0.5,
       mastery={'a/one': 0.75},
-    )  # fmt: skip
+    )
   line = text.getvalue().splitlines()[-1]
   for part in (
-    'writing lessons', 'progress 4/10', 'stage 1/3 (one, two)',
-    'remedial round 1', 'loss 0.5000', 'teacher tokens 1,200', 'tokens/s 200',
-    'teacher cost $1.23', 'left 9 s', 'a/one=0.75',
-  ):  # fmt: skip
+    'writing lessons',
+    'progress 4/10',
+    'stage 1/3 (one, two)',
+    'remedial round 1',
+    'loss 0.5000',
+    'teacher tokens 1,200',
+    'tokens/s 200',
+    'teacher cost $1.23',
+    'left 9 s',
+    'a/one=0.75',
+  ):
     assert part in line, part
 
 
@@ -50,9 +63,14 @@ def test_the_panel_shows_names_as_they_are():
   shown, text = display(force_terminal=True)
   with shown:
     shown.update(
-      phase='teaching', done=1, total=2, stage=0, num_stages=1,
-      stage_modules=('x/[bold]y',), mastery={'[link=z]w': 0.5},
-    )  # fmt: skip
+      phase='teaching',
+      done=1,
+      total=2,
+      stage=0,
+      num_stages=1,
+      stage_modules=('x/[bold]y',),
+      mastery={'[link=z]w': 0.5},
+    )
     shown.say('[red]as it is[/red]')
   panel = io.StringIO()
   rich.console.Console(file=panel, width=160).print(shown._panel())

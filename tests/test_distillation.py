@@ -72,8 +72,9 @@ def test_the_ends_of_beta_are_the_two_kls_of_gkd():
   jsd = distillation.generalised_jsd
   small = 3e-3
   forward, reverse = (
-    distillation.forward_kl(p, q), distillation.reverse_kl(p, q)
-  )  # fmt: skip
+    distillation.forward_kl(p, q),
+    distillation.reverse_kl(p, q),
+  )
   assert not np.allclose(forward, reverse, rtol=0.2)
   np.testing.assert_allclose(jsd(p, q, beta=small) / small, forward, rtol=0.05)
   np.testing.assert_allclose(
@@ -102,9 +103,14 @@ def test_the_tail_only_coarsens():
 
 
 CONFIG = decoder.DecoderConfig(
-  vocab_size=V, width=16, num_layers=1, num_heads=2, num_kv_heads=1,
-  head_width=8, mlp_width=16,
-)  # fmt: skip
+  vocab_size=V,
+  width=16,
+  num_layers=1,
+  num_heads=2,
+  num_kv_heads=1,
+  head_width=8,
+  mlp_width=16,
+)
 
 
 def rows_of_tokens(seed=0):
@@ -112,8 +118,9 @@ def rows_of_tokens(seed=0):
   return {
     'target': jax.random.randint(jax.random.key(4), (B, L), 0, V),
     'weight': jnp.asarray(np.arange(B * L).reshape(B, L) % 3, jnp.float32),
-    'teacher_token': token, 'teacher_log_prob': log_prob,
-  }  # fmt: skip
+    'teacher_token': token,
+    'teacher_log_prob': log_prob,
+  }
 
 
 @pytest.mark.parametrize('temperature', [1.0, 2.0])
@@ -152,16 +159,18 @@ def test_a_tokens_loss_is_the_mixture_in_pieces_or_whole(
   q = soft(distillation.student_events(student, rows['teacher_token']))
   kl = temperature**2 * (p * np.log(p / q)).sum(-1)
   np.testing.assert_allclose(
-    want[0], (0.7 * likelihood + 0.3 * (kl * rows['weight']).sum()) / count,
+    want[0],
+    (0.7 * likelihood + 0.3 * (kl * rows['weight']).sum()) / count,
     rtol=1e-4,
-  )  # fmt: skip
+  )
   monkeypatch.setattr(losses, '_MAX_ROW_LOGITS', 2 * V)
   assert losses._piece(L, V) == 2
   got = value_and_grad()
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-    got, want,
-  )  # fmt: skip
+    got,
+    want,
+  )
   # Where the weight is 0 nothing is learned.
   assert (jnp.abs(got[1]).max(-1)[rows['weight'] == 0] == 0).all()
 
@@ -216,9 +225,11 @@ def test_a_teacher_behind_a_server_has_no_distributions(changes):
 
 @pytest.mark.parametrize(
   'top_k,token,message',
-  [(27, 'R', 'top_k is 27 and the models have 27'),
-   (8, '?', "different tokenizers: id 21 is 'R' in the first and '\\?'")],
-)  # fmt: skip
+  [
+    (27, 'R', 'top_k is 27 and the models have 27'),
+    (8, '?', "different tokenizers: id 21 is 'R' in the first and '\\?'"),
+  ],
+)
 def test_the_teacher_must_have_the_students_tokens(
   tmp_path, top_k, token, message
 ):
@@ -228,8 +239,11 @@ def test_the_teacher_must_have_the_students_tokens(
   path.write_text(path.read_text().replace('"R"', f'"{token}"'))
   config = test_pipeline.load_config(
     'quickstart',
-    {'method': 'logit_distillation', 'distillation.top_k': top_k,
-     'student.model': str(student)},
-  )  # fmt: skip
+    {
+      'method': 'logit_distillation',
+      'distillation.top_k': top_k,
+      'student.model': str(student),
+    },
+  )
   with pytest.raises(ValueError, match=message):
     assemble.open_subject(config, sharding.make_mesh())

@@ -123,8 +123,9 @@ def test_what_is_stored_is_a_direct_pass_of_the_teacher(monkeypatch, piece):
   scored = score(rows)
   assert score.compilations == 1 and len(rows['token']) % 3
   assert {str(scored[f].dtype) for f in packing.TEACHER_FIELDS} == {
-    'int32', 'bfloat16'
-  }  # fmt: skip
+    'int32',
+    'bfloat16',
+  }
 
   @jax.jit
   def alone(token):
@@ -144,8 +145,10 @@ def test_what_is_stored_is_a_direct_pass_of_the_teacher(monkeypatch, piece):
     np.testing.assert_array_equal(scored['teacher_token'][r, text:end], order)
     np.testing.assert_allclose(
       scored['teacher_log_prob'][r, text:end].astype(np.float32),
-      np.take_along_axis(log_probs, order, axis=-1), rtol=2**-8, atol=1e-6,
-    )  # fmt: skip
+      np.take_along_axis(log_probs, order, axis=-1),
+      rtol=2**-8,
+      atol=1e-6,
+    )
     seen += 1
   assert seen == len(every)
 

@@ -15,9 +15,19 @@ S, K, P = 3, 4, 8
 
 
 def make_plan(
-  stages, max_steps, *, teacher=None, tau=0.9, rounds=1, extra=2, hold=(),
-  stop=False, min_probes=1, z=0.0, reopen=False,
-):  # fmt: skip
+  stages,
+  max_steps,
+  *,
+  teacher=None,
+  tau=0.9,
+  rounds=1,
+  extra=2,
+  hold=(),
+  stop=False,
+  min_probes=1,
+  z=0.0,
+  reopen=False,
+):
   membership = np.zeros((len(stages), K), bool)
   for s, members in enumerate(stages):
     membership[s, list(members)] = True
@@ -164,9 +174,15 @@ def test_equals_a_plain_replay_of_the_recorded_outcomes(
 ):
   stages, max_steps = [{0, 1}, {2}, {3}], [3, 2, 4]
   plan = make_plan(
-    stages, max_steps, teacher=teacher, tau=tau, rounds=rounds, stop=stop,
-    z=z, reopen=reopen,
-  )  # fmt: skip
+    stages,
+    max_steps,
+    teacher=teacher,
+    tau=tau,
+    rounds=rounds,
+    stop=stop,
+    z=z,
+    reopen=reopen,
+  )
   oracle = Replay(stages, max_steps, teacher, tau, rounds, 2, stop, z, reopen)
   gate = start(plan)
   for correct in history:

@@ -34,8 +34,9 @@ def measured():
 
 def test_the_chosen_graph_becomes_the_prerequisites():
   known = {
-    'given': graphs.stated([('c', 'b')], NAMES), 'interventional': measured()
-  }  # fmt: skip
+    'given': graphs.stated([('c', 'b')], NAMES),
+    'interventional': measured(),
+  }
   dep = graphs.record(known, 'interventional')
   scores = {n: Score(9, 10) for n in NAMES}
   measured_scores = diagnosis_lib.Measured(
@@ -81,9 +82,14 @@ def test_a_panel_that_knows_everything_says_nothing_of_eq_3():
   # All learners above tau_high: nobody is on the low side.
   score = np.full((16, 1, 3), 0.95)
   got = dependency.conditional(
-    score, np.ones(3), tau_high=0.9, tau_low=0.7, min_learners=2,
-    epsilon=1e-8, seed=0,
-  )  # fmt: skip
+    score,
+    np.ones(3),
+    tau_high=0.9,
+    tau_low=0.7,
+    min_learners=2,
+    epsilon=1e-8,
+    seed=0,
+  )
   with pytest.raises(ValueError, match='no pair of modules has enough'):
     graphs.measured(got, NAMES, tau=0.3, needs_interval=False)
 

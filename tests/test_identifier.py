@@ -58,9 +58,12 @@ def test_targets_bring_their_deficient_prerequisites():
 
 def test_threshold_is_strict_and_unteachable_is_left_out():
   deficient, targets = gaps.select_targets(
-    {'a': 0.3, 'b': 0.30001}, {'a': 0.3, 'b': 0.3}, CHAIN, tau_gap=0.3,
+    {'a': 0.3, 'b': 0.30001},
+    {'a': 0.3, 'b': 0.3},
+    CHAIN,
+    tau_gap=0.3,
     target_share=1.0,
-  )  # fmt: skip
+  )
   assert deficient == targets == ['b']
 
 
@@ -108,9 +111,10 @@ def test_wilson_of_nothing_is_refused():
 
 def test_scores_count_each_module_apart():
   probes = [
-    Probe('1', 'a', 'p', 'r', '7'), Probe('2', 'a', 'q', 'r', '8'),
+    Probe('1', 'a', 'p', 'r', '7'),
+    Probe('2', 'a', 'q', 'r', '8'),
     Probe('3', 'b', 's', 'r', '9'),
-  ]  # fmt: skip
+  ]
   scores, wrong = scoring.score(
     probes, ['7', '7', '9'], lambda text, answer: text == answer
   )
@@ -140,8 +144,11 @@ def test_diagnosis_never_makes_up_a_strength():
   assert all(e.strength is None for e in GIVEN.edges)
   statuses = {k: m.status for k, m in found.items()}
   assert statuses == {
-    'a': 'known', 'b': 'target', 'c': 'target', 'd': 'unteachable'
-  }  # fmt: skip
+    'a': 'known',
+    'b': 'target',
+    'c': 'target',
+    'd': 'unteachable',
+  }
   assert found['d'].gap is None
   losses = [found[k].student_loss for k in 'ab']
   assert losses == [0.1, None]

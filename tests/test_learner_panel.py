@@ -15,10 +15,13 @@ from ioa_jax.runtime import display as display_lib
 from tests import test_pipeline
 
 PANEL = {
-  'identifier.dependency': 'interventional', 'identifier.tau_effect': 0.0,
-  'identifier.panel.learners': 8, 'identifier.panel.snapshots': 2,
-  'identifier.panel.steps_per_snapshot': 3, 'identifier.min_learners': 2,
-}  # fmt: skip
+  'identifier.dependency': 'interventional',
+  'identifier.tau_effect': 0.0,
+  'identifier.panel.learners': 8,
+  'identifier.panel.snapshots': 2,
+  'identifier.panel.steps_per_snapshot': 3,
+  'identifier.min_learners': 2,
+}
 
 
 def config(**changes):
@@ -44,10 +47,15 @@ def test_bad_settings_name_their_field(changes, message):
 def responses(right):
   n, t, k, p = right.shape
   return responses_lib.Responses(
-    tuple('abc'[:k]), responses_lib.design(n, k, seed=0), right,
-    np.where(right, 0.1, 3.0), np.ones((k, p)), np.ones((k, p), bool),
-    1 + np.arange(t), np.int64(0),
-  )  # fmt: skip
+    tuple('abc'[:k]),
+    responses_lib.design(n, k, seed=0),
+    right,
+    np.where(right, 0.1, 3.0),
+    np.ones((k, p)),
+    np.ones((k, p), bool),
+    1 + np.arange(t),
+    np.int64(0),
+  )
 
 
 def test_difficulty_follows_who_is_right():

@@ -11,9 +11,14 @@ from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler as sampler_lib
 
 CONFIG = decoder.DecoderConfig(
-  vocab_size=24, width=32, num_layers=2, num_heads=4, num_kv_heads=2,
-  head_width=8, mlp_width=48,
-)  # fmt: skip
+  vocab_size=24,
+  width=32,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_width=8,
+  mlp_width=48,
+)
 
 
 @pytest.fixture(scope='module')

@@ -14,9 +14,14 @@ from ioa_jax.training import step as step_lib
 from tests import test_step
 
 CONFIG = decoder.DecoderConfig(
-  vocab_size=50, width=16, num_layers=1, num_heads=2, num_kv_heads=1,
-  head_width=8, mlp_width=24,
-)  # fmt: skip
+  vocab_size=50,
+  width=16,
+  num_layers=1,
+  num_heads=2,
+  num_kv_heads=1,
+  head_width=8,
+  mlp_width=24,
+)
 
 
 def inputs(length=24, rows=4, vocab=50):
@@ -57,8 +62,9 @@ def test_pieces_give_the_loss_and_the_gradients_of_the_whole(
     got = compute()
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-5),
-    got, want,
-  )  # fmt: skip
+    got,
+    want,
+  )
 
 
 def test_pieces_divide_the_row_and_fit():
@@ -109,5 +115,6 @@ def test_parts_of_a_batch_make_the_step_of_the_whole():
     np.testing.assert_array_equal(metrics['ran'], True)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=2e-6),
-    found[4], found[1],
-  )  # fmt: skip
+    found[4],
+    found[1],
+  )

@@ -27,14 +27,22 @@ def work(num_processes, *what):
   workers = [
     subprocess.Popen(
       [
-        sys.executable, '-m', 'tests.multihost_worker',
-        str(port), str(num_processes), str(process), *map(str, what),
+        sys.executable,
+        '-m',
+        'tests.multihost_worker',
+        str(port),
+        str(num_processes),
+        str(process),
+        *map(str, what),
       ],
-      cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      cwd=ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
       env=os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)},
     )
     for process in range(num_processes)
-  ]  # fmt: skip
+  ]
   try:
     ended = [worker.communicate(timeout=300) for worker in workers]
   finally:
@@ -145,10 +153,11 @@ def test_an_error_of_the_first_process_is_one_of_all():
   workers = [
     subprocess.Popen(
       [sys.executable, '-c', f'{call} t.refuse_in_all({port}, "{i}")'],
-      cwd=ROOT, env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+      cwd=ROOT,
+      env=os.environ | {'JAX_PLATFORMS': 'cpu'},
     )
     for i in range(2)
-  ]  # fmt: skip
+  ]
   try:
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
   finally:

@@ -60,9 +60,11 @@ def test_adamw_with_a_constant_gradient_moves_by_its_sign_and_decays():
   updates, rate = _second_update('adamw', grads)
   kernel = _params()['layers']['q_proj']['kernel']
   np.testing.assert_allclose(
-    updates['layers']['q_proj']['kernel'], -rate * (1 + 0.5 * kernel),
-    rtol=1e-5, atol=2e-8,  # One rounding of `rate`, where the two cancel.
-  )  # fmt: skip
+    updates['layers']['q_proj']['kernel'],
+    -rate * (1 + 0.5 * kernel),
+    rtol=1e-5,
+    atol=2e-8,  # One rounding of `rate`, where the two cancel.
+  )
   # Norm scales are not decayed.
   np.testing.assert_allclose(
     updates['layers']['norm']['scale'], -rate, rtol=1e-5

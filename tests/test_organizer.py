@@ -43,9 +43,11 @@ def graphs(draw):
 
 
 @hypothesis.given(
-  graphs(), st.sampled_from([0.0, 0.15, 0.5]),
-  st.sampled_from(['readiness', 'literal']), st.sampled_from([1, 1, 2, 3]),
-)  # fmt: skip
+  graphs(),
+  st.sampled_from([0.0, 0.15, 0.5]),
+  st.sampled_from(['readiness', 'literal']),
+  st.sampled_from([1, 1, 2, 3]),
+)
 def test_stage_properties(case, tau_zpd, zpd, min_modules):
   modules, scores, targets = case
   graph = gaps.prerequisite_graph(modules)
@@ -74,17 +76,18 @@ def test_stage_properties(case, tau_zpd, zpd, min_modules):
       ranked = sorted(stage, key=scores.get)
       if scores[ranked[harder - 1]] < scores[ranked[harder]]:
         assert any(
-          graph.has_edge(a, b)
-          for a in ranked[:harder] for b in ranked[harder:]
-        )  # fmt: skip
+          graph.has_edge(a, b) for a in ranked[:harder] for b in ranked[harder:]
+        )
 
 
 def test_generations_by_hand():
   modules = [
-    KnowledgeModule('a', '', (), 0), KnowledgeModule('b', '', ('a',), 1),
-    KnowledgeModule('c', '', ('a', 'b'), 2), KnowledgeModule('d', '', (), 0),
+    KnowledgeModule('a', '', (), 0),
+    KnowledgeModule('b', '', ('a',), 1),
+    KnowledgeModule('c', '', ('a', 'b'), 2),
+    KnowledgeModule('d', '', (), 0),
     KnowledgeModule('e', '', ('d',), 1),
-  ]  # fmt: skip
+  ]
   graph = gaps.prerequisite_graph(modules)
   got = stages_lib.generations(['a', 'b', 'c', 'd', 'e'], graph)
   assert got == [['a', 'd'], ['b', 'e'], ['c']]
@@ -111,9 +114,11 @@ def test_zpd_readings(zpd, before, after, holds):
 
 def test_a_mixed_stage_is_split_at_its_largest_fall():
   modules = [
-    KnowledgeModule('a', '', (), 0), KnowledgeModule('b', '', ('a',), 1),
-    KnowledgeModule('c', '', ('a',), 1), KnowledgeModule('d', '', ('a',), 1),
-  ]  # fmt: skip
+    KnowledgeModule('a', '', (), 0),
+    KnowledgeModule('b', '', ('a',), 1),
+    KnowledgeModule('c', '', ('a',), 1),
+    KnowledgeModule('d', '', ('a',), 1),
+  ]
   scores = {'a': 0.5, 'b': 0.1, 'c': 0.48, 'd': 0.45}
   graph = gaps.prerequisite_graph(modules)
   got = stages_lib.build_stages(
@@ -124,15 +129,21 @@ def test_a_mixed_stage_is_split_at_its_largest_fall():
 
 def test_narrow_stages_are_merged_with_what_follows():
   modules = [
-    KnowledgeModule('a', '', (), 0), KnowledgeModule('b', '', ('a',), 1),
-    KnowledgeModule('c', '', ('b',), 2), KnowledgeModule('d', '', ('b',), 2),
+    KnowledgeModule('a', '', (), 0),
+    KnowledgeModule('b', '', ('a',), 1),
+    KnowledgeModule('c', '', ('b',), 2),
+    KnowledgeModule('d', '', ('b',), 2),
     KnowledgeModule('e', '', ('c',), 3),
-  ]  # fmt: skip
+  ]
   graph = gaps.prerequisite_graph(modules)
   build = lambda targets, least: stages_lib.build_stages(
-    list(targets), graph, dict.fromkeys('abcde', 0.0), tau_zpd=0.15,
-    zpd='readiness', min_modules=least,
-  )  # fmt: skip
+    list(targets),
+    graph,
+    dict.fromkeys('abcde', 0.0),
+    tau_zpd=0.15,
+    zpd='readiness',
+    min_modules=least,
+  )
   assert build('abcde', 1) == [['a'], ['b'], ['c', 'd'], ['e']]
   assert build('abcde', 2) == [['a', 'b'], ['c', 'd', 'e']]
   assert build('abcde', 9) == [['a', 'b', 'c', 'd', 'e']]
@@ -140,15 +151,21 @@ def test_narrow_stages_are_merged_with_what_follows():
 
 def test_a_merged_stage_is_not_cut_before_a_prerequisite():
   modules = [
-    KnowledgeModule('x', '', (), 0), KnowledgeModule('y', '', (), 0),
-    KnowledgeModule('a', '', ('x',), 1), KnowledgeModule('b', '', ('a',), 2),
-    KnowledgeModule('e', '', ('a',), 2), KnowledgeModule('f', '', ('a',), 2),
-  ]  # fmt: skip
+    KnowledgeModule('x', '', (), 0),
+    KnowledgeModule('y', '', (), 0),
+    KnowledgeModule('a', '', ('x',), 1),
+    KnowledgeModule('b', '', ('a',), 2),
+    KnowledgeModule('e', '', ('a',), 2),
+    KnowledgeModule('f', '', ('a',), 2),
+  ]
   build = lambda b, f: stages_lib.build_stages(
-    list('xyabef'), gaps.prerequisite_graph(modules),
+    list('xyabef'),
+    gaps.prerequisite_graph(modules),
     {'x': 1.0, 'y': 1.0, 'a': 0.5, 'b': b, 'f': f, 'e': 0.0},
-    tau_zpd=0.15, zpd='readiness', min_modules=2,
-  )  # fmt: skip
+    tau_zpd=0.15,
+    zpd='readiness',
+    min_modules=2,
+  )
   # By score b and f come first, and both stand on a.
   assert build(0.9, 0.9) == [['x', 'y'], ['a', 'b', 'e', 'f']]
   assert build(0.4, 0.1) == [['x', 'y'], ['a', 'b'], ['f', 'e']]
@@ -224,8 +241,9 @@ def test_other_orders_keep_the_sizes_and_lose_nothing():
   stages = [['a', 'b'], ['c', 'd', 'e']]
   length = {'a': 5, 'b': 1, 'c': 4, 'd': 2, 'e': 3}
   assert stages_lib.reorder(stages, 'length', length, 0) == [
-    ['b', 'd'], ['e', 'c', 'a'],
-  ]  # fmt: skip
+    ['b', 'd'],
+    ['e', 'c', 'a'],
+  ]
   orders = {
     tuple(map(tuple, stages_lib.reorder(stages, 'random', length, seed)))
     for seed in range(20)

@@ -82,8 +82,10 @@ def test_cross_entropy_is_a_weighted_sum_and_a_count():
   probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
   want = sum(
     -np.log(probs[b, l, target[b, l]])
-    for b in range(2) for l in range(3) if weight[b, l]
-  )  # fmt: skip
+    for b in range(2)
+    for l in range(3)
+    if weight[b, l]
+  )
   np.testing.assert_allclose(total, want, rtol=1e-5)
   assert float(count) == 3.0
 

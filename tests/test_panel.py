@@ -16,9 +16,14 @@ from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import losses, packing, probing
 
 CONFIG = decoder.DecoderConfig(
-  vocab_size=16, width=16, num_layers=1, num_heads=2, num_kv_heads=1,
-  head_width=8, mlp_width=24,
-)  # fmt: skip
+  vocab_size=16,
+  width=16,
+  num_layers=1,
+  num_heads=2,
+  num_kv_heads=1,
+  head_width=8,
+  mlp_width=24,
+)
 K, P, L, B = 3, 5, 16, 4
 TX = optax.adam(1e-2)
 
@@ -30,7 +35,7 @@ def examples(module):
       [2, 3 + module, v], [4 + (v * (module + 1)) % 9, 1][: 1 + v % 2]
     )
     for v in range(4, 4 + P)
-  ]  # fmt: skip
+  ]
 
 
 @functools.cache

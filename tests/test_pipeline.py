@@ -27,14 +27,19 @@ from ioa_jax.training import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = {
-  'teacher.batch_size': 192, 'student.batch_size': 192,
+  'teacher.batch_size': 192,
+  'student.batch_size': 192,
   'adapter.seeds_per_module': 4,
-  'adapter.items_per_seed': 5, 'adapter.rehearsal_items_per_seed': 2,
-  'adapter.remedial_items_per_seed': 2, 'train.total_steps': 40,
-  'train.batch_rows': 8, 'train.steps_per_window': 5,
-  'gate.probe_every_steps': 5, 'gate.max_rounds': 1,
+  'adapter.items_per_seed': 5,
+  'adapter.rehearsal_items_per_seed': 2,
+  'adapter.remedial_items_per_seed': 2,
+  'train.total_steps': 40,
+  'train.batch_rows': 8,
+  'train.steps_per_window': 5,
+  'gate.probe_every_steps': 5,
+  'gate.max_rounds': 1,
   'run.checkpoint_every_steps': 10,
-}  # fmt: skip
+}
 
 
 def load_config(name, changes):
@@ -101,13 +106,24 @@ def finished(tmp_path_factory):
 def test_every_artefact_is_there_and_true(finished):
   workdir, results, text = finished
   names = {p.name for p in workdir.iterdir()} - {
-    '.lock', 'ledger.sqlite-wal', 'ledger.sqlite-shm'
-  }  # fmt: skip
+    '.lock',
+    'ledger.sqlite-wal',
+    'ledger.sqlite-shm',
+  }
   assert names == {
-    'config.json', 'diagnosis.json', 'items.jsonl', 'curriculum.json',
-    'ledger.sqlite', 'lessons.jsonl', 'metrics.jsonl', 'tensorboard',
-    'checkpoints', 'student', 'results.json', 'report.html',
-  }  # fmt: skip
+    'config.json',
+    'diagnosis.json',
+    'items.jsonl',
+    'curriculum.json',
+    'ledger.sqlite',
+    'lessons.jsonl',
+    'metrics.jsonl',
+    'tensorboard',
+    'checkpoints',
+    'student',
+    'results.json',
+    'report.html',
+  }
   assert results == load(workdir / 'results.json')
   assert results['compilations'] == 1
   assert results['retention'] == pytest.approx(
@@ -234,9 +250,12 @@ def test_a_killed_run_continues_to_the_same_end(finished, tmp_path):
   workdir = tmp_path / 'run'
   overrides = [f'--config.{k}={v}' for k, v in SMALL.items()]
   command = [
-    sys.executable, 'scripts/distill.py', '--config=configs/quickstart.py',
-    f'--workdir={workdir}', *overrides,
-  ]  # fmt: skip
+    sys.executable,
+    'scripts/distill.py',
+    '--config=configs/quickstart.py',
+    f'--workdir={workdir}',
+    *overrides,
+  ]
   for sign, number in (
     ('lessons.jsonl', signal.SIGKILL),
     ('checkpoints/10', signal.SIGKILL),

@@ -22,9 +22,10 @@ def write(path, **fields):
 
 
 @pytest.mark.parametrize(
-  'path', sorted((ROOT / 'configs/experiments').glob('*.py')),
+  'path',
+  sorted((ROOT / 'configs/experiments').glob('*.py')),
   ids=lambda p: p.stem,
-)  # fmt: skip
+)
 def test_every_plan_that_ships_can_be_run(path, monkeypatch):
   monkeypatch.chdir(ROOT)
   plan = plans.load(path)
@@ -37,9 +38,10 @@ def test_every_plan_that_ships_can_be_run(path, monkeypatch):
 
 def test_changes_become_flags_and_a_run_overrides_the_plan(tmp_path):
   path = write(
-    tmp_path / 'p.py', changes={'gate.max_rounds': 1, 'seed': 3},
+    tmp_path / 'p.py',
+    changes={'gate.max_rounds': 1, 'seed': 3},
     runs={'a': {}, 'b': {'gate.max_rounds': 0, 'method': 'lion'}},
-  )  # fmt: skip
+  )
   a, b = plans.jobs(plans.load(path), tmp_path, [5])
   assert '--config.gate.max_rounds=1' in a.flags
   assert '--config.gate.max_rounds=0' in b.flags
@@ -81,10 +83,19 @@ def test_a_missing_plan_and_too_many_jobs_are_said(tmp_path):
 
 def test_a_sweep_prints_its_commands():
   done = subprocess.run(
-    [sys.executable, str(ROOT / 'scripts/sweep.py'), '--print', '--seeds=0,1',
-     '--config=configs/quickstart.py', '--workdir=/mnt/sweep'],
-    capture_output=True, text=True, cwd=ROOT, check=False,
-  )  # fmt: skip
+    [
+      sys.executable,
+      str(ROOT / 'scripts/sweep.py'),
+      '--print',
+      '--seeds=0,1',
+      '--config=configs/quickstart.py',
+      '--workdir=/mnt/sweep',
+    ],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    check=False,
+  )
   assert done.returncode == 0, done.stderr
   lines = done.stdout.splitlines()
   assert len(lines) == len(set(lines)) == 20
@@ -97,18 +108,30 @@ def test_a_plan_runs_resumes_and_asks_the_teacher_once(tmp_path):
   """Two methods with the same lessons, and one that cannot finish."""
   small = test_pipeline.SMALL | {'train.total_steps': 10}
   path = write(
-    tmp_path / 'p.py', changes=small, cores_per_run=1,
-    runs={'uniform': {'method': 'uniform_steps'},
-          'gap': {'method': 'gap_weighted'}},
-  )  # fmt: skip
+    tmp_path / 'p.py',
+    changes=small,
+    cores_per_run=1,
+    runs={
+      'uniform': {'method': 'uniform_steps'},
+      'gap': {'method': 'gap_weighted'},
+    },
+  )
   workdir = tmp_path / 'w'
 
   def run(*flags):
     return subprocess.run(
-      [sys.executable, str(ROOT / 'scripts/experiment.py'), f'--plan={path}',
-       f'--workdir={workdir}', *flags],
-      capture_output=True, text=True, cwd=ROOT, check=False,
-    )  # fmt: skip
+      [
+        sys.executable,
+        str(ROOT / 'scripts/experiment.py'),
+        f'--plan={path}',
+        f'--workdir={workdir}',
+        *flags,
+      ],
+      capture_output=True,
+      text=True,
+      cwd=ROOT,
+      check=False,
+    )
 
   assert run('--runs=uniform').returncode == 0
   # A mark on the recorded answers, so that asking again would show.
@@ -128,8 +151,11 @@ def test_a_plan_runs_resumes_and_asks_the_teacher_once(tmp_path):
   assert '2 of 2 runs were finished before' in again.stdout
   assert (workdir / 'gap-0/results.json').stat().st_mtime_ns == before
   # Another plan does not pass these numbers off as its own.
-  write(path, changes=small | {'train.total_steps': 20}, runs={'gap': {
-    'method': 'gap_weighted'}})  # fmt: skip
+  write(
+    path,
+    changes=small | {'train.total_steps': 20},
+    runs={'gap': {'method': 'gap_weighted'}},
+  )
   other = run()
   assert other.returncode == 2
   assert 'run of another configuration (train.total_steps: 10' in other.stderr

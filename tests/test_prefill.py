@@ -14,9 +14,14 @@ from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.sampling import slots as slots_lib
 
 CONFIG = decoder.DecoderConfig(
-  vocab_size=23, width=32, num_layers=2, num_heads=4, num_kv_heads=2,
-  head_width=8, mlp_width=48,
-)  # fmt: skip
+  vocab_size=23,
+  width=32,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_width=8,
+  mlp_width=48,
+)
 CHUNK, WIDTH = 16, 64
 take = jax.jit(functools.partial(prefill.take, chunk=CHUNK))
 read = jax.jit(functools.partial(prefill.read, CONFIG, chunk=CHUNK))
@@ -30,9 +35,13 @@ def params():
 def queue(prompts):
   n = len(prompts)
   return slots_lib.queue(
-    prompts, [logits_lib.Sampling()] * n, range(n), range(n), entries=n,
+    prompts,
+    [logits_lib.Sampling()] * n,
+    range(n),
+    range(n),
+    entries=n,
     width=WIDTH,
-  )  # fmt: skip
+  )
 
 
 def shared_prompts():
@@ -74,9 +83,12 @@ def test_hidden_states_are_those_of_the_full_forward_pass(params, num_lanes):
   for i, prompt in enumerate(asked):
     token = jnp.asarray([prompt], jnp.int32)
     hidden = decoder.forward(
-      CONFIG, params, token, jnp.ones_like(token),
+      CONFIG,
+      params,
+      token,
+      jnp.ones_like(token),
       jnp.arange(len(prompt))[None],
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(found[i], hidden[0, -1], rtol=2e-5, atol=2e-5)
   # Two samples of one prompt, to the bit.
   np.testing.assert_array_equal(found[0], found[1])
@@ -85,9 +97,10 @@ def test_hidden_states_are_those_of_the_full_forward_pass(params, num_lanes):
 def test_a_lane_that_is_done_stays_as_it_is_while_others_read(params):
   short, long = [4] * 3, list(range(2, 22)) * 3
   lanes, _ = take(
-    prefill.empty(CONFIG, lanes=2, prompt=WIDTH), queue([short, long]),
+    prefill.empty(CONFIG, lanes=2, prompt=WIDTH),
+    queue([short, long]),
     jnp.int32(0),
-  )  # fmt: skip
+  )
   first = read(params, lanes)
   assert first.done_R.tolist() == [True, False]
   after = read(params, read(params, first))

@@ -32,9 +32,17 @@ def test_every_element_is_closed_and_every_section_is_there(finished):
   _, _, parsed = finished
   assert parsed.open == []
   assert list(parsed.sections) == [
-    'head', 'gaps', 'graph', 'curriculum', 'mastery', 'result', 'forgetting',
-    'lessons', 'costs', 'config',
-  ]  # fmt: skip
+    'head',
+    'gaps',
+    'graph',
+    'curriculum',
+    'mastery',
+    'result',
+    'forgetting',
+    'lessons',
+    'costs',
+    'config',
+  ]
   for name in parsed.sections:
     assert 'Not there yet' not in parsed.text(name)
 
@@ -104,9 +112,9 @@ def test_strengths_are_drawn_where_they_are_known(finished, tmp_path):
   diagnosis = json.loads(json.dumps(finished[0]['diagnosis.json']))
   diagnosis['dependency']['edges'][0]['strength'] = 0.43
   diagnosis['dependency']['source'] = 'interventional'
-  path = _copy(finished, tmp_path, ('diagnosis.json',), **{
-    'diagnosis.json': diagnosis
-  })  # fmt: skip
+  path = _copy(
+    finished, tmp_path, ('diagnosis.json',), **{'diagnosis.json': diagnosis}
+  )
   text = Page(page.write(path).read_text(encoding='utf-8')).text('graph')
   assert '0.43' in text and 'edges: interventional' in text
   assert 'was not measured' not in text
@@ -135,9 +143,7 @@ def test_long_edges_do_not_pass_behind_modules():
 def test_curriculum_shows_every_decision_and_supply(finished):
   files, html, parsed = finished
   events = files['metrics.jsonl']
-  decisions = Counter(
-    e['decision'] for e in events if e['event'] == 'probe'
-  )  # fmt: skip
+  decisions = Counter(e['decision'] for e in events if e['event'] == 'probe')
   assert set(decisions) == {'stay', 'advance', 'remediate', 'stall'}
   supplies = [e for e in events if e['event'] == 'supply']
   # One more of each is the legend.
@@ -189,12 +195,15 @@ def test_result_table(finished):
   for name, m in files['results.json']['modules'].items():
     rows = [r for r in parsed.rows if len(r) == 5 and r[0] == name]
     low, high = (100 * x for x in m['ci95'])
-    assert rows == [[
-      name, f'{100 * m["before"]:.0f} %',
-      f'{100 * m["after"]:.0f} % {low:.0f} to {high:.0f}',
-      f'{100 * m["teacher"]:.0f} %',
-      f'{100 * m["after"] / m["teacher"]:.0f} %',
-    ]]  # fmt: skip
+    assert rows == [
+      [
+        name,
+        f'{100 * m["before"]:.0f} %',
+        f'{100 * m["after"]:.0f} % {low:.0f} to {high:.0f}',
+        f'{100 * m["teacher"]:.0f} %',
+        f'{100 * m["after"] / m["teacher"]:.0f} %',
+      ]
+    ]
   r = files['results.json']
   assert parsed.row('mean')[4] == f'{100 * r["retention"]:.1f} %'
 

@@ -59,15 +59,25 @@ parent.document.documentElement.dataset.measured = JSON.stringify({
 def _chromium(tmp_path, *arguments):
   return subprocess.run(
     [
-      CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu',
-      '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync',
+      CHROMIUM,
+      '--headless',
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
       '--host-resolver-rules=MAP * ~NOTFOUND',
-      '--enable-logging=stderr', f'--user-data-dir={tmp_path / "profile"}',
+      '--enable-logging=stderr',
+      f'--user-data-dir={tmp_path / "profile"}',
       *arguments,
     ],
-    capture_output=True, text=True, timeout=300, check=True,
-  )  # fmt: skip
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=True,
+  )
 
 
 def _measure(tmp_path, report, width):
@@ -92,8 +102,9 @@ def _visit(tmp_path, report):
   )
   console = [l for l in result.stderr.splitlines() if 'CONSOLE' in l]
   # The browser asks for things of its own; those have no initiating page.
-  started = re.findall(r'"initiator":"([^"]*)".*?"url":"([^"]*)"',
-                       log.read_text())  # fmt: skip
+  started = re.findall(
+    r'"initiator":"([^"]*)".*?"url":"([^"]*)"', log.read_text()
+  )
   asked = [u for by, u in started if by != 'not an origin']
   return console, [u for u in asked if not u.startswith('file:')]
 
@@ -126,8 +137,10 @@ def _long_and_hostile(path):
     lesson['metadata']['kind'] = text
     lesson['adapter_flags']['cognitive_load'] = {'scale': text, 'notes': text}
     lesson['solution'] = {
-      'steps': [text, text], 'final_answer': text, 'verification': text
-    }  # fmt: skip
+      'steps': [text, text],
+      'final_answer': text,
+      'verification': text,
+    }
   for event in files['metrics.jsonl']:
     if event['event'] == 'supply':
       event['rejected'] = {text: 1}

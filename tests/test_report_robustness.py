@@ -71,9 +71,17 @@ def test_text_cannot_become_markup(finished, tmp_path, payload):
   names = lambda p: [(t, [k for k, _ in a]) for t, a in p.elements]
   assert names(parsed) == names(harmless_page)
   seen = plain(payload)
-  least = {'gaps': 60, 'graph': 40, 'curriculum': 100, 'mastery': 12,
-           'result': 24, 'forgetting': 12, 'lessons': 60, 'costs': 1,
-           'config': 6}  # fmt: skip
+  least = {
+    'gaps': 60,
+    'graph': 40,
+    'curriculum': 100,
+    'mastery': 12,
+    'result': 24,
+    'forgetting': 12,
+    'lessons': 60,
+    'costs': 1,
+    'config': 6,
+  }
   for section, count in least.items():
     assert parsed.text(section).count(seen) >= count, section
   assert any(seen in plain(label) for label in parsed.labels())
@@ -102,10 +110,13 @@ def test_one_file_may_be_absent(finished, tmp_path, without):
   everything = ' '.join(parsed.text(s) for s in parsed.sections)
   assert f'Not there yet: {without}' in everything
   section = {
-    'diagnosis.json': 'gaps', 'results.json': 'result',
-    'lessons.jsonl': 'lessons', 'config.json': 'config',
-    'metrics.jsonl': 'mastery', 'curriculum.json': None,
-  }[without]  # fmt: skip
+    'diagnosis.json': 'gaps',
+    'results.json': 'result',
+    'lessons.jsonl': 'lessons',
+    'config.json': 'config',
+    'metrics.jsonl': 'mastery',
+    'curriculum.json': None,
+  }[without]
   if section:
     assert f'Not there yet. {without}' in parsed.text(section)
 
@@ -155,28 +166,58 @@ def _set(*path_and_value):
     ('metrics.jsonl', '{"event": "tra', r'metrics\.jsonl line 1: not JSON'),
     ('lessons.jsonl', '\n[]\n', r'lessons\.jsonl line 2: the value is \[\]'),
     ('diagnosis.json', '[' * 100_000, r'diagnosis\.json: not JSON'),
-    ('metrics.jsonl', _set(3, 'event', 'oops'),
-     r"metrics\.jsonl line 4: event is 'oops', wanted one of 'train', 'probe'"),
-    ('metrics.jsonl', _set(3, 'scores', 'addition/three_digit', 'correct', 99),
-     r'line 4: .*scores\.addition/three_digit is .*wanted 0 <= correct <= n'),
-    ('lessons.jsonl', _set(5, 'solution', 'steps', None),
-     r'lessons\.jsonl line 6: field solution\.steps is missing'),
-    ('lessons.jsonl', _set(5, 'extra', 1),
-     r'lessons\.jsonl line 6: field extra is unknown'),
-    ('diagnosis.json', _set('modules', 'division/long', 'level', 'deep'),
-     r"modules\.division/long\.level is 'deep', wanted a valid integer"),
-    ('diagnosis.json', _set('modules', 'division/long', 'gap', float('nan')),
-     r'modules\.division/long\.gap is nan, wanted a finite number'),
-    ('diagnosis.json', _set('dependency', 'edges', 2, 'to', 'nowhere'),
-     r"dependency\.edges\[2\]\.to is 'nowhere', which is not one of modules"),
-    ('curriculum.json', _set('zpd', 'checks', 0, 'holds', 1),
-     r'zpd\.checks\[0\]\.holds is 1, wanted a valid boolean'),
-    ('results.json', _set('modules', 'division/long', 'ci95', [0.9, 0.1]),
-     r'ci95 is \[0\.9, 0\.1\], wanted \[low, high\]'),
-    ('results.json', _set('stages', 1, 'outcome', 'fine'),
-     r"stages\[1\]\.outcome is .*wanted 'mastered', 'unmastered'"),
+    (
+      'metrics.jsonl',
+      _set(3, 'event', 'oops'),
+      r"metrics\.jsonl line 4: event is 'oops', wanted one of 'train', 'probe'",
+    ),
+    (
+      'metrics.jsonl',
+      _set(3, 'scores', 'addition/three_digit', 'correct', 99),
+      r'line 4: .*scores\.addition/three_digit is .*wanted 0 <= correct <= n',
+    ),
+    (
+      'lessons.jsonl',
+      _set(5, 'solution', 'steps', None),
+      r'lessons\.jsonl line 6: field solution\.steps is missing',
+    ),
+    (
+      'lessons.jsonl',
+      _set(5, 'extra', 1),
+      r'lessons\.jsonl line 6: field extra is unknown',
+    ),
+    (
+      'diagnosis.json',
+      _set('modules', 'division/long', 'level', 'deep'),
+      r"modules\.division/long\.level is 'deep', wanted a valid integer",
+    ),
+    (
+      'diagnosis.json',
+      _set('modules', 'division/long', 'gap', float('nan')),
+      r'modules\.division/long\.gap is nan, wanted a finite number',
+    ),
+    (
+      'diagnosis.json',
+      _set('dependency', 'edges', 2, 'to', 'nowhere'),
+      r"dependency\.edges\[2\]\.to is 'nowhere', which is not one of modules",
+    ),
+    (
+      'curriculum.json',
+      _set('zpd', 'checks', 0, 'holds', 1),
+      r'zpd\.checks\[0\]\.holds is 1, wanted a valid boolean',
+    ),
+    (
+      'results.json',
+      _set('modules', 'division/long', 'ci95', [0.9, 0.1]),
+      r'ci95 is \[0\.9, 0\.1\], wanted \[low, high\]',
+    ),
+    (
+      'results.json',
+      _set('stages', 1, 'outcome', 'fine'),
+      r"stages\[1\]\.outcome is .*wanted 'mastered', 'unmastered'",
+    ),
   ],
-)  # fmt: skip
+)
 def test_damage_is_named(finished, tmp_path, name, change, message):
   content = json.loads(json.dumps(finished[name]))
   path = _copy(finished, tmp_path)

@@ -11,8 +11,9 @@ from ioa_jax.teachers.ledger import BudgetExceeded, Ledger
 from tests.test_pipeline import SMALL, load_config
 
 CHANGES = SMALL | {
-  'train.total_steps': 10, 'identifier.target_share': 0.25,
-}  # fmt: skip
+  'train.total_steps': 10,
+  'identifier.target_share': 0.25,
+}
 
 
 def go(workdir, most=2, **changes):
@@ -59,15 +60,18 @@ def test_rounds_end_without_gaps_or_budget(tmp_path, monkeypatch, end):
   monkeypatch.setattr(pipeline, 'run', run)
   assert go(tmp_path, most=9) == [{'round': 1}, {'round': 2}]
   assert seen == [
-    (0, 'builtin'), (1, str(tmp_path / 'round-1/student')),
+    (0, 'builtin'),
+    (1, str(tmp_path / 'round-1/student')),
     (2, str(tmp_path / 'round-2/student')),
-  ]  # fmt: skip
+  ]
 
 
 def test_a_student_without_gaps_is_said_at_once(tmp_path):
   with pytest.raises(NothingToTeach):
-    go(tmp_path, **{'student.model': str(ASSETS / 'teacher'),
-                    'student.scan_unroll': 4})  # fmt: skip
+    go(
+      tmp_path,
+      **{'student.model': str(ASSETS / 'teacher'), 'student.scan_unroll': 4},
+    )
 
 
 def test_a_single_run_is_no_place_for_rounds(tmp_path):

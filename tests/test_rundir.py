@@ -223,8 +223,9 @@ def test_how_a_run_is_carried_out_may_change_between_starts(tmp_path):
 
 def test_lines_are_what_was_appended_whatever_is_in_them(tmp_path):
   directory = rundir.RunDirectory(tmp_path, make())
-  lines = [json.dumps(f'a{c}b', ensure_ascii=False)
-           for c in '\u2028\u2029\x85\x0b\x1c']  # fmt: skip
+  lines = [
+    json.dumps(f'a{c}b', ensure_ascii=False) for c in '\u2028\u2029\x85\x0b\x1c'
+  ]
   directory.append_lines('x.jsonl', lines)
   assert directory.read_lines('x.jsonl') == lines
 

@@ -17,9 +17,12 @@ CONFIG = '--config=configs/quickstart.py'
 def run(*arguments, script='distill.py'):
   return subprocess.run(
     [sys.executable, f'scripts/{script}', *arguments],
-    cwd=ROOT, capture_output=True, text=True, timeout=120,
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
     env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-  )  # fmt: skip
+  )
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,17 @@ def serving(model):
   with socket.create_server(('127.0.0.1', 0)) as free:
     port = free.getsockname()[1]
   process = subprocess.Popen(
-    [_TRANSFORMERS, 'serve', model, '--device=cpu', '--host=127.0.0.1',
-     f'--port={port}'],
-    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-  )  # fmt: skip
+    [
+      _TRANSFORMERS,
+      'serve',
+      model,
+      '--device=cpu',
+      '--host=127.0.0.1',
+      f'--port={port}',
+    ],
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
   opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
   try:
     deadline = time.monotonic() + _LOADS_WITHIN_SECONDS
@@ -93,9 +100,12 @@ def test_a_real_server_writes_what_the_same_weights_write_here(
   config = huggingface.read_config(smollm2)
   params = huggingface.load_params(smollm2, config)
   here = sampler.Sampler(
-    config, stop_tokens=codec.stop_tokens, batch_size=3,
-    max_new_tokens=TOKENS, prompt_bucket=codec.prompt_bucket,
-  )  # fmt: skip
+    config,
+    stop_tokens=codec.stop_tokens,
+    batch_size=3,
+    max_new_tokens=TOKENS,
+    prompt_bucket=codec.prompt_bucket,
+  )
   greedy = logits_lib.Sampling(max_tokens=TOKENS)
   wrote = here(
     params, [codec.prompt(p) for p in PROMPTS[:3]], [greedy] * 3, [0] * 3
@@ -114,13 +124,22 @@ def test_lessons_of_a_weak_teacher_are_each_kept_or_counted(
   """SmolLM2-135M can hardly write a lesson that holds."""
   seeds = tmp_path / 'seeds.jsonl'
   seeds.write_text('\n'.join(map(json.dumps, word_problem_teacher.seeds())))
-  config = load_config('smollm2_135m', {
-    'domain.seeds': str(seeds), 'domain.taxonomy': '',
-    'domain.min_probes': 4, 'domain.max_probes': 4, 'gate.min_probes': 4,
-    'teacher.base_url': served, 'teacher.model': str(smollm2),
-    'teacher.max_tokens': 64, 'student.model': str(smollm2),
-    'adapter.seeds_per_module': 2, 'adapter.items_per_seed': 1,
-  })  # fmt: skip
+  config = load_config(
+    'smollm2_135m',
+    {
+      'domain.seeds': str(seeds),
+      'domain.taxonomy': '',
+      'domain.min_probes': 4,
+      'domain.max_probes': 4,
+      'gate.min_probes': 4,
+      'teacher.base_url': served,
+      'teacher.model': str(smollm2),
+      'teacher.max_tokens': 64,
+      'student.model': str(smollm2),
+      'adapter.seeds_per_module': 2,
+      'adapter.items_per_seed': 1,
+    },
+  )
   subject = assemble.open_subject(config, sharding.make_mesh(**config.mesh))
   adapter = subject.adapter
   items = adapter.plan(

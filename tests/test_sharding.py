@@ -54,9 +54,16 @@ def test_a_parameter_without_a_rule_is_refused():
 
 def test_every_parameter_of_a_model_has_a_place():
   config = decoder.DecoderConfig(
-    vocab_size=16, width=8, num_layers=2, num_heads=2, num_kv_heads=2,
-    head_width=4, mlp_width=8, architecture='qwen2', tie_embeddings=False,
-  )  # fmt: skip
+    vocab_size=16,
+    width=8,
+    num_layers=2,
+    num_heads=2,
+    num_kv_heads=2,
+    head_width=4,
+    mlp_width=8,
+    architecture='qwen2',
+    tie_embeddings=False,
+  )
   params = decoder.abstract_params(config)
   mesh = sharding.make_mesh(data=1, fsdp=2, tensor=2, devices=jax.devices()[:4])
   placed = sharding.param_shardings(mesh, params)

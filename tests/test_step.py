@@ -22,9 +22,15 @@ from ioa_jax.training import trainer as trainer_lib
 from ioa_jax.training.trainer import NonFiniteLoss, Status, Trainer
 
 CONFIG = decoder.DecoderConfig(
-  vocab_size=16, width=32, num_layers=2, num_heads=4, num_kv_heads=2,
-  head_width=8, mlp_width=48, scan_unroll=2,
-)  # fmt: skip
+  vocab_size=16,
+  width=32,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_width=8,
+  mlp_width=48,
+  scan_unroll=2,
+)
 NAMES = ['copy', 'next', 'last']
 EOS = 1
 L = 16
@@ -78,10 +84,18 @@ _windows = {}
 
 
 def make(
-  *, devices=1, total_steps=200, tau=0.9, max_steps=40, rounds=1,
-  fill=('copy', 'next', 'last'), axes=None, fresh_window=False,
-  sequential=False, reopen=False,
-):  # fmt: skip
+  *,
+  devices=1,
+  total_steps=200,
+  tau=0.9,
+  max_steps=40,
+  rounds=1,
+  fill=('copy', 'next', 'last'),
+  axes=None,
+  fresh_window=False,
+  sequential=False,
+  reopen=False,
+):
   mesh = sharding.make_mesh(
     **(axes or {'data': devices}), devices=jax.devices()[:devices]
   )
@@ -191,10 +205,11 @@ def test_recorded_outcomes_replayed_give_the_same_gate():
     if metrics['decision'][t] != gate_lib.NO_PROBE:
       in_stage = np.asarray(gate_lib.in_stage(gate, plan))
       gate, decision = gate_lib.judge(
-        gate, plan,
+        gate,
+        plan,
         np.where(in_stage, metrics['correct_K'][t], 0),
         np.where(in_stage, metrics['probed_K'][t], 0),
-      )  # fmt: skip
+      )
       assert int(decision) == metrics['decision'][t]
   np.testing.assert_array_equal(gate.outcome_S, state.gate.outcome_S)
   np.testing.assert_array_equal(gate.rounds_S, state.gate.rounds_S)
@@ -236,9 +251,11 @@ def test_interrupted_at_any_window_ends_bit_identical():
 def test_the_same_losses_on_one_device_and_on_meshes():
   _, _, one = run(make(total_steps=30))
   for axes in (
-    {'data': 4}, {'data': 2, 'fsdp': 2}, {'data': 2, 'tensor': 2},
+    {'data': 4},
+    {'data': 2, 'fsdp': 2},
+    {'data': 2, 'tensor': 2},
     {'sequence': 2, 'tensor': 2},
-  ):  # fmt: skip
+  ):
     parts = make(devices=4, axes=axes, total_steps=30)
     _, _, many = run(parts)
     np.testing.assert_allclose(
@@ -365,9 +382,11 @@ def test_a_settled_module_is_probed_no_further():
     plan = inputs.plan
     whole = probe(state.average, inputs.bank, everything, plan)
     early = probe(
-      state.average, inputs.bank, everything,
+      state.average,
+      inputs.bank,
+      everything,
       plan.replace(sequential=jnp.bool_(True)),
-    )  # fmt: skip
+    )
     np.testing.assert_array_equal(
       gate_lib.passes(*whole[:2], plan), gate_lib.passes(*early[:2], plan)
     )

@@ -50,8 +50,9 @@ def test_the_data_set_holds_the_lessons_in_three_forms(made):
   saved = datasets.load_from_disk(str(workdir / 'data' / dataset.SAVED))
   assert saved.to_list() == rows
   card = (workdir / 'data' / 'README.md').read_text()
-  counts = {u: sum(r['module'] == u for r in rows)
-            for u in word_problem_teacher.UNITS}  # fmt: skip
+  counts = {
+    u: sum(r['module'] == u for r in rows) for u in word_problem_teacher.UNITS
+  }
   for unit, count in counts.items():
     assert f'| {unit} | {count} |' in card
   assert '- unconfirmed: ' in card and '- teacher: teacher' in card

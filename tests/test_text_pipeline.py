@@ -25,9 +25,14 @@ from tests.test_pipeline import (
 )
 
 CONFIG = decoder.DecoderConfig(
-  vocab_size=104, width=32, num_layers=2, num_heads=4, num_kv_heads=2,
-  head_width=8, mlp_width=48,
-)  # fmt: skip
+  vocab_size=104,
+  width=32,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_width=8,
+  mlp_width=48,
+)
 TEMPLATE = '{% for m in messages %}{{ m.role }} {{ m.content }}{% endfor %}:'
 
 
@@ -45,10 +50,16 @@ def write_student(path):
   tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split('', 'isolated')
   tokenizer.decoder = tokenizers.decoders.Fuse()
   tokenizer.save(str(path / 'tokenizer.json'))
-  (path / 'tokenizer_config.json').write_text(json.dumps({
-    'tokenizer_class': 'PreTrainedTokenizerFast', 'eos_token': '<eos>',
-    'pad_token': '<pad>', 'chat_template': TEMPLATE,
-  }))  # fmt: skip
+  (path / 'tokenizer_config.json').write_text(
+    json.dumps(
+      {
+        'tokenizer_class': 'PreTrainedTokenizerFast',
+        'eos_token': '<eos>',
+        'pad_token': '<pad>',
+        'chat_template': TEMPLATE,
+      }
+    )
+  )
 
 
 @pytest.fixture(scope='module')
@@ -65,18 +76,30 @@ def files(tmp_path_factory):
 
 
 def config(files, url='', **changes):
-  return load_config('smollm2_135m', {
-    'domain.seeds': str(files / 'seeds.jsonl'),
-    'domain.taxonomy': str(files / 'taxonomy.yaml'),
-    'domain.min_probes': 4, 'domain.max_probes': 4, 'gate.min_probes': 4,
-    'teacher.base_url': url or 'http://127.0.0.1:1/v1',
-    'teacher.max_tokens': 64, 'student.model': str(files / 'student'),
-    'student.max_tokens': 16, 'student.remat': 'none',
-    'adapter.seeds_per_module': 10, 'gate.probe_every_steps': 4,
-    'gate.max_rounds': 1, 'train.total_steps': 24, 'train.row_length': 256,
-    'train.steps_per_window': 3, 'run.checkpoint_every_steps': 3,
-    'optimizer.learning_rate': 1e-2,
-  } | changes)  # fmt: skip
+  return load_config(
+    'smollm2_135m',
+    {
+      'domain.seeds': str(files / 'seeds.jsonl'),
+      'domain.taxonomy': str(files / 'taxonomy.yaml'),
+      'domain.min_probes': 4,
+      'domain.max_probes': 4,
+      'gate.min_probes': 4,
+      'teacher.base_url': url or 'http://127.0.0.1:1/v1',
+      'teacher.max_tokens': 64,
+      'student.model': str(files / 'student'),
+      'student.max_tokens': 16,
+      'student.remat': 'none',
+      'adapter.seeds_per_module': 10,
+      'gate.probe_every_steps': 4,
+      'gate.max_rounds': 1,
+      'train.total_steps': 24,
+      'train.row_length': 256,
+      'train.steps_per_window': 3,
+      'run.checkpoint_every_steps': 3,
+      'optimizer.learning_rate': 1e-2,
+    }
+    | changes,
+  )
 
 
 @pytest.fixture(scope='module')
@@ -95,8 +118,9 @@ def test_it_ends_with_every_stage_tried_and_one_compilation(finished):
   assert results['domain'] == 'gsm8k'
   assert results['teacher'] == {'name': 'teacher', 'params': None, 'score': 1.0}
   assert [s['modules'] for s in results['stages'][:2]] == [
-    ['apples/one'], ['apples/two'],
-  ]  # fmt: skip
+    ['apples/one'],
+    ['apples/two'],
+  ]
   assert sum(s['steps'] for s in results['stages']) == 24
   assert (workdir / 'report.html').exists()
   # A random student of 24 steps masters nothing, and the gate says so.
@@ -128,8 +152,10 @@ def test_only_confirmed_lessons_are_kept_and_the_rest_is_counted(finished):
 def test_remedial_requests_show_what_the_student_wrote(finished):
   workdir, _ = finished
   with sqlite3.connect(workdir / 'ledger.sqlite') as db:
-    asked = [json.loads(r)['prompt'] for (r,) in db.execute(
-      'SELECT request FROM completions')]  # fmt: skip
+    asked = [
+      json.loads(r)['prompt']
+      for (r,) in db.execute('SELECT request FROM completions')
+    ]
   remedial = [p for p in asked if 'still fails' in p]
   assert remedial
   for prompt in remedial:
@@ -149,8 +175,9 @@ def test_only_adapters_train_and_the_export_is_the_merged_student(
   # Exported in bfloat16.
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-8, atol=1e-6),
-    got, want,
-  )  # fmt: skip
+    got,
+    want,
+  )
   assert max(float(abs(x['b']).max()) for x in adapters.values()) > 1e-3
   raw = json.loads((workdir / 'adapter' / 'adapter_config.json').read_text())
   assert raw['base_model_name_or_path'] == str((files / 'student').resolve())
@@ -296,10 +323,13 @@ def test_an_answer_ends_as_the_template_ends_it(files, tmp_path):
 @pytest.fixture(scope='module')
 def replayed(finished, files, tmp_path_factory):
   """The same run from its own recording."""
-  settings = config(files, **{
-    'teacher.kind': 'replay',
-    'teacher.recording': str(finished[0] / 'ledger.sqlite'),
-  })  # fmt: skip
+  settings = config(
+    files,
+    **{
+      'teacher.kind': 'replay',
+      'teacher.recording': str(finished[0] / 'ledger.sqlite'),
+    },
+  )
   workdir = tmp_path_factory.mktemp('replayed') / 'run'
   return workdir, run_config(settings, workdir)[0], settings
 

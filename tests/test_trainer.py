@@ -143,9 +143,11 @@ def test_dropout_is_drawn_from_the_run_and_the_step():
     )
     with jax.set_mesh(mesh):
       state, _ = window(
-        state, inputs.replace(base=jax.tree.map(jnp.asarray, base),
-                              seed=np.uint32(seed)),
-      )  # fmt: skip
+        state,
+        inputs.replace(
+          base=jax.tree.map(jnp.asarray, base), seed=np.uint32(seed)
+        ),
+      )
     return jax.device_get(state.params)
 
   one, same, other = train(3), train(3), train(4)

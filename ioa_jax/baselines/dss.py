@@ -29,10 +29,11 @@ def examples(lesson: Lesson, codec: Codec) -> list[packing.Example]:
   return [
     packing.Example(direct, label, [ALPHA * total / len(label)] * len(label)),
     packing.Example(
-      codec.prompt(lesson.problem), rationale,
+      codec.prompt(lesson.problem),
+      rationale,
       [(1 - ALPHA) * total / len(rationale)] * len(rationale),
     ),
-  ]  # fmt: skip
+  ]
 
 
 METHOD = Method(

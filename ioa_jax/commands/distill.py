@@ -93,11 +93,12 @@ def _show(results, workdir):
   student, verdict = results.student, results.verdict
   low, high = verdict.ci95
   terminal.say(
-    f'Retention {results.retention:.3f}: student {student.score_before:.3f} -> '
-    f'{student.score_after:.3f}, teacher {results.teacher.score:.3f}; {passed} '
-    f'of {len(stages)} stages mastered; {results.seconds["total"]:.0f} s.\n'
-    f'Against its base {verdict.kind}: {verdict.difference:+.3f} ({low:+.3f} to '
-    f'{high:+.3f}).'
+    f'Retention {results.retention:.3f}: student {student.score_before:.3f} '
+    f'-> {student.score_after:.3f}, teacher {results.teacher.score:.3f}; '
+    f'{passed} of {len(stages)} stages mastered; '
+    f'{results.seconds["total"]:.0f} s.\n'
+    f'Against its base {verdict.kind}: {verdict.difference:+.3f} ({low:+.3f} '
+    f'to {high:+.3f}).'
   )
   if verdict.fallen:
     terminal.say(f'Worse than before in: {", ".join(verdict.fallen)}.')

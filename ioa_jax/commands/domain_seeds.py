@@ -40,8 +40,9 @@ def _self_instruct(files, where, row):
   instances = row['instances']
   if not isinstance(instances, list) or not instances:
     raise ValueError(f'{where}: "instances" must be a list with one at least.')
-  return _dolly(files, where, {'instruction': row['instruction'],
-                               **instances[0]})  # fmt: skip
+  return _dolly(
+    files, where, {'instruction': row['instruction'], **instances[0]}
+  )
 
 
 def _math(files, where, row):
@@ -96,10 +97,16 @@ _FORMATS = {
   'math': (('problem', ('answer', 'solution')), _math),
   'mbpp': ((('text', 'prompt'), 'code', 'test_list'), _mbpp),
   'gpqa': (
-    ('Question', 'Correct Answer', 'Incorrect Answer 1', 'Incorrect Answer 2',
-     'Incorrect Answer 3'), _gpqa,
+    (
+      'Question',
+      'Correct Answer',
+      'Incorrect Answer 1',
+      'Incorrect Answer 2',
+      'Incorrect Answer 3',
+    ),
+    _gpqa,
   ),
-}  # fmt: skip
+}
 
 
 def define_flags() -> None:

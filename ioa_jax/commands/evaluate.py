@@ -109,25 +109,37 @@ def main(argv: Sequence[str]) -> None:
       start = time.monotonic()
       lines = directory.read_lines('answers.jsonl')
       questions = answers_lib.unanswered(
-        items, answers_lib.read(lines, benchmark.name),
-        benchmark=benchmark.name, samples=FLAGS.samples, seed=FLAGS.seed,
-      )  # fmt: skip
+        items,
+        answers_lib.read(lines, benchmark.name),
+        benchmark=benchmark.name,
+        samples=FLAGS.samples,
+        seed=FLAGS.seed,
+      )
       if questions:
         model = model or _Model()
         max_tokens = FLAGS.max_tokens or benchmark.max_tokens
         answers_lib.grade(
-          benchmark, tools, questions, model.answer(questions, max_tokens),
+          benchmark,
+          tools,
+          questions,
+          model.answer(questions, max_tokens),
           lambda rows: directory.append_lines(
             'answers.jsonl', (json.dumps(r, ensure_ascii=False) for r in rows)
           ),
-        )  # fmt: skip
+        )
       lines = directory.read_lines('answers.jsonl')
       results[benchmark.name] = answers_lib.summarize(
-        benchmark, items, answers_lib.read(lines, benchmark.name),
-        samples=FLAGS.samples, ks=[int(k) for k in FLAGS.k],
+        benchmark,
+        items,
+        answers_lib.read(lines, benchmark.name),
+        samples=FLAGS.samples,
+        ks=[int(k) for k in FLAGS.k],
         seed=FLAGS.seed,
-      ) | {'rows_without_answer': len(left_out), 'new_answers': len(questions),
-           'seconds': round(time.monotonic() - start, 1)}  # fmt: skip
+      ) | {
+        'rows_without_answer': len(left_out),
+        'new_answers': len(questions),
+        'seconds': round(time.monotonic() - start, 1),
+      }
     directory.write_json(
       'results.json', {'model': FLAGS.model, 'benchmarks': results}
     )
@@ -139,11 +151,17 @@ def _config():
   """What answers depend on; another value needs another directory."""
   import ml_collections
 
-  return ml_collections.ConfigDict({
-    'model': FLAGS.model, 'data_dir': FLAGS.data_dir, 'seed': FLAGS.seed,
-    'temperature': FLAGS.temperature, 'top_p': FLAGS.top_p,
-    'max_tokens': FLAGS.max_tokens or 0, 'chat': FLAGS.chat,
-  })  # fmt: skip
+  return ml_collections.ConfigDict(
+    {
+      'model': FLAGS.model,
+      'data_dir': FLAGS.data_dir,
+      'seed': FLAGS.seed,
+      'temperature': FLAGS.temperature,
+      'top_p': FLAGS.top_p,
+      'max_tokens': FLAGS.max_tokens or 0,
+      'chat': FLAGS.chat,
+    }
+  )
 
 
 class _Model:
@@ -171,9 +189,10 @@ class _Model:
     sampler = sampler_lib.Sampler(
       decoder.for_decoding(self._model.config),
       stop_tokens=self._stop_tokens,
-      batch_size=FLAGS.batch_size, max_new_tokens=max_tokens,
+      batch_size=FLAGS.batch_size,
+      max_new_tokens=max_tokens,
       prompt_bucket=64,
-    )  # fmt: skip
+    )
     sampling = logits_lib.Sampling(
       FLAGS.temperature, 0, FLAGS.top_p, max_tokens
     )
@@ -182,9 +201,11 @@ class _Model:
     for start in range(0, len(questions), size):
       part = questions[start : start + size]
       generations = sampler(
-        self._model.params, [self._encode(q.item.prompt) for q in part],
-        [sampling] * len(part), [q.seed for q in part],
-      )  # fmt: skip
+        self._model.params,
+        [self._encode(q.item.prompt) for q in part],
+        [sampling] * len(part),
+        [q.seed for q in part],
+      )
       yield [
         (self._model.decode(g.tokens), 'stop' if g.stopped else 'length')
         for g in generations
@@ -202,12 +223,17 @@ def _print_table(results) -> None:
   for name, r in results.items():
     rows = {r['metric']: (r['score'], '{:.3f} – {:.3f}'.format(*r['ci95']))}
     rows |= {
-      f'pass@{k}': (value, '') for k, value in r.get('pass_at_k', {}).items()
+      f'pass@{k}': (value, '')
+      for k, value in r.get('pass_at_k', {}).items()
       if k != '1'
-    }  # fmt: skip
+    }
     for metric, (score, interval) in rows.items():
       table.add_row(
-        name, metric, f'{score:.3f}', interval, str(r['items']),
+        name,
+        metric,
+        f'{score:.3f}',
+        interval,
+        str(r['items']),
         str(r['no_answer']),
-      )  # fmt: skip
+      )
   rich.console.Console().print(table)

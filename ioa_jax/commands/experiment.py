@@ -57,7 +57,11 @@ def main(argv: Sequence[str]) -> None:
   jobs = [j for j in plans.jobs(plan, workdir, seeds) if j.name in names]
   for count in range(1, len(seeds) + 1):
     found = plans.compare(
-      plan, [j for j in jobs if j.seed in seeds[:count]], workdir,
-      title=pathlib.Path(args.plan).stem, command=command, at_once=args.jobs,
-    )  # fmt: skip
+      plan,
+      [j for j in jobs if j.seed in seeds[:count]],
+      workdir,
+      title=pathlib.Path(args.plan).stem,
+      command=command,
+      at_once=args.jobs,
+    )
   terminal.say(comparison.markdown(found))

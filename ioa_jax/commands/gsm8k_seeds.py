@@ -58,11 +58,16 @@ def main(argv: Sequence[str]) -> None:
       counts['left out: no calculation is marked'] += 1
       continue
     counts[name] += 1
-    lines.append(json.dumps({
-      'module': name,
-      'problem': files.text_field(where, row, 'question'),
-      'solution': _MARK.sub('', answer),
-    }, ensure_ascii=False))  # fmt: skip
+    lines.append(
+      json.dumps(
+        {
+          'module': name,
+          'problem': files.text_field(where, row, 'question'),
+          'solution': _MARK.sub('', answer),
+        },
+        ensure_ascii=False,
+      )
+    )
   if not lines:
     raise ValueError(f'{source}: no answer marks its calculations as <<...>>.')
   output.mkdir(parents=True, exist_ok=True)

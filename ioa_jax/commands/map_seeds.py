@@ -47,9 +47,11 @@ def main(argv: Sequence[str]) -> None:
 
   columns = {k: v for k, v in config.domain.columns.items() if k != 'module'}
   rows = seed_sources.read(
-    config.domain.source, config.domain.seeds, config.domain.split,
+    config.domain.source,
+    config.domain.seeds,
+    config.domain.split,
     [name for name in columns.values() if name],
-  )  # fmt: skip
+  )
   problems = [str(row[columns['problem']]) for _, row in rows]
   teacher, _, _, budget, price = assemble.open_teacher(
     config, sharding.make_mesh(**config.mesh)
@@ -84,18 +86,23 @@ def main(argv: Sequence[str]) -> None:
     )
     display.say(f'{len(modules)} units.')
     votes = ask(
-      [decomposition.sort(asking, modules, p, s) for p in problems
-       for s in (0, 1)],
-      decomposition.Choice, 'sorting the seeds',
-    )  # fmt: skip
+      [
+        decomposition.sort(asking, modules, p, s)
+        for p in problems
+        for s in (0, 1)
+      ],
+      decomposition.Choice,
+      'sorting the seeds',
+    )
   counts: Counter[str] = Counter()
   lines = []
   for index, (_, row) in enumerate(rows):
     unit = decomposition.agreed(votes[2 * index : 2 * index + 2], modules)
     counts[unit or 'left out: no unit, or two'] += 1
     if unit is not None:
-      values = {name: row.get(column) for name, column in columns.items()
-                if column}  # fmt: skip
+      values = {
+        name: row.get(column) for name, column in columns.items() if column
+      }
       lines.append(json.dumps({'module': unit, **values}, ensure_ascii=False))
   (output / 'seeds.jsonl').write_text(''.join(x + '\n' for x in lines))
   taxonomy.write(output / 'taxonomy.yaml', modules)

@@ -84,7 +84,11 @@ def main(argv: Sequence[str]) -> None:
     f'--seeds={",".join(args.seeds)}'
   )
   found = plans.compare(
-    plan, todo, workdir, title=f'sweep of {pathlib.Path(args.config).stem}',
-    command=command, at_once=args.jobs,
-  )  # fmt: skip
+    plan,
+    todo,
+    workdir,
+    title=f'sweep of {pathlib.Path(args.config).stem}',
+    command=command,
+    at_once=args.jobs,
+  )
   terminal.say(comparison.markdown(found))

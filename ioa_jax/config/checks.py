@@ -251,9 +251,11 @@ def _check_distillation(config) -> None:
   settled = methods.settle(config)
   if settled.distills:
     _require(
-      config, 'teacher.kind', 'local',
+      config,
+      'teacher.kind',
+      'local',
       f'method {config.method!r} learns from its distributions',
-    )  # fmt: skip
+    )
   elif every := settled.distillation['on_policy_every_steps']:
     raise ConfigError(
       f'config.distillation.on_policy_every_steps is {every} and divergence is '

@@ -141,9 +141,11 @@ def help_text(width: int = 80) -> str:
     if len(line) > width:
       about += f'; by default {render(field.default)}'
     lines += textwrap.wrap(
-      f'{field.meaning} ({about})', width,
-      initial_indent=' ' * 6, subsequent_indent=' ' * 6,
-    )  # fmt: skip
+      f'{field.meaning} ({about})',
+      width,
+      initial_indent=' ' * 6,
+      subsequent_indent=' ' * 6,
+    )
   return '\n'.join(lines)
 
 
@@ -174,9 +176,7 @@ def markdown() -> str:
     'This file is made by `python -m ioa_jax.config > docs/settings.md`.',
   ]
   for name, group in _groups(Settings, ''):
-    own = [
-      f for f in fields().values() if f.path.rpartition('.')[0] == name
-    ]  # fmt: skip
+    own = [f for f in fields().values() if f.path.rpartition('.')[0] == name]
     title = name or 'the run itself'
     about = ' '.join((inspect.getdoc(group) or '').split())
     lines += ['', f'## {title}', '', about, '']
@@ -184,9 +184,11 @@ def markdown() -> str:
     for f in own:
       star = '\\*' if f.changeable else ''
       cells = (
-        f'`{f.path}`{star}', f'`{render(f.default)}`', _escape(f.wanted),
+        f'`{f.path}`{star}',
+        f'`{render(f.default)}`',
+        _escape(f.wanted),
         _escape(f.meaning),
-      )  # fmt: skip
+      )
       lines.append(f'| {" | ".join(cells)} |')
   return '\n'.join(lines) + '\n'
 

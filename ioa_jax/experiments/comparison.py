@@ -237,28 +237,34 @@ def markdown(found: Mapping[str, Any]) -> str:
   for name, e in summary.items():
     main = e['scores'][scores[0]]
     cells = [name, *(_interval(e['scores'][s]) for s in scores)]
-    cells += ['–', '–'] if name == first else [
-      _interval(main['behind_first'], '+.3f'), f'{main["p"]:.3f}'
-    ]  # fmt: skip
+    cells += (
+      ['–', '–']
+      if name == first
+      else [_interval(main['behind_first'], '+.3f'), f'{main["p"]:.3f}']
+    )
     gains = [e['scores'][s].get('relative_gain_of_first') for s in scores[1:]]
     cells += [_interval(g, '+.1%') if g else '–' for g in gains]
     cells.append(_interval(e['held_out_loss']) if e['held_out_loss'] else '–')
     cells.append(
       f'{e["mastered"]} / {e["remediated"]} / {e["stalled"]} of {e["stages"]}'
-      if e['stages'] else '–'
-    )  # fmt: skip
+      if e['stages']
+      else '–'
+    )
     shares = [x for x in e['caught_up_after'] or () if x is not None]
     cells.append(
-      '–' if name == first or e['caught_up_after'] is None
+      '–'
+      if name == first or e['caught_up_after'] is None
       else f'{np.median(shares):.0%} of its tokens '
       f'({len(shares)} of {len(e["seeds"])})'
-      if shares else f'never (0 of {len(e["seeds"])})'
-    )  # fmt: skip
+      if shares
+      else f'never (0 of {len(e["seeds"])})'
+    )
     at = [t for t in e['all_mastered_at'] if t is not None]
     cells.append(
       f'{np.median(at) / 1e6:.2f} M ({len(at)} of {len(e["seeds"])})'
-      if at else f'never (0 of {len(e["seeds"])})'
-    )  # fmt: skip
+      if at
+      else f'never (0 of {len(e["seeds"])})'
+    )
     cells += [
       f'{e["forgotten"]["mean"]:.3f}' if e['forgotten'] else '–',
       f'{e["student_tokens"] / 1e6:.2f} M',
@@ -278,8 +284,9 @@ def results_page(found: Mapping[str, Any]) -> str:
   lines += [
     f'- seeds: {seeds}; means with 95 % bootstrap intervals over seeds, paired '
     'differences, p of the exact sign-flip test',
-    '', markdown(found),
-  ]  # fmt: skip
+    '',
+    markdown(found),
+  ]
   for name, modules in found['groups'].items():
     lines.append(f'{name}: {", ".join(modules)}.')
   if found['untried']:
@@ -307,13 +314,14 @@ def _chart(summary: Mapping[str, Any], name: str) -> Markup:
     f'{end[0]:,.0f}',
     *[svg.line(0, 1, y * height, y * height, 'grid') for y in (0, 0.5, 1)],
     svg.stretched(
-      0, height,
+      0,
+      height,
       svg.curve(inside(summary[first]['curve']), 'curve first'),
       svg.curve(inside(summary[name]['curve']), 'curve ink'),
     ),
     svg.label(0, height + 16, '0'),
     svg.label(1, height + 16, f'{most / 1e6:.2f} M tokens'),
-  )  # fmt: skip
+  )
 
 
 def render(found: Mapping[str, Any]) -> str:
@@ -325,16 +333,30 @@ def render(found: Mapping[str, Any]) -> str:
   def bar(score: Estimate) -> Markup:
     low, high = score['ci95'] or [score['mean']] * 2
     return svg.strip(
-      18, _interval(score),
-      svg.tag('rect', x=0, y=3, height=12, width=svg.percent(
-        score['mean'] / top), class_='part p0'),
+      18,
+      _interval(score),
+      svg.tag(
+        'rect',
+        x=0,
+        y=3,
+        height=12,
+        width=svg.percent(score['mean'] / top),
+        class_='part p0',
+      ),
       svg.whisker(low / top, high / top, 9, 'whisker after'),
-    )  # fmt: skip
+    )
 
-  return html.environment().get_template('comparison.html').render(
-    found=found, first=next(iter(summary)), bar=bar, interval=_interval,
-    charts={name: _chart(summary, name) for name in summary},
-  )  # fmt: skip
+  return (
+    html.environment()
+    .get_template('comparison.html')
+    .render(
+      found=found,
+      first=next(iter(summary)),
+      bar=bar,
+      interval=_interval,
+      charts={name: _chart(summary, name) for name in summary},
+    )
+  )
 
 
 def write(
@@ -356,11 +378,13 @@ def write(
   for name, directory in directories:
     runs.setdefault(name, []).append(read(directory))
   found = {
-    'title': title, 'says': says, 'untried': list(untried),
+    'title': title,
+    'says': says,
+    'untried': list(untried),
     'provenance': dict(provenance),
     'groups': {k: list(v) for k, v in groups.items()},
     'summary': summarize(runs, groups),
-  }  # fmt: skip
+  }
   texts = {
     'table.json': json.dumps(found, indent=2) + '\n',
     'table.md': results_page(found),

@@ -215,14 +215,21 @@ def compare(
 ) -> dict[str, Any]:
   """Executes jobs of a plan, and writes and returns their comparison."""
   execute(
-    todo, workdir, at_once=at_once, cores_per_run=plan.cores_per_run,
+    todo,
+    workdir,
+    at_once=at_once,
+    cores_per_run=plan.cores_per_run,
     say=terminal.say,
-  )  # fmt: skip
+  )
   return comparison.write(
-    workdir, [(job.name, job.directory) for job in todo],
-    title=title, says=plan.says, untried=plan.untried, groups=plan.groups,
+    workdir,
+    [(job.name, job.directory) for job in todo],
+    title=title,
+    says=plan.says,
+    untried=plan.untried,
+    groups=plan.groups,
     provenance=provenance(command),
-  )  # fmt: skip
+  )
 
 
 def _finished(job: Job) -> bool:
@@ -280,9 +287,11 @@ def _run(
   """One run to its end; its process is in `running` meanwhile."""
   shared = _shared(workdir, job)
   # A plan that names a recording of its own means that one.
-  flags = [] if job.config.teacher.recording else [
-    f'--config.teacher.recording={shared}'
-  ]  # fmt: skip
+  flags = (
+    []
+    if job.config.teacher.recording
+    else [f'--config.teacher.recording={shared}']
+  )
   if held:
     # Of this thread; the process that it starts inherits them.
     os.sched_setaffinity(0, held)
@@ -320,9 +329,10 @@ def _tuples(request: Mapping[str, Any]) -> dict[str, Any]:
   """JSON has no tuples, and a request's key must not change."""
   return {
     k: tuple(tuple(x) if isinstance(x, list) else x for x in v)
-    if isinstance(v, list) else v
+    if isinstance(v, list)
+    else v
     for k, v in request.items()
-  }  # fmt: skip
+  }
 
 
 def provenance(command: str) -> dict[str, str]:

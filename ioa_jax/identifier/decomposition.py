@@ -95,14 +95,19 @@ class Asking:
 
 
 def propose(
-  asking: Asking, description: str, examples: Sequence[str], attempt: int,
+  asking: Asking,
+  description: str,
+  examples: Sequence[str],
+  attempt: int,
   num_units: tuple[int, int] = (FEWEST, MOST),
-) -> Request:  # fmt: skip
+) -> Request:
   """The request for units; `attempt` tells repeated ones apart."""
   prompt = _PROPOSE.format(
-    description=description, fewest=num_units[0], most=num_units[1],
+    description=description,
+    fewest=num_units[0],
+    most=num_units[1],
     examples='\n'.join(f'- {_one_line(e)}' for e in examples),
-  )  # fmt: skip
+  )
   return _request(asking, prompt, Proposal, attempt)
 
 
@@ -153,11 +158,16 @@ def sort(
 
 def _request(asking, prompt, response_model, sample):
   return Request(
-    model=asking.teacher, prompt=prompt, temperature=asking.temperature,
-    top_k=0, top_p=1.0, max_tokens=asking.max_tokens, sample_index=sample,
+    model=asking.teacher,
+    prompt=prompt,
+    temperature=asking.temperature,
+    top_k=0,
+    top_p=1.0,
+    max_tokens=asking.max_tokens,
+    sample_index=sample,
     response_schema=schema_text(response_model),
     reasoning_effort=asking.reasoning_effort,
-  )  # fmt: skip
+  )
 
 
 def read_units(

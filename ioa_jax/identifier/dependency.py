@@ -53,9 +53,15 @@ class Contrast:
 
 
 def conditional(
-  score_NxTxK: np.ndarray, teacher_K: np.ndarray, *, tau_high: float,
-  tau_low: float, min_learners: int, epsilon: float, seed: int,
-) -> Contrast:  # fmt: skip
+  score_NxTxK: np.ndarray,
+  teacher_K: np.ndarray,
+  *,
+  tau_high: float,
+  tau_low: float,
+  min_learners: int,
+  epsilon: float,
+  seed: int,
+) -> Contrast:
   """Eq. 3 over all learners and snapshots.
 
   Args:
@@ -67,23 +73,35 @@ def conditional(
   sides = [ratio_NxTxK >= tau_high, ratio_NxTxK < tau_low]
   return _contrast(
     [s[..., None] & np.ones_like(s)[:, :, None] for s in sides],
-    score_NxTxK, min_learners, epsilon, seed,
-  )  # fmt: skip
+    score_NxTxK,
+    min_learners,
+    epsilon,
+    seed,
+  )
 
 
 def interventional(
-  score_NxTxK: np.ndarray, exposure_NxK: np.ndarray, *, min_learners: int,
-  epsilon: float, seed: int,
-) -> Contrast:  # fmt: skip
+  score_NxTxK: np.ndarray,
+  exposure_NxK: np.ndarray,
+  *,
+  min_learners: int,
+  epsilon: float,
+  seed: int,
+) -> Contrast:
   """The effect on P(j) of teaching i to learners who are taught j."""
   n, t, k = score_NxTxK.shape
   taught_j = exposure_NxK[:, None, :]
   over_time = lambda x: np.broadcast_to(x[:, None], (n, t, k, k))
   return _contrast(
-    [over_time(exposure_NxK[:, :, None] & taught_j),
-     over_time(~exposure_NxK[:, :, None] & taught_j)],
-    score_NxTxK, min_learners, epsilon, seed,
-  )  # fmt: skip
+    [
+      over_time(exposure_NxK[:, :, None] & taught_j),
+      over_time(~exposure_NxK[:, :, None] & taught_j),
+    ],
+    score_NxTxK,
+    min_learners,
+    epsilon,
+    seed,
+  )
 
 
 def _contrast(sides, score_NxTxK, min_learners, epsilon, seed) -> Contrast:

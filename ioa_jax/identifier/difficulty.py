@@ -81,9 +81,13 @@ def fit(right_NxI: np.ndarray, seen_NxI: np.ndarray | None = None) -> ItemFit:
   n, i = right.shape
   error = np.sqrt(variance)
   return ItemFit(
-    mode.ability_N, mode.difficulty_I, np.exp(mode.log_discrimination_I),
-    error[:n], error[n : n + i], float(norm),
-  )  # fmt: skip
+    mode.ability_N,
+    mode.difficulty_I,
+    np.exp(mode.log_discrimination_I),
+    error[:n],
+    error[n : n + i],
+    float(norm),
+  )
 
 
 def _negative_log_posterior(parameters, right_NxI, seen_NxI):
@@ -121,7 +125,8 @@ def _fit(right_NxI, seen_NxI):
   gradient = jax.grad(lambda f: loss(unflatten(f)))
   hessian_FxF = jax.lax.map(
     lambda direction_F: jax.jvp(gradient, (flat_F,), (direction_F,))[1],
-    jnp.eye(flat_F.size), batch_size=_HESSIAN_ROWS,
-  )  # fmt: skip
+    jnp.eye(flat_F.size),
+    batch_size=_HESSIAN_ROWS,
+  )
   variance_F = jnp.diagonal(jnp.linalg.inv(hessian_FxF))
   return mode, variance_F, jnp.linalg.norm(gradient(flat_F)) / cells

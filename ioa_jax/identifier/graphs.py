@@ -88,9 +88,11 @@ def measured(
       "'given'."
     )
   found = dependency.edges(
-    contrast.strength, names, tau=tau,
+    contrast.strength,
+    names,
+    tau=tau,
     low_KxK=contrast.interval[0] if needs_interval else None,
-  )  # fmt: skip
+  )
   kept, removed = dependency.break_cycles(found)
   pairs = [
     PairEstimate(
@@ -162,8 +164,9 @@ def apply(
   order = [m.name for m in modules]
   return tuple(
     dataclasses.replace(
-      m, level=level[m.name],
+      m,
+      level=level[m.name],
       prerequisites=tuple(sorted(graph.predecessors(m.name), key=order.index)),
     )
     for m in modules
-  )  # fmt: skip
+  )

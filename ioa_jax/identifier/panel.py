@@ -96,16 +96,23 @@ def _educate(program: Program, inputs: Inputs, exposure_K, seed):
       jax.random.fold_in(root, purpose), index
     )
     batch, cursor_K, _ = curriculum_lib.draw(
-      inputs.curriculum, weight_K, cursor_K, key(_DATA), seed,
+      inputs.curriculum,
+      weight_K,
+      cursor_K,
+      key(_DATA),
+      seed,
       batch_rows=program.batch_rows,
-    )  # fmt: skip
+    )
 
     def mean_loss(trained):
       params = params_of(trained, key(_DROPOUT))
       hidden = decoder.forward(
-        program.config, params, batch['token'], batch['segment'],
+        program.config,
+        params,
+        batch['token'],
+        batch['segment'],
         batch['position'],
-      )  # fmt: skip
+      )
       loss_sum, count = losses.token_cross_entropy(
         program.config, params, hidden, batch['target'], batch['weight']
       )

@@ -17,9 +17,14 @@ FORMAT_VERSION = 2
 _SWAPS = 500
 RESPONSES = ('exact', 'likelihood')
 _FIELDS = (
-  'exposure_NxK', 'right_NxTxKxP', 'nll_NxTxKxP', 'tokens_KxP', 'valid_KxP',
-  'steps_T', 'spent',
-)  # fmt: skip
+  'exposure_NxK',
+  'right_NxTxKxP',
+  'nll_NxTxKxP',
+  'tokens_KxP',
+  'valid_KxP',
+  'steps_T',
+  'spent',
+)
 
 
 @dataclasses.dataclass(frozen=True)

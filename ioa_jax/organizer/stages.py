@@ -127,9 +127,10 @@ def _split(stage, graph, score, min_modules):
     for cut in range(min_modules, len(ranked) - min_modules + 1)
     if not any(
       graph.has_edge(harder, easier)
-      for harder in ranked[cut:] for easier in ranked[:cut]
+      for harder in ranked[cut:]
+      for easier in ranked[:cut]
     )
-  }  # fmt: skip
+  }
   if not falls or max(falls.values()) <= 0:
     return None
   cut = max(falls, key=falls.get)

@@ -40,9 +40,10 @@ def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
   served = config.teacher.kind == 'openai'
   calls = 1 + config.teacher.max_regenerations if served else 1
   planned = [
-    Planned('probes of the teacher', asked, asked, length, most,
-            max_calls=calls)
-  ]  # fmt: skip
+    Planned(
+      'probes of the teacher', asked, asked, length, most, max_calls=calls
+    )
+  ]
   # As long as a remedial request gets: with wrong answers in it.
   (seed,) = subject.domain.seeds(subject.domain.MODULES[0].name, 1)
   shown = {
@@ -68,10 +69,14 @@ def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
     count = times * len(requests)
     planned.append(
       Planned(
-        f'{kind} lessons', 0, count, _mean_tokens(subject, requests), most,
+        f'{kind} lessons',
+        0,
+        count,
+        _mean_tokens(subject, requests),
+        most,
         max_calls=calls,
       )
-    )  # fmt: skip
+    )
     again = subject.adapter.confirm_samples * count
     if again:
       planned.append(

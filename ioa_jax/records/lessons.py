@@ -9,7 +9,8 @@ import pydantic
 from pydantic import Field
 
 # Of pydantic itself; it wants this one before Python 3.12.
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
+from typing import NotRequired
 
 from ioa_jax.records.base import CONFIG, Count, Record, record
 

@@ -32,8 +32,11 @@ def score_axis(height: float = 18) -> Markup:
   return svg.tag(
     'svg',
     *[svg.label(v / 4, 13, f'{25 * v} %') for v in range(5)],
-    class_='strip axis', height=height, width='100%', aria_hidden='true',
-  )  # fmt: skip
+    class_='strip axis',
+    height=height,
+    width='100%',
+    aria_hidden='true',
+  )
 
 
 def _grid(height):
@@ -105,19 +108,26 @@ def journey(before: float, after: float, teacher: float) -> Markup:
 def icon(kind: str, class_: str) -> Markup:
   """A mark of the charts, for a legend."""
   return svg.tag(
-    'svg', svg.tag('svg', svg.shape(kind, 8, 5, class_), x='8',
-                   overflow='visible'),
-    class_='icon', width=16, height=16, aria_hidden='true',
-  )  # fmt: skip
+    'svg',
+    svg.tag('svg', svg.shape(kind, 8, 5, class_), x='8', overflow='visible'),
+    class_='icon',
+    width=16,
+    height=16,
+    aria_hidden='true',
+  )
 
 
 def steps_axis(total: int, count: int = 5) -> Markup:
   marks = svg.ticks(total, count)
   labels = [svg.label(t / max(total, 1), 13, f'{t:,.0f}') for t in marks]
   return svg.tag(
-    'svg', *labels, class_='strip axis', height=18, width='100%',
+    'svg',
+    *labels,
+    class_='strip axis',
+    height=18,
+    width='100%',
     aria_hidden='true',
-  )  # fmt: skip
+  )
 
 
 def lane(
@@ -152,9 +162,11 @@ def lane(
       )
     )
   forms = {
-    'stay': ('circle', 1.7), 'advance': ('triangle', 8),
-    'remediate': ('square', 5.5), 'stall': ('cross', 6),
-  }  # fmt: skip
+    'stay': ('circle', 1.7),
+    'advance': ('triangle', 8),
+    'remediate': ('square', 5.5),
+    'stall': ('cross', 6),
+  }
   # Stays first, so that the decisions that matter lie on top.
   for step, decision, title in sorted(gates, key=lambda g: g[1] != 'stay'):
     kind, size = forms[decision]
@@ -200,11 +212,14 @@ def mastery(
   parts.append(svg.stretched(top, height, svg.curve(inside, 'curve after')))
   parts += [
     svg.tag(
-      'circle', cx=svg.percent(x), cy=round(top + height * (1 - p), 1), r=1.6,
+      'circle',
+      cx=svg.percent(x),
+      cy=round(top + height * (1 - p), 1),
+      r=1.6,
       class_='dot after',
     )
     for x, p in inside
-  ]  # fmt: skip
+  ]
   parts.append(svg.label(0, 113, '0'))
   parts.append(svg.label(1, 113, f'{total:,} steps'))
   first, last = points[0], points[-1]
@@ -225,20 +240,26 @@ def score_labels() -> Markup:
       svg.label(1, 6 + 92 * (1 - v) + 4, f'{100 * v:.0f} %', anchor='end')
       for v in (0, 0.5, 1)
     ],
-    width=42, height=118, class_='y-axis', aria_hidden='true',
-  )  # fmt: skip
+    width=42,
+    height=118,
+    class_='y-axis',
+    aria_hidden='true',
+  )
 
 
 def _shading(spans, taught_in, total, top, height):
   return [
     svg.tag(
-      'rect', x=svg.percent(s.start / total), y=top, height=height,
+      'rect',
+      x=svg.percent(s.start / total),
+      y=top,
+      height=height,
       width=svg.percent((s.end - s.start) / total),
       class_='stage-shade' + (' taught' if s.stage in taught_in else ''),
     )
     for s in spans
     if total and (s.stage in taught_in or s.stage % 2)
-  ]  # fmt: skip
+  ]
 
 
 def loss(
@@ -269,8 +290,11 @@ def loss(
   axis = svg.tag(
     'svg',
     *[svg.label(1, y_of(m) + 4, f'{m:g}', anchor='end') for m in marks],
-    width=42, height=180, class_='y-axis', aria_hidden='true',
-  )  # fmt: skip
+    width=42,
+    height=180,
+    class_='y-axis',
+    aria_hidden='true',
+  )
   chart = svg.strip(
     180,
     f'Training loss: {values[0]:.3g} at step {points[0][0]}, '

@@ -253,15 +253,24 @@ def adaptation(run: Run) -> list[dict[str, Any]]:
       value[side] = sum(s.sum for s in sums) / n if n else None
     if value['lessons'] is not None:
       rows.append({'strategy': strategy, 'unit': unit, 'share': share, **value})
-  flags = ('concretization', 'decomposition', 'format_template',
-           'simplified_language')  # fmt: skip
+  flags = (
+    'concretization',
+    'decomposition',
+    'format_template',
+    'simplified_language',
+  )
   for flag in flags if rows else ():
     claimed = [lesson.adapter_flags[flag] for lesson in run.lessons]
     if claimed:
-      rows.append({
-        'strategy': flag.replace('_', ' '), 'unit': 'lessons flagged so',
-        'share': True, 'seeds': None, 'lessons': sum(claimed) / len(claimed),
-      })  # fmt: skip
+      rows.append(
+        {
+          'strategy': flag.replace('_', ' '),
+          'unit': 'lessons flagged so',
+          'share': True,
+          'seeds': None,
+          'lessons': sum(claimed) / len(claimed),
+        }
+      )
   return rows
 
 

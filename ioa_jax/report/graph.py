@@ -40,11 +40,15 @@ def layered(modules: Modules, edges: Sequence[Edge]) -> Markup:
     if isinstance(name, str)
   ]
   return svg.tag(
-    'svg', *parts, class_='graph-wide', viewBox=f'0 0 {width} {height:.0f}',
-    role='img', aria_label=_in_words(edges),
+    'svg',
+    *parts,
+    class_='graph-wide',
+    viewBox=f'0 0 {width} {height:.0f}',
+    role='img',
+    aria_label=_in_words(edges),
     # Scaled down a little at most: below that its place scrolls.
     style=f'max-width:{width}px;min-width:{0.85 * width:.0f}px',
-  )  # fmt: skip
+  )
 
 
 def arcs(modules: Modules, edges: Sequence[Edge]) -> Markup:
@@ -81,9 +85,14 @@ def arcs(modules: Modules, edges: Sequence[Edge]) -> Markup:
       svg.tag('text', status, x=_ARC_WIDTH + 20, y=y[name] + 13, class_='tiny')
     )
   return svg.tag(
-    'svg', *parts, class_='graph-narrow', width='100%', role='img',
-    height=_ROW * len(names), aria_label=_in_words(edges),
-  )  # fmt: skip
+    'svg',
+    *parts,
+    class_='graph-narrow',
+    width='100%',
+    role='img',
+    height=_ROW * len(names),
+    aria_label=_in_words(edges),
+  )
 
 
 def _in_words(edges):
@@ -188,9 +197,15 @@ def _edge(position, chain, edge):
   if strength is not None:
     # Beside the head, where edges are already apart.
     parts.append(
-      svg.tag('text', f'{strength:.2f}', x=x - 12, y=round(y - 6, 1),
-              text_anchor='end', class_='tiny halo')
-    )  # fmt: skip
+      svg.tag(
+        'text',
+        f'{strength:.2f}',
+        x=x - 12,
+        y=round(y - 6, 1),
+        text_anchor='end',
+        class_='tiny halo',
+      )
+    )
   return Markup('').join(parts)
 
 
@@ -202,15 +217,29 @@ def _node(name, module, x, y):
     'g',
     svg.tag('title', title),
     svg.tag(
-      'rect', x=x + 0.75, y=round(y - _NODE_HEIGHT / 2, 1),
-      width=_NODE_WIDTH - 1.5, height=_NODE_HEIGHT, rx=8,
+      'rect',
+      x=x + 0.75,
+      y=round(y - _NODE_HEIGHT / 2, 1),
+      width=_NODE_WIDTH - 1.5,
+      height=_NODE_HEIGHT,
+      rx=8,
       class_=f'node {status}',
     ),
-    svg.tag('text', _short(leaf or name), x=x + 12, y=round(y - 2, 1),
-            class_='node-name'),
-    svg.tag('text', f'{_short(category)} · {status}' if category else status,
-            x=x + 12, y=round(y + 13, 1), class_='tiny'),
-  )  # fmt: skip
+    svg.tag(
+      'text',
+      _short(leaf or name),
+      x=x + 12,
+      y=round(y - 2, 1),
+      class_='node-name',
+    ),
+    svg.tag(
+      'text',
+      f'{_short(category)} · {status}' if category else status,
+      x=x + 12,
+      y=round(y + 13, 1),
+      class_='tiny',
+    ),
+  )
 
 
 def _short(text, limit=21):

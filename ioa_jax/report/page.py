@@ -36,10 +36,15 @@ def render(run: read.Run) -> str:
   """The report as one HTML document."""
   environment = html.environment()
   environment.filters |= {
-    'pct': _percent, 'signed': _signed, 'number': _number,
-    'short': _short, 'clip': _clip,
-    'time': _time, 'name': _name, 'icon': charts.icon,
-  }  # fmt: skip
+    'pct': _percent,
+    'signed': _signed,
+    'number': _number,
+    'short': _short,
+    'clip': _clip,
+    'time': _time,
+    'name': _name,
+    'icon': charts.icon,
+  }
   text = environment.get_template('template.html').render(
     run=run,
     headline=_headline(run),
@@ -103,11 +108,17 @@ def _gaps(run: read.Run) -> list[dict[str, Any]]:
         wilson(module.student.correct, module.student.n),
       )
     wrong = run.diagnosis.wrong_answers.get(name, ())
-    rows.append({
-      'name': name, 'module': module, 'chart': chart, 'teacher': teacher,
-      'student': student, 'wrong': wrong[:_WRONG_ANSWERS],
-      'wrong_total': len(wrong),
-    })  # fmt: skip
+    rows.append(
+      {
+        'name': name,
+        'module': module,
+        'chart': chart,
+        'teacher': teacher,
+        'student': student,
+        'wrong': wrong[:_WRONG_ANSWERS],
+        'wrong_total': len(wrong),
+      }
+    )
   return rows
 
 
@@ -150,9 +161,12 @@ def _curriculum(run: read.Run) -> dict[str, Any]:
     chart = None
     if total:
       chart = charts.lane(
-        f'Stage {story.index + 1}', story.span, total,
-        [g[:3] for g in gates], supplies,
-      )  # fmt: skip
+        f'Stage {story.index + 1}',
+        story.span,
+        total,
+        [g[:3] for g in gates],
+        supplies,
+      )
     rows.append({'story': story, 'chart': chart, 'gates': gates})
   return {
     'rows': rows,
@@ -172,10 +186,14 @@ def _mastery(run: read.Run) -> dict[str, Any]:
       continue
     taught = [s.index for s in stories if name in s.modules]
     limit = facts.threshold(run, name)
-    cells.append({
-      'name': name, 'threshold': limit, 'last': points[-1][1],
-      'chart': charts.mastery(name, points, limit, spans, taught, total),
-    })  # fmt: skip
+    cells.append(
+      {
+        'name': name,
+        'threshold': limit,
+        'last': points[-1][1],
+        'chart': charts.mastery(name, points, limit, spans, taught, total),
+      }
+    )
   # A step that failed reports NaN; the curve goes on without it.
   losses = [
     (e.step, e.loss)
@@ -208,8 +226,9 @@ def _forgetting(run: read.Run) -> dict[str, Any] | None:
   rows = facts.forgetting(run)
   if not rows:
     return None
-  names = [n for n in facts.module_names(run)
-           if any(n in r['scores'] for r in rows)]  # fmt: skip
+  names = [
+    n for n in facts.module_names(run) if any(n in r['scores'] for r in rows)
+  ]
   taught = {s.index: s.modules for s in facts.stages(run)}
   best: dict[str, float] = {}
   table = []
@@ -220,10 +239,14 @@ def _forgetting(run: read.Run) -> dict[str, Any] | None:
       fell = score is not None and best.get(name, 0.0) - score >= 0.1
       if score is not None:
         best[name] = max(best.get(name, 0.0), score)
-      cells.append({
-        'name': name, 'score': score, 'fell': fell,
-        'taught': name in taught.get(row['stage'], ()),
-      })  # fmt: skip
+      cells.append(
+        {
+          'name': name,
+          'score': score,
+          'fell': fell,
+          'taught': name in taught.get(row['stage'], ()),
+        }
+      )
     table.append({**row, 'cells': cells})
   return {'names': names, 'rows': table, 'alarms': facts.alarms(run)}
 

@@ -34,9 +34,14 @@ def _value(value):
 def strip(height: float, label: str, *children, class_='strip') -> Markup:
   """A chart of full width; `label` says in words what it shows."""
   return tag(
-    'svg', *children, class_=class_, height=height, width='100%', role='img',
+    'svg',
+    *children,
+    class_=class_,
+    height=height,
+    width='100%',
+    role='img',
     aria_label=label,
-  )  # fmt: skip
+  )
 
 
 def percent(value: float) -> str:
@@ -90,9 +95,15 @@ def curve(points: Sequence[tuple[float, float]], class_: str) -> Markup:
 def stretched(y: float, height: float, *children) -> Markup:
   """A full-width unit square, 100 by 100, for `curve`."""
   return tag(
-    'svg', *children, y=y, width='100%', height=height, viewBox='0 0 100 100',
-    preserveAspectRatio='none', overflow='visible',
-  )  # fmt: skip
+    'svg',
+    *children,
+    y=y,
+    width='100%',
+    height=height,
+    viewBox='0 0 100 100',
+    preserveAspectRatio='none',
+    overflow='visible',
+  )
 
 
 def label(x: float, y: float, text: str, class_='label', anchor=None) -> Markup:

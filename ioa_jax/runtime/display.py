@@ -54,9 +54,11 @@ class Display:
   def __enter__(self):
     if self.console.is_terminal:
       self._live = rich.live.Live(
-        get_renderable=self._panel, console=self.console, refresh_per_second=4,
+        get_renderable=self._panel,
+        console=self.console,
+        refresh_per_second=4,
         transient=True,
-      )  # fmt: skip
+      )
       self._live.__enter__()
     return self
 

@@ -267,9 +267,10 @@ def claim(
 def _offer(path) -> list[str]:
   """Names of the files that the others are to copy."""
   names = [
-    file.name for file in path.iterdir()
+    file.name
+    for file in path.iterdir()
     if file.is_file() and not file.name.startswith(('.', LEDGER))
-  ]  # fmt: skip
+  ]
   if (path / LEDGER).exists():
     # The file alone may lack what is in its log.
     (path / _COPY).unlink(missing_ok=True)

@@ -144,10 +144,12 @@ def fitting_spec(
   mesh, shape: tuple[int, ...], axes: tuple[str | None, ...]
 ) -> PartitionSpec:
   """`spec`, with dimensions that the mesh does not divide left whole."""
-  return PartitionSpec(*(
-    None if size % _num_shards(mesh, name) else name
-    for size, name in zip(shape, spec(axes), strict=True)
-  ))  # fmt: skip
+  return PartitionSpec(
+    *(
+      None if size % _num_shards(mesh, name) else name
+      for size, name in zip(shape, spec(axes), strict=True)
+    )
+  )
 
 
 def platform() -> str:

@@ -61,8 +61,9 @@ def alternate(sizes: Sequence[int]) -> list[tuple[int, int]]:
   return [
     (m, i)
     for i in range(max(sizes, default=0))
-    for m, size in enumerate(sizes) if i < size
-  ]  # fmt: skip
+    for m, size in enumerate(sizes)
+    if i < size
+  ]
 
 
 def build(
@@ -95,9 +96,15 @@ def build(
     answer_QxA[at, : len(answer)] = answer
     module_Q[at] = m
   return DecodedBank(
-    prompt_QxL, length_Q, answer_QxA, module_Q, np.int32(marker),
-    np.asarray(stop_tokens, np.int32), max_new_tokens, chunk,
-  )  # fmt: skip
+    prompt_QxL,
+    length_Q,
+    answer_QxA,
+    module_Q,
+    np.int32(marker),
+    np.asarray(stop_tokens, np.int32),
+    max_new_tokens,
+    chunk,
+  )
 
 
 def round_up(n: int, multiple: int) -> int:
@@ -119,9 +126,13 @@ def right_answers(
   """
   length_R = bank.length_Q[at_R] * live_R
   token_RxT, count_R, stopped_R = sampler.complete_greedily(
-    config, params, bank.prompt_QxL[at_R], length_R, bank.stop_S,
+    config,
+    params,
+    bank.prompt_QxL[at_R],
+    length_R,
+    bank.stop_S,
     max_new_tokens=bank.max_new_tokens,
-  )  # fmt: skip
+  )
   end_R = count_R - stopped_R
   right_R = ends_in(token_RxT, end_R, bank.answer_QxA[at_R], bank.marker)
   return (right_R & (length_R > 0)).astype(jnp.float32), length_R + count_R

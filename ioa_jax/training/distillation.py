@@ -133,9 +133,11 @@ def make_objective(
     'jsd': functools.partial(generalised_jsd, beta=beta),
   }
   return Objective(
-    np.float32(weight), np.float32(temperature), np.float32(on_policy_share),
+    np.float32(weight),
+    np.float32(temperature),
+    np.float32(on_policy_share),
     formulas[divergence],
-  )  # fmt: skip
+  )
 
 
 def token_loss(
@@ -166,9 +168,12 @@ def token_loss(
     return (1 - w) * nll_sum + w * jnp.sum(divergence_BxL * weight), count
 
   return losses.by_piece(
-    config, params, hidden_BxLxD, one,
+    config,
+    params,
+    hidden_BxLxD,
+    one,
     tuple(rows[name] for name in ('target', 'weight', *packing.TEACHER_FIELDS)),
-  )  # fmt: skip
+  )
 
 
 class Scorer:

@@ -308,9 +308,10 @@ def judge(
     outcome_S=gate.outcome_S.at[s].set(outcome, mode='drop'),
   )
   decision = jnp.where(
-    leave, ADVANCE,
+    leave,
+    ADVANCE,
     jnp.where(remediate, REMEDIATE, jnp.where(stall, STALL, STAY)),
-  )  # fmt: skip
+  )
   return gate, decision
 
 

@@ -53,15 +53,23 @@ def make(
   if r.name == 'adamw':
     # Norm scales are not decayed: pulling them to zero shrinks the residual.
     rule = optax.adamw(
-      schedule, b1=r.b1, b2=r.b2, weight_decay=r.weight_decay, mask=_matrices,
+      schedule,
+      b1=r.b1,
+      b2=r.b2,
+      weight_decay=r.weight_decay,
+      mask=_matrices,
       mu_dtype=r.momentum_dtype,
-    )  # fmt: skip
+    )
   else:
     rule = contrib.muon(
-      schedule, weight_decay=r.weight_decay, adam_b1=r.b1, adam_b2=r.b2,
-      consistent_rms=0.2, mu_dtype=r.momentum_dtype,
+      schedule,
+      weight_decay=r.weight_decay,
+      adam_b1=r.b1,
+      adam_b2=r.b2,
+      consistent_rms=0.2,
+      mu_dtype=r.momentum_dtype,
       muon_weight_dimension_numbers=_kernel_axes,
-    )  # fmt: skip
+    )
   return optax.chain(optax.clip_by_global_norm(r.clip_norm), rule), schedule
 
 
@@ -76,7 +84,8 @@ def _kernel_axes(params):
   return jax.tree.map(
     lambda x: (
       contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)
-      if x.ndim == 3 else None
+      if x.ndim == 3
+      else None
     ),
     params,
-  )  # fmt: skip
+  )

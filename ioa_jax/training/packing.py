@@ -42,8 +42,9 @@ def empty_rows(
   """
   rows = {
     name: np.zeros((num_rows, length), np.int32)
-    for name in FIELDS if name != 'weight'
-  }  # fmt: skip
+    for name in FIELDS
+    if name != 'weight'
+  }
   rows['weight'] = np.zeros((num_rows, length), np.float32)
   if top_k:
     shape = (num_rows, length, top_k)

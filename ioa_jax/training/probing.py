@@ -85,9 +85,14 @@ def build(
     module_Q[at], probes_Q[at] = m, in_row[m][i]
     first_Q[at] = in_row[m][:i].sum()
   return ProbeBank(
-    rows, module_Q, probes_Q, first_Q,
-    len(examples), max(map(len, examples)), chunk,
-  )  # fmt: skip
+    rows,
+    module_Q,
+    probes_Q,
+    first_Q,
+    len(examples),
+    max(map(len, examples)),
+    chunk,
+  )
 
 
 def _count(bank, num_modules: int) -> jax.Array:
@@ -142,9 +147,11 @@ def probe_modules(
     )
 
   start = (
-    jnp.zeros(k, jnp.float32), jnp.zeros(k, jnp.int32),
-    jnp.zeros(bank.module_Q.shape, bool), jnp.int32(0),
-  )  # fmt: skip
+    jnp.zeros(k, jnp.float32),
+    jnp.zeros(k, jnp.int32),
+    jnp.zeros(bank.module_Q.shape, bool),
+    jnp.int32(0),
+  )
   correct_K, probed_K, _, tokens = jax.lax.while_loop(
     lambda carry: jnp.any(wanted(carry)), one, start
   )

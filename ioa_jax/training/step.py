@@ -144,9 +144,13 @@ def _draw(program, state, inputs):
       inputs.mix, state.gate, inputs.plan, curriculum.count_K
     )
     return curriculum_lib.draw(
-      curriculum, weight_K, cursor_K, _key(inputs, DATA, state.step),
-      inputs.seed, batch_rows=program.batch_rows,
-    )  # fmt: skip
+      curriculum,
+      weight_K,
+      cursor_K,
+      _key(inputs, DATA, state.step),
+      inputs.seed,
+      batch_rows=program.batch_rows,
+    )
 
   lessons = inputs.curriculum
   written = lessons.on_policy
@@ -173,10 +177,11 @@ def _draw(program, state, inputs):
   # Nobody wants an own text to become likelier than it is.
   weight = jnp.where(is_on_policy, 1.0, objective.weight)
   return (
-    batch, drawn_K,
+    batch,
+    drawn_K,
     state.replace(cursor_K=cursor_K, on_policy_cursor_K=on_policy_cursor_K),
     inputs.replace(distillation=objective.replace(weight=weight)),
-  )  # fmt: skip
+  )
 
 
 def _gradients(program, state, inputs, batch):
@@ -341,17 +346,21 @@ def train_step(program: Program, state: TrainState, inputs: Inputs):
         state,
       )
     return state, metrics | probe_metrics | {
-      'drawn_K': drawn_K, 'row_B': batch['row']
-    }  # fmt: skip
+      'drawn_K': drawn_K,
+      'row_B': batch['row'],
+    }
 
   def rest(state):
     zero = jnp.float32(0.0)
     return state, {
-      'loss_sum': zero, 'loss_count': zero, 'grad_norm': zero,
-      'tokens': jnp.int32(0), 'drawn_K': jnp.zeros(k, jnp.uint32),
+      'loss_sum': zero,
+      'loss_count': zero,
+      'grad_norm': zero,
+      'tokens': jnp.int32(0),
+      'drawn_K': jnp.zeros(k, jnp.uint32),
       'row_B': jnp.full(program.batch_rows, -1),
       **no_probe,
-    }  # fmt: skip
+    }
 
   ran = is_active(state, inputs)
   state, metrics = jax.lax.cond(ran, train, rest, state)

@@ -52,10 +52,13 @@ def measure(rounds: int) -> dict:
 def _examples(codec, probes):
   """Of each module."""
   return [
-    [packing.Example(codec.prompt(p.prompt), codec.answer(p.reference))
-     for p in probes if p.module == name]
+    [
+      packing.Example(codec.prompt(p.prompt), codec.answer(p.reference))
+      for p in probes
+      if p.module == name
+    ]
     for name in _NAMES
-  ]  # fmt: skip
+  ]
 
 
 def _beside_decoding(config, student, codec, rounds):
@@ -74,11 +77,12 @@ def _beside_decoding(config, student, codec, rounds):
     )
   )
   sampler = sampler_lib.Sampler(
-    student.config, stop_tokens=codec.stop_tokens,
+    student.config,
+    stop_tokens=codec.stop_tokens,
     batch_size=config.student.batch_size,
     max_new_tokens=config.student.max_tokens,
     prompt_bucket=codec.prompt_bucket,
-  )  # fmt: skip
+  )
   greedy = logits_lib.Sampling(max_tokens=config.student.max_tokens)
   prompts = [codec.prompt(p.prompt) for p in probes]
 

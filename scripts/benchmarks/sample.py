@@ -52,9 +52,12 @@ def measure(
     ]
     limits = np.clip(rng.geometric(1 / _MEAN, _TEXTS), 4, _LONGEST)
     sampler = sampler_lib.Sampler(
-      config, stop_tokens=[], batch_size=slots, max_new_tokens=_LONGEST,
+      config,
+      stop_tokens=[],
+      batch_size=slots,
+      max_new_tokens=_LONGEST,
       prompt_bucket=32,
-    )  # fmt: skip
+    )
     params = huggingface.load_params(path, config)
     ways = {'sampler': lambda: _ours(sampler, params, prompts, limits)}
     ways['sampler']()  # Compiles.
@@ -76,12 +79,16 @@ def measure(
     seconds, texts = _in_turns(ways, rounds)
   useful = int(limits.sum())
   result = {
-    'benchmark': 'sample', 'model': directory or '27m', 'slots': slots,
-    'useful_tokens': useful, 'occupancy': sampler.occupancy,
-    'compilations': sampler.compilations, 'tokens_per_second': {
+    'benchmark': 'sample',
+    'model': directory or '27m',
+    'slots': slots,
+    'useful_tokens': useful,
+    'occupancy': sampler.occupancy,
+    'compilations': sampler.compilations,
+    'tokens_per_second': {
       way: useful / statistics.median(taken) for way, taken in seconds.items()
     },
-  }  # fmt: skip
+  }
   if peer:
     result['tried_seconds'] = {way: taken[0] for way, taken in tried.items()}
     ratios = {
@@ -147,9 +154,11 @@ def _theirs(model, prompts, limits, size, order):
       mask[row, width - len(prompts[i]) :] = 1
     with torch.no_grad():
       out = model.generate(
-        torch.tensor(token), attention_mask=torch.tensor(mask),
-        do_sample=False, max_new_tokens=int(limits[at].max()),
-      )  # fmt: skip
+        torch.tensor(token),
+        attention_mask=torch.tensor(mask),
+        do_sample=False,
+        max_new_tokens=int(limits[at].max()),
+      )
     for i, row in zip(at, out):
       texts[i] = row[width : width + limits[i]].tolist()
   return [texts[i] for i in range(len(prompts))]
@@ -157,9 +166,14 @@ def _theirs(model, prompts, limits, size, order):
 
 def _write_random(path):
   config = decoder.DecoderConfig(
-    vocab_size=8192, width=512, num_layers=8, num_heads=8, num_kv_heads=8,
-    head_width=64, mlp_width=1376,
-  )  # fmt: skip
+    vocab_size=8192,
+    width=512,
+    num_layers=8,
+    num_heads=8,
+    num_kv_heads=8,
+    head_width=64,
+    mlp_width=1376,
+  )
   params = jax.jit(decoder.init, static_argnums=0)(config, jax.random.key(0))
   # Wider than at initialisation: near ties would be decided by rounding.
   params = jax.tree.map(lambda x: 2.0 * x, params)

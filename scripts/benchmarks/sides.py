@@ -28,10 +28,15 @@ def _jax_trainer(work: Work):
   from ioa_jax.training import optimizer, packing
 
   config = decoder.DecoderConfig(
-    vocab_size=work.vocab, width=work.width, num_layers=work.layers, num_heads=work.heads,
-    num_kv_heads=work.heads, head_width=work.width // work.heads, mlp_width=work.mlp,
+    vocab_size=work.vocab,
+    width=work.width,
+    num_layers=work.layers,
+    num_heads=work.heads,
+    num_kv_heads=work.heads,
+    head_width=work.width // work.heads,
+    mlp_width=work.mlp,
     scan_unroll=work.layers,
-  )  # fmt: skip
+  )
   tx, _ = optimizer.make(
     optimizer.Recipe(
       name='adamw',
@@ -81,12 +86,16 @@ def _torch_trainer(work: Work):
   torch.manual_seed(0)
   model = transformers.LlamaForCausalLM(
     transformers.LlamaConfig(
-      vocab_size=work.vocab, hidden_size=work.width, num_hidden_layers=work.layers,
-      num_attention_heads=work.heads, num_key_value_heads=work.heads,
-      intermediate_size=work.mlp, tie_word_embeddings=True,
+      vocab_size=work.vocab,
+      hidden_size=work.width,
+      num_hidden_layers=work.layers,
+      num_attention_heads=work.heads,
+      num_key_value_heads=work.heads,
+      intermediate_size=work.mlp,
+      tie_word_embeddings=True,
       max_position_embeddings=work.length,
     )
-  )  # fmt: skip
+  )
   rule = torch.optim.AdamW(
     model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.01
   )
@@ -133,12 +142,19 @@ def _tunix_trainer(work: Work):
     raise ValueError(f'--peer=tunix: {e}; pip install google-tunix') from None
   model = model_lib.Llama3(
     model_lib.ModelConfig(
-      num_layers=work.layers, vocab_size=work.vocab, embed_dim=work.width, hidden_dim=work.mlp,
-      num_heads=work.heads, head_dim=work.width // work.heads, num_kv_heads=work.heads,
-      rope_theta=10_000, norm_eps=1e-5, weight_tying=True,
+      num_layers=work.layers,
+      vocab_size=work.vocab,
+      embed_dim=work.width,
+      hidden_dim=work.mlp,
+      num_heads=work.heads,
+      head_dim=work.width // work.heads,
+      num_kv_heads=work.heads,
+      rope_theta=10_000,
+      norm_eps=1e-5,
+      weight_tying=True,
     ),
     rngs=nnx.Rngs(0),
-  )  # fmt: skip
+  )
   trainer = peft_trainer.PeftTrainer(
     model,
     optax.chain(

@@ -119,8 +119,8 @@ def _serve(make, work, pipe):
       tokens = run()
       pipe.send(tokens / (time.monotonic() - start))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    pipe.send({
-      'peak_flops': 2 * PRODUCT**3 / min(seconds), 'peak_memory_gib': memory
-    })  # fmt: skip
+    pipe.send(
+      {'peak_flops': 2 * PRODUCT**3 / min(seconds), 'peak_memory_gib': memory}
+    )
   except EOFError:  # The other side failed and says why.
     return
