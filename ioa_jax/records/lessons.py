@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Self
+from typing import Annotated, NotRequired, Self
 
 import pydantic
 from pydantic import Field
 
 # Of pydantic itself; it wants this one before Python 3.12.
 from typing_extensions import TypedDict
-from typing import NotRequired
 
 from ioa_jax.records.base import CONFIG, Count, Record, record
 
