@@ -192,6 +192,97 @@ The answer is Grade A.|-
 The answer is Type B.|-
 The answer is point C.|-
 The answer lies between A and B.|-
+The answer is B-type.|-
+The answer is B vitamins.|-
+The answer is C major.|-
+The answer is C elegans|-
+The answer is A/C.|-
+The answer is A.C.|-
+The answer is A: an apple.|A
+The answer is D (none of these).|D
+The answer is D, none of these.|D
+The answer is D none of these|-
+The answer is A 5 cm|-
+The answer is A5|-
+The answer is D2O|-
+The answer is C60|-
+The answer is C6H12O6|-
+The answer is A*B|-
+The answer is A∪B|-
+The answer is A → B|-
+The answer is A and not B.|A
+The answer is A, not B or C.|A
+The answer is A, because B and C are wrong.|A
+The answer is A (B is wrong).|A
+The answer is A; B is wrong.|A
+The answer is A. Not B.|A
+I'd say C.|-
+My final answer: C|C
+Final answer - (C)|C
+Final Answer: \boxed{C}|C
+Final Answer: $\boxed{\text{(C)}}$|C
+\boxed{\text{C}}.|C
+\boxed{\text{The answer is C}}|C
+\boxed{\text{C or D}}|-
+\boxed{C/D}|-
+\boxed{\text{C and D}}|-
+\boxed{C \text{ or } D}|-
+\boxed{ABCD}|-
+\boxed{\text{None}}|-
+\boxed{A.} or \boxed{B.}|B
+The answer is A. Wait, let me reconsider. The correct answer is C.|C
+Answer: A\nWait, actually it should be B.|-
+Answer: A\nHmm, that's wrong. It is B. Answer: B|B
+At first I thought the answer is A, but the answer is D.|D
+Initially the answer is A seems right; the correct answer is B.|B
+Some say the answer is A. However, the answer is B.|B
+A student claims the answer is A.|-
+Why is the answer C? Because...|-
+Could the answer be A?|-
+The answer is definitely not B.|-
+The answer is neither A nor B.|-
+The answer is none of A, B, C or D.|-
+It can't be A or B, so the answer is C or D.|-
+It can't be A or B, so the answer is C.|C
+Eliminate A, B, D. So C.|C
+(C)|C
+[C]|C
+**(C)**|C
+C.|C
+"C"|C
+`C`|C
+C)|C
+Option C|C
+Choice (C)|C
+Letter C|-
+c|-
+C\n\nBecause it is.|C
+C\n\nBecause A is wrong.|C
+A. is wrong\nB. is right|-
+The best answer is: B. Mitochondria|B
+The most appropriate answer is (D)|D
+The correct statement is B.|B
+The answer is choice B: 12|B
+The answer is option B) 12|B
+The answer is letter B.|B
+The correct answer would be B.|B
+The correct answer has to be B.|B
+Hence, the correct option is (B) 4.|B
+Thus the answer is (B): 4|B
+So the final answer is B|B
+So our answer is (B).|B
+So answer: B|B
+Therefore the answer is $(B)$.|B
+Therefore, the answer is \text{B}.|B
+Therefore, (B) is the correct choice.|B
+Therefore B is true.|B
+It follows that B is correct.|B
+We conclude B.|B
+We conclude that (B) is correct.|B
+B is the best answer|B
+B is incorrect. C is correct.|C
+B is correct and C is incorrect.|B
+Both B and C seem correct, but B is the best answer.|B
 """.strip().splitlines()
 
 

@@ -289,6 +289,103 @@ x=\frac{1\pm\sqrt5}{2} ~~ \frac{1\pm\sqrt5}{2}
 100200 ~~ 100,200
 1,000,000 ~~ 1000000
 1,000,000 ~~ 10^6
+3\text{ g/cm}^3 ~~ 3\text{ grams per cubic centimeter}
+3\text{ g/cm}^3 ~~ 3\,\frac{\text{g}}{\text{cm}^3}
+3\text{ people per hour} ~~ 3
+2:30 ~~ 2:30\text{ PM}
+10:00\text{ a.m.} ~~ 10:00 \text{ AM}
+\{2,3\} ~~ 2,3
+-1,-1,4 ~~ 4,-1,-1
+x=3 ~~ 3
+12 ~~ 1\text{ dozen}
+24 ~~ 2\text{ dozen eggs}
+3 ~~ 3\text{ pairs}
+7\text{ million} ~~ 7,000,000
+7\text{ million} ~~ 7 \times 10^6
+62.5\% ~~ 62.5
+62.5 ~~ 62.5\%
+62.5\% ~~ \frac{5}{8}
+33\frac{1}{3}\% ~~ \frac13
+100\% ~~ 1
+7 ~~ = 7
+7 ~~ \Large 7
+7 ~~ \textit{7}
+7 ~~ \color{red}{7}
+7 ~~ \underline{\mathbf{7}}
+7 ~~ \mathbf{7}.
+7 ~~ 7\ \text{(see above)}
+7 ~~ \text{7} \text{ cm}
+7 ~~ 7\hspace{1mm}\text{cm}
+\sqrt{2} ~~ √2
+\sqrt{2}/2 ~~ √2/2
+\sqrt[3]{2} ~~ ∛2
+60^\circ ~~ 60˚
+60^\circ ~~ 60º
+\frac{2}{3} ~~ ⅔
+\frac18 ~~ ⅛
+2\frac12 ~~ 2½
+(-\infty, \infty) ~~ (-∞,∞)
+[1,\infty) ~~ x≥1
+[1,\infty) ~~ [1,∞)
+(-3,5] ~~ -3<x≤5
+x>2 ~~ 2<x
+x\geq 2 ~~ [2,\infty)
+(-\infty,0)\cup(0,\infty) ~~ x \neq 0
+(-\infty,0)\cup(0,\infty) ~~ \mathbb{R}\setminus\{0\}
+\{1\}\cup[2,3] ~~ [2,3]\cup\{1\}
+1.2e-5 ~~ 0.000012
+1.2\times10^{-5} ~~ 1.2e-5
+3.0\times 10^8 ~~ 3e8
+58,500 ~~ x=58500
+x=1,234,567 ~~ 1234567
+0.\overline{36} ~~ \frac{4}{11}
+0.\overline{36} ~~ 0.363636...
+.\overline{3} ~~ \frac13
+\frac{4}{11} ~~ 0.\overline{36}
+\overline{AB} ~~ \overline{AB}
+\text{two} ~~ 2
+10 ~~ ten
+10 ~~ Ten
+0 ~~ \text{zero}
+1 ~~ \text{one}
+11 ~~ \text{eleven}
+\frac{1}{2} ~~ \text{one half}
+x^2+3x+2 ~~ (x+1)(x+2)
+A ~~ \text{A}
+\text{Alice} ~~ \text{alice}
+\begin{pmatrix}1\\0\end{pmatrix} ~~ \begin{bmatrix}1\\0\end{bmatrix}
+\begin{pmatrix}1.5\\0\end{pmatrix} ~~ \begin{pmatrix}\frac32\\0\end{pmatrix}
+16\pi ~~ 50.26548245743669
+\frac{22}{7} ~~ 3.142857
+\sqrt2 ~~ 1.41421356
+(n+1)! ~~ (n+1)n!
+\binom{n}{2} ~~ \frac{n(n-1)}{2}
+3+2i ~~ 2i+3
+-i ~~ \frac{1}{i}
+\frac{3+4i}{5} ~~ \frac35+\frac45 i
+|x-3| ~~ |3-x|
+\ln(x^2) ~~ 2\ln x
+\tan x ~~ \frac{\sin x}{\cos x}
+e ~~ 2.71828
+y = 2x ~~ y=2x+0
+y=2x+3 ~~ y-3=2x
+f(x) = x^2 ~~ x^2
+(2,3) ~~ (2, 3)
+(2,3) ~~ \left(2,\,3\right)
+(2,3) ~~ (2;3)
+(2,3) ~~ 2,3
+(0,0),(1,1) ~~ (1,1) and (0,0)
+\$5.50 ~~ 5.5
+\$5.50 ~~ \$5.5
+\$5.50 ~~ 5.50\text{ USD}
+5.50 ~~ £5.50
+10111_2 ~~ 10111_{2}
+3\ \text{cm} ~~ 3~\text{cm}
+\text{Sunday} ~~ \text{sunday}
+\text{(B)} ~~ \text{B}
+\text{(B)} ~~ \textbf{(B)}
+\text{(B)} ~~ \mathbf{B}
+\text{A, B} ~~ \text{B, A}
 """.strip().splitlines()
 DIFFERENT = r"""
 5\text{ cm} ~~ 5\,m
@@ -438,6 +535,74 @@ A=5 ~~ B=5
 10, 20 ~~ 10
 10, 20 ~~ 1020
 1.000.000 ~~ 1000000
+5\text{ m}^2 ~~ 5\text{ m}^3
+a^2\text{ cm}^2 ~~ a^2\text{ cm}^3
+2\pi r\text{ cm} ~~ 2\pi r\text{ m}
+\frac{\pi}{2}\text{ cm}^2 ~~ \frac{\pi}{2}\text{ cm}^3
+10\text{ N/m} ~~ 10\text{ N}\cdot\text{m}
+10\text{ N/m} ~~ 10\text{ N/m}^2
+3\text{ g/cm}^3 ~~ 3\text{ g/cm}^2
+20\text{ miles per gallon} ~~ 20\text{ mpg}
+2:30 ~~ 5:75
+10:00\text{ a.m.} ~~ 10\text{ a.m.}
+2,2,3 ~~ 2,3
+2,2,3 ~~ 2,3,3
+(1,1,2) ~~ (1,2,2)
+x+y=7 ~~ 7
+2x+y=5 ~~ 5
+x^2+y^2=25 ~~ 25
+x=3 ~~ y=3
+2 ~~ 2\text{ dozen eggs}
+7 ~~ 7\text{ million}
+33\frac{1}{3}\% ~~ 33.33\%
+7 ~~ x = = 7
+7 ~~ <7>
+(1,\infty) ~~ x≥1
+x<2 ~~ x>2
+58,500 ~~ 58.500
+\text{no real solutions} ~~ \emptyset
+0.\overline{36} ~~ 0.36
+0.\overline{36} ~~ 0.3636
+\overline{AB} ~~ \overline{CD}
+10 ~~ \text{ten cents}
+0 ~~ \text{none}
+1 ~~ \text{once}
+x^2+3x+2 ~~ (x+1)(x+2)=0
+6x^2 ~~ 6x^3
+4x ~~ 4y
+A ~~ a
+\text{Alice} ~~ \text{Bob}
+\text{east} ~~ \text{seat}
+\text{stop} ~~ pots
+p\to q ~~ q\to p
+\begin{pmatrix}1\\0\end{pmatrix} ~~ \begin{pmatrix}0\\1\end{pmatrix}
+16\pi ~~ 50.265
+\frac{22}{7} ~~ 3.14
+\sqrt2 ~~ 1.414
+1000000 ~~ 999999.999999
+0.3 ~~ 0.30000000000000004
+-7 ~~ 7
+7 ~~ 7 \text{ or } 7
+7 ~~ 7,7
+2^{100} ~~ 2^{101}
+10^{100} ~~ 10^{100}+1
+100! ~~ 99!
+n! ~~ (n-1)!
+2n+1 ~~ 2k+1
+3+2i ~~ 3-2i
+|x-3| ~~ x-3
+\log 2 ~~ \ln 2
+\sin x ~~ \cos x
+e ~~ 2.718
+\frac{a}{b} ~~ \frac{b}{a}
+(2,3) ~~ [2,3]
+(0,0),(1,1) ~~ (1,1), (0,0), (2,2)
+\$5.50 ~~ £5.50
+23_{10} ~~ 23
+10111_2 ~~ 23
+10111_2 ~~ 10111
+3\ \text{cm} ~~ 3\ \text{mm}
+150\text{ cm} ~~ 1.5\text{ m}
 """.strip().splitlines()
 
 

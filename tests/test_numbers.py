@@ -256,6 +256,114 @@ Die Antwort ist 18.|18|1
 Réponse : 18|18|1
 Ответ: 18|18|1
 | Total | 18 ||18|1
+The answer is 3 apples or 4 pears.|4|0
+The answer is 18 or so.|18|1
+The answer is 5-6 apples.|6|0
+The answer is 5–6 apples.|5|0
+The answer is ~18.|18|1
+The answer is 18±2.|18|0
+The answer is 2:1.|2|0
+The answer is 2:1.|1|0
+The answer is x.|18|0
+The answer is 3x.|3|0
+The answer is 3π.|3|0
+The answer is 3\pi.|3|0
+The answer is √18.|18|0
+The answer is 2^10.|1024|1
+The answer is 2^{10} = 1024.|1024|1
+The answer is 10^-3.|0.001|1
+The answer is 1.5 × 10^3.|1500|1
+The answer is 1.5 x 10^3.|1500|1
+The answer is 1.5 × 10^3.|3|0
+The answer is 1.5*10^3|1.5|0
+The answer is 3,5.|5|0
+The answer is 3.5.2|5|0
+The answer is 100,00.|100|0
+The answer is 10,000,00|10000|0
+The answer is 10 000 000.|10000000|1
+The answer is 5 1/4 inches|5.25|1
+The answer is 5-1/4 inches|5.25|0
+The answer is 5-1/4 inches|0.25|0
+The answer is 1/2/3|3|0
+The answer is (5, 6).|6|0
+The answer is (5, 6).|5|0
+The answer is [5, 6]|5|0
+The answer is {5, 6}|6|0
+The answer is 5 and 6.|6|0
+The answer is 5, then 6.|6|0
+The answers are 5 and 6.|6|0
+The answers are 5 and 6.|5|0
+The answer is 5 (five).|5|1
+The answer is five (5).|5|1
+The answer is 5 = five.|5|1
+The answer is $5 and 25 cents.|5|0
+The answer is 5'6".|5|0
+The answer is 1st.|1|1
+The answer is 18th.|18|1
+The answer is room 18.|18|1
+The answer is No. 18|18|1
+The answer is #18|18|1
+The answer is 18#|18|1
+The answer is 18 < 20.|18|0
+The answer is ≥ 18.|18|0
+The answer is > 18|18|0
+The answer is 20 > 18|20|0
+The answer is not 18, it is 20.|20|1
+The answer is not 18, it is 20.|18|0
+The answer is 18, not 20.|18|1
+The answer is 18, not 20.|20|0
+The answer is 18 rather than 20.|18|1
+The answer is 18 instead of 20.|18|1
+The answer is no more than 18.|18|0
+The answer is unknown.|18|0
+The answer cannot be 18.|18|0
+I don't know, maybe 18?|18|1
+The answer could be 18 or 20.|20|0
+\boxed{5}, \boxed{6}|5|0
+\boxed{\text{five}}|5|1
+\boxed{5\text{ hours }30\text{ minutes}}|5|0
+\boxed{5:30}|5|0
+\boxed{5:30}|30|0
+\boxed{5\text{ or }6}|6|0
+\boxed{5\frac{1}{2}\text{ hours}}|5.5|1
+\boxed{\frac{11}{2}\text{ hours}}|5.5|1
+\boxed{\frac{x}{2}}|2|0
+\boxed{x=5, y=6}|6|0
+\boxed{x=5, y=6}|5|0
+\boxed{5 \text{ m}^2}|5|1
+\boxed{5\,\text{m/s}^2}|5|1
+\boxed{5 \times 10^{-2}}|0.05|1
+\boxed{0.\overline{3}}|3|0
+\boxed{0.\overline{3}}|0|0
+\boxed{(5)}|5|1
+\boxed{+5}|5|1
+\boxed{5 + 6}|11|1
+\boxed{5 + 6}|6|0
+\boxed{5 + 6 = 11}|11|1
+\boxed{\sim 5}|5|1
+\boxed{5\text{ dozen}}|5|0
+\boxed{5\text{ million}}|5000000|1
+\boxed{5\text{k}}|5|0
+\boxed{\$5\text{k}}|5000|1
+\boxed{5M}|5|0
+$5M|5|0
+$5 million|5000000|1
+#### 5 or 6|6|0
+#### 5, 6|6|0
+#### 5:30|30|0
+#### 5 hours 30 minutes|30|0
+#### x = 5|5|1
+#### \boxed{5}|5|1
+#### $5$|5|1
+#### five|5|1
+#### 1.5e3|1500|1
+#### 1,234.56|1234.56|1
+####  5 |5|1
+答案是5或6。|6|0
+答案：5到6|6|0
+大约5公里|5|1
+第5天|5|1
+共5，000元|5000|1
 """.strip('\n').split('\n')
 
 

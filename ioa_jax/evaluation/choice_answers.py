@@ -192,7 +192,7 @@ def _stated(text: str, one: str) -> list[_Statement]:
   # Lower case only where a letter stands alone: `the answer is c`.
   letter = (
     rf'(?:\(\s*(?P<round>(?i:{one}))\s*\)'
-    rf'|(?P<bare>{one})(?=\s*(?:[.,;:)!。，、）：！\u3040-\u9fff]|$|\n|(?:{_CONNECTORS}|or|and|is)\b|[-–—]\s|\())'
+    rf'|(?P<bare>{one})(?=\s*(?:\.(?!\w)|[,;:)!。，、）：！\u3040-\u9fff]|$|\n|(?:{_CONNECTORS}|or|and|is)\b|[-–—]\s|\())'
     rf'|(?P<pair>{one})(?=\s*(?:[/&,]|or\b|and\b))'
     rf'|(?P<small>(?i:{one}))(?=\s*\)?\s*(?:[.!]?\s*$|[.!]\s*\n)))'
   )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ioa_jax.evaluation import code_grading, graders, maths
+from ioa_jax.evaluation import code_grading, graders, maths, number_answers
 from ioa_jax.evaluation import sandbox as sandbox_lib
 
 
@@ -41,7 +41,9 @@ class Number(Exact):
   """A number, as in GSM8K."""
 
   def find(self, text: str) -> str | None:
-    return graders.extract_number(text)
+    found = number_answers.find(text)
+    # A refused form is named to the one who wrote it.
+    return found and (graders.extract_number(text) or found.text or None)
 
   def is_correct(self, completion: str, answer: str) -> bool:
     return graders.grade_number(completion, answer).correct

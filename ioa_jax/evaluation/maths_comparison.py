@@ -14,7 +14,7 @@ from ioa_jax.evaluation import maths_structure
 from ioa_jax.evaluation.maths_structure import Node
 
 _MAX_PARTS = 60
-_NUMERIC = re.compile(r'[-+0-9.\s()/^{}!]|\\(?:cdot|times|frac|sqrt|pi)')
+_NUMERIC = re.compile(r'[-+0-9.\s()/^{}!]|\\%|\\(?:cdot|times|frac|sqrt|pi)')
 
 Equal = Callable[[str, str], str]
 
@@ -121,6 +121,10 @@ class Comparison:
         maths_structure.read(answer.parts[-1]),
       )
       return self.compare(want, got)
+    if not gold.name and not answer.name:
+      want, got = self._value_of(gold), self._value_of(answer)
+      if want is not None and got is not None:
+        return self.compare(want, got)
     if len(gold.parts) == len(answer.parts) == 2:
       return self.equivalent(gold.parts, answer.parts)
     return 'different'

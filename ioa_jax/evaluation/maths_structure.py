@@ -371,5 +371,5 @@ def _inequality(sides: Sequence[str], signs: Sequence[str]) -> Node | None:
 
 def _is_name(side: str) -> bool:
   return re.fullmatch(
-    _SYMBOL + r'|f\([a-z]\)|\|[a-z]\|', side
+    _SYMBOL + r'|[a-zA-Z]\([a-z]\)|\|[a-z]\|', side
   ) is not None and (side not in ('i', 'e'))

@@ -31,9 +31,10 @@ _NO_ANSWER = re.compile(
   r'not |no |cannot|can.t|impossible|\?|$)'
 )
 _STATED = re.compile(
-  r'(?i)(?:\b(?:answer|ans|antwort|respuesta|resposta|risposta|réponse|ответ)\b'
+  r'(?i)(?:\b(?:answers?|ans|antwort|respuesta|resposta|risposta|réponse|ответ)\b'
   r'(?P<about>(?: (?!is\b|was\b|are\b|equals\b)[a-z]+){0,8}?)'
-  r'\W{0,4}?(?:\s*(?:is|was|would be|must be|should be|equals|ist|est|es|é)\b'
+  r'\W{0,4}?(?:\s*(?:is|are|was|would be|must be|should be|equals|ist|est|es|é)'
+  r'\b'
   r'|[:=：]|\s*->|→|\n)'
   r'|(?:答案|答え|答|정답)\s*(?:[:：=]|是|为|為|は|은))'
 )

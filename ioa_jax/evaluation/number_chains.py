@@ -156,6 +156,8 @@ def _read_chain(tokens, start, end, parts, numbers) -> Chain:
   if len(parts) == 1 and dashes and not any(t.text in '+*/^' for t in last):
     value = None  # `18-20` is more often a range than a difference.
   before = [t.text for t in tokens[max(0, start - 2) : start]]
+  if before[-1:] == ['/'] or before == ['/', '(']:
+    value = None  # `x/2`.
   if before and (
     before[-1][0] == '\\'
     or before[-1] == '√'
@@ -174,7 +176,7 @@ def _depth(tokens: Sequence[Token]) -> int:
 
 def _spoils(token: Token) -> bool:
   r"""Whether a number is only a part of more: `18x`, `18\pi`, `18±1`."""
-  if token.text.startswith('\\') or token.text in ('±', 'π', '√'):
+  if token.text.startswith('\\') or token.text in ('±', 'π', '√', '<'):
     return True
   if token.kind == 'word' and token.glued and len(token.text) == 1:
     return token.text in 'xyznabtMBkKi'

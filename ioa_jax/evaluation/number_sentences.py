@@ -38,7 +38,9 @@ _RESULTING = frozenset(
   'yielding earning costing saving'.split()
 )
 _SUBJECTS = frozenset('he she it they we i you'.split())
-_NEGATIONS = frozenset(('not', "isn't", 'isn’t', "wasn't", 'never'))
+_NEGATIONS = frozenset(
+  ('cannot', "can't", 'can’t', 'not', "isn't", 'isn’t', "wasn't", 'never')
+)
 
 
 def last(tokens: Sequence[Token]) -> Found | None:
@@ -255,7 +257,9 @@ def _choose(sentence: Sequence[Token], counted: list[Chain]) -> Found:
     before = counted[-2]
     gap = sentence[before.end : chosen.start]
     words = [t.word for t in gap]
-    if len(gap) <= 5 and (words[-1:] == ['or'] or '/' in [t.text for t in gap]):
+    if len(gap) <= 5 and (
+      words[-1:] in (['or'], ['或'], ['或者']) or '/' in [t.text for t in gap]
+    ):
       return REFUSED
     lead = [t.word for t in sentence[max(0, before.start - 2) : before.start]]
     if 'between' in lead and 'and' in words[-1:]:

@@ -14,6 +14,7 @@ FILLERS = frozenset(
   'also that usd inr eur gbp us rs dollars sum amount number final answer '
   'value now still and we he she it they have has get gets find'.split()
 )
+_BESIDE = frozenset('or and to through versus 或 或者 到 至 和'.split())
 BOUNDS = frozenset(
   'more less fewer greater higher lower smaller larger'.split()
 )
@@ -40,6 +41,8 @@ def stated(tokens: Sequence[Token], strict: bool = False) -> Found | None:
     strict and [t.text for t in tokens[end : end + 1]] == ['!']
   ):
     return REFUSED
+  if strict and any(t.text == '=' for t in tokens[end:]):
+    return REFUSED  # `x=5, y=6`.
   j = end
   while j < len(tokens) and tokens[j].kind != 'end':
     if tokens[j].word in TAILS or tokens[j].text in ('(', ',', ':'):
@@ -103,7 +106,7 @@ def is_hedged(tokens: Sequence[Token], end: int) -> bool:
   while i < len(tokens) and tokens[i].kind != 'end':
     token = tokens[i]
     following = tokens[i + 1 : i + 3]
-    if token.word in ('or', 'and', 'to', 'through', 'versus') or (
+    if token.word in _BESIDE or (
       token.text in (',', '/', '&', '±', '-', '–', '~')
     ):
       if following and (

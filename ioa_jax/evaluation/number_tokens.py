@@ -139,13 +139,13 @@ _TOKEN = re.compile(
     (?:[1-9][0-9]{0,2}(?:[ '][0-9]{3})+(?![0-9])(?:[.,][0-9]+)?(?![.,:'_]?[0-9])
      |\.?[0-9](?:[0-9]|[.,:'_](?=[0-9]))*)
     (?:[eE][-+]?[0-9]+(?![A-Za-z0-9]))?)
+  |(?P<cjk>[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+)
   |(?P<word>[^\W\d_](?:[^\W_]|['’](?=[^\W\d_]))*|\\[A-Za-z]+)
   |(?P<bold>\*\*)
   |(?P<end>[.!?](?=\s|$|\*\*|\))|[。！？\n;；|])
   |(?P<mark>\S)""",
   re.VERBOSE,
 )
-_CJK = re.compile(r'[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,24 +217,13 @@ def tokenize(text: str) -> list[Token]:
       bold = not bold
     elif kind == 'num':
       tokens.append(Token('num', written, value_of(written), glued, bold))
-    elif kind == 'word' and _CJK.match(written):
-      tokens += _split_cjk(written, glued, bold)
+    elif kind == 'cjk':
+      value = _han(written)
+      kind = 'word' if value is None else 'num'
+      tokens.append(Token(kind, written, value, glued, bold, value is not None))
     else:
       tokens.append(Token(kind, written, None, glued, bold))
   return _scale(_spell(tokens))
-
-
-def _split_cjk(written: str, glued: bool, bold: bool) -> list[Token]:
-  """Words of scripts without blanks, cut where digits stand in them."""
-  parts = re.findall(r'[0-9][0-9.,]*(?<![.,])|[^0-9]+', written)
-  tokens = []
-  for i, part in enumerate(parts):
-    number = value_of(part) if part[0].isdigit() else _han(part)
-    kind = 'word' if number is None and not part[0].isdigit() else 'num'
-    tokens.append(
-      Token(kind, part, number, glued or i > 0, bold, not part[0].isdigit())
-    )
-  return tokens
 
 
 def _han(text: str) -> Fraction | None:
