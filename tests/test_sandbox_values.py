@@ -203,6 +203,18 @@ HONEST = {
     'class N:\n  v = 1\n  def twice(self): return 2 * self.v\n'
     'assert f(N()) == 3',
   ),
+  'own_operators': (
+    'import functools\n@functools.total_ordering\nclass P:\n'
+    '  def __init__(self, x): self.x = x\n'
+    '  def __add__(self, other): return P(self.x + other.x)\n'
+    '  def __mul__(self, n): return P(self.x * n)\n'
+    '  def __abs__(self): return abs(self.x)\n'
+    '  def __lt__(self, other): return self.x < other.x\n'
+    '  def __eq__(self, other): return self.x == other.x\n'
+    '  def __contains__(self, x): return x == self.x',
+    'assert P(1) + P(2) == P(3) and P(2) * 3 == P(6) and abs(P(-1)) == 1\n'
+    'assert P(1) < P(2) and max([P(1), P(3)]) == P(3) and 3 in P(3)',
+  ),
   'enum': (
     'import enum\nclass E(enum.Enum):\n  A = 1\ndef f(): return E.A',
     'assert f() == E.A and f().name == "A" and f().value == 1',
@@ -325,6 +337,36 @@ DIFFERENT = {
   'no_pair_from_next': (
     'def f():\n  raise TypeError',
     'import pytest\nwith pytest.raises(ValueError):\n  next(map(f, [1]))',
+  ),
+  'order': (
+    'class A:\n  __gt__ = __lt__ = lambda s, o: True\ndef f(): return A()',
+    'assert f() > 5 and 5 < f()',
+  ),
+  'order_of_a_named_class': (
+    'class P:\n  __gt__ = __lt__ = lambda s, o: True\ndef f(p): return P()',
+    'assert f(P()) > 5',
+  ),
+  'difference': (
+    'class A:\n  __sub__ = __rsub__ = lambda s, o: 0.0\ndef f(): return A()',
+    'assert abs(f() - 2.5) < 1e-6',
+  ),
+  'difference_of_a_named_class': (
+    'class P:\n  __sub__ = __rsub__ = lambda s, o: s\n'
+    '  __abs__ = __float__ = lambda s: 0.0\ndef f(p): return P()',
+    'assert abs(f(P()) - 2.5) < 1e-6',
+  ),
+  'membership': (
+    'class A:\n  __contains__ = lambda s, o: True\n'
+    '  __iter__ = lambda s: iter(())\ndef f(): return A()',
+    'assert 3 in f()',
+  ),
+  'membership_in_what_holds_liars': (
+    'class A:\n  __eq__ = lambda s, o: True\ndef f(): return [A()]',
+    'assert 3 in f()',
+  ),
+  'order_of_two': (
+    'class A:\n  __gt__ = __lt__ = lambda s, o: True\ndef f(x): return A()',
+    'assert f(1) < f(2)',
   ),
   'wrong_exception': (
     'def f(): raise UnicodeDecodeError("u", b"", 0, 1, "x")',

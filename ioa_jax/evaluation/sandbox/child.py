@@ -88,7 +88,9 @@ def judge(config):
 
   def resolve(expression):
     try:
-      return channel.ask('resolve', expression)
+      value = channel.ask('resolve', expression)
+      channel.name(value)
+      return value
     except exceptions.CandidateError as e:
       failed = e
 

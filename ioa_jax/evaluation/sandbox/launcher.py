@@ -62,7 +62,7 @@ def start(
     'limits': limits,
   }
   config = {'stdin_fd': None, 'packages': packages, **config}
-  modules = ['values', 'exceptions', 'operations', 'remote', 'child']
+  modules = ['values', 'exceptions', 'operations', 'handles', 'remote', 'child']
   if config['role'] == 'judge':
     modules.insert(-1, 'facade')
   bubblewrap = backend == 'bubblewrap'

@@ -1,11 +1,9 @@
-"""Calls between a candidate and its tests, and handles of each other's objects.
+"""Calls between a candidate and its tests.
 
 Both sides send requests as lines of JSON (see `values`) and serve those of the
 other while they wait, so tests can call candidates and candidates can call
-back. A handle stands for an object of the other side: what is done to it is
-done there, and only plain values or further handles come back. Whether two
-values are equal is decided here, on rebuilt values: objects of the candidate's
-classes are equal if class and state are, whatever their `__eq__` says.
+back. What an object of the other side is asked is bounded by what its answer
+could give away (`Channel.operate`).
 
 Runs inside the sandbox.
 """
@@ -15,7 +13,7 @@ import os
 import select
 import sys
 
-from ioa_jax.evaluation.sandbox import exceptions, operations, values
+from ioa_jax.evaluation.sandbox import exceptions, handles, operations, values
 
 exceptions.MAX_DETAIL_CHARS = 300
 _MAX_EXPORTS = 200_000
@@ -24,99 +22,18 @@ _MAX_NESTED_CALLS = 100
 _RECURSION = 20_000
 
 
-class Handle:
-  """An object of the other side."""
-
-  __slots__ = ('_base', '_channel', '_kind', '_number')
-  _is_handle = True
-
-  def __init__(self, channel, number, kind, base):
-    for name, value in zip(
-      ('_channel', '_number', '_kind', '_base'), (channel, number, kind, base)
-    ):
-      object.__setattr__(self, name, value)
-
-  def __getattr__(self, name):
-    try:
-      return self._channel.ask('get', self, name)
-    except exceptions.CandidateError as e:
-      # Only this one, because `hasattr` and default values rest on it.
-      if e.kind is AttributeError:
-        raise AttributeError(str(e)) from None
-      raise
-
-  def __setattr__(self, name, value):
-    self._channel.ask('set', self, name, value)
-
-  def __delattr__(self, name):
-    self._channel.ask('delete', self, name)
-
-  def __str__(self):
-    return str(self._channel.ask('str', self))
-
-  def __repr__(self):
-    return str(self._channel.ask('repr', self))
-
-  def __format__(self, spec):
-    return str(self._channel.ask('format', self, spec))
-
-  def __instancecheck__(self, instance):
-    return isinstance(instance, Handle) and (
-      self._channel.ask('isinstance', instance, self) is True
-    )
-
-  def __eq__(self, other):
-    if self._base:
-      if isinstance(other, Handle):
-        other = other._channel.ask('value', other) if other._base else other
-      return self._channel.ask('value', self) == other
-    if not isinstance(other, Handle):
-      return False
-    return self._channel.same(self, other)
-
-  def __hash__(self):
-    if self._base in ('tuple', 'frozenset'):
-      return hash(self._channel.ask('value', self))
-    return hash(self._kind)
-
-  def __copy__(self):
-    return self._channel.ask('copy', self, False)
-
-  def __deepcopy__(self, memo):
-    return self._channel.ask('copy', self, True)
-
-
-def _forwarder(name):
-  def method(self, *args, **kwargs):
-    return self._channel.ask('method', self, name, args, kwargs)
-
-  method.__name__ = f'__{name}__'
-  return method
-
-
-def _call(self, *args, **kwargs):
-  return self._channel.ask('call', self, args, kwargs)
-
-
-def _next(self):
-  reply = self._channel.ask('next', self)
-  if type(reply) is not tuple or len(reply) != 2:
-    raise exceptions.CandidateError('no pair of a value and an end')
-  if reply[1]:
-    raise StopIteration
-  return reply[0]
-
-
-def _await(self):
-  return self._channel.ask('await', self)
-  yield
-
-
-_METHODS = {f'__{name}__': _forwarder(name) for name in operations.FORWARDED}
-_METHODS |= {'__call__': _call, '__next__': _next, '__await__': _await}
-_FORWARDED_NAMES = (
-  *(f'__{name}__' for name in operations.FORWARDED),
-  '__await__',
+_ORDER = frozenset(('lt', 'le', 'gt', 'ge'))
+_OPERATORS = _ORDER | frozenset(
+  prefix + name
+  for name in (
+    'add sub mul truediv floordiv mod pow divmod matmul and or xor lshift '
+    'rshift'
+  ).split()
+  for prefix in ('', 'r', 'i')
+)
+_NUMBERS = frozenset(
+  'abs neg pos invert bool int float complex index round trunc floor '
+  'ceil'.split()
 )
 
 
@@ -127,9 +44,10 @@ class _Objects:
     self._channel = channel
     self._exports, self._number_of = [], {}
     self._classes, self._handles, self._kinds = {}, {}, {}
+    self._class_of = {}
 
   def export(self, value):
-    if isinstance(value, Handle):
+    if isinstance(value, handles.Handle):
       return object.__getattribute__(value, '_number')
     number = self._number_of.get(id(value))
     if number is None:
@@ -139,14 +57,15 @@ class _Objects:
       self._exports.append(value)
     kind = type(value)
     mask = 0
-    for i, name in enumerate(_FORWARDED_NAMES):
+    for i, name in enumerate(handles.NAMES):
       if getattr(kind, name, None) is not None:
         mask |= 1 << i
     base = next(
       (b.__name__ for b in operations.BASES if isinstance(value, b)), None
     )
+    own = self._class_number(value) if isinstance(value, type) else None
     name = kind.__name__ if isinstance(kind.__name__, str) else 'object'
-    return number, self._class_number(kind), name, mask, base
+    return number, self._class_number(kind), name, mask, base, own
 
   def _class_number(self, kind):
     """Tells classes apart; nothing can be done to them by this number."""
@@ -159,25 +78,32 @@ class _Objects:
     """Whether the other side was given this very object."""
     return id(value) in self._number_of
 
-  def import_(self, number, kind, name, mask, base):
+  def import_(self, number, kind, name, mask, base, own=None):
     if number not in self._handles:
       key = (kind, name, mask, base)
       if key not in self._classes:
         methods = {
-          method: _METHODS[method]
-          for i, method in enumerate(_FORWARDED_NAMES)
+          method: handles.METHODS[method]
+          for i, method in enumerate(handles.NAMES)
           if mask >> i & 1
+          and (method != '__contains__' or self._channel.trusts(kind))
         }
         if base is not None:
           # So that `isinstance(result, list)` holds where it held.
           base_type = values.NAMED[base]
           methods['__class__'] = property(lambda self: base_type)
         methods['__slots__'] = ()
-        self._classes[key] = type(str(name), (Handle,), methods)
+        self._classes[key] = type(str(name), (handles.Handle,), methods)
       self._handles[number] = self._classes[key](
         self._channel, number, kind, base
       )
+    if own is not None:
+      self._class_of[number] = own
     return self._handles[number]
+
+  def class_of(self, handle):
+    """The number of the class that a handle stands for, or None."""
+    return self._class_of.get(handle._number)
 
 
 class Channel:
@@ -197,13 +123,44 @@ class Channel:
     self._seconds = seconds
     self._buffer = b''
     self._objects = _Objects(self)
-    self._comparing = set()
+    self._comparing, self._named, self._told = set(), set(), set()
     self._nested = self._asked = 0
     self.calls = 0
 
   def exported(self, value):
     """Whether the other side was given this very object."""
     return self._objects.exported(value)
+
+  def name(self, value):
+    """Notes that the tests name this class of the candidate."""
+    if isinstance(value, handles.Handle):
+      self._named.add(self._objects.class_of(value))
+
+  def trusts(self, kind):
+    """Whether objects of a class may tell what operators on them give.
+
+    Those of classes that the tests name: these are what is tested. Another
+    object would be shown what the tests expect, and could say that it fits.
+    """
+    return self._plain_errors or kind in self._named
+
+  def operate(self, handle, name, args, kwargs):
+    """One of the language's methods on an object of the other side."""
+    if self._plain_errors:
+      return self.ask('method', handle, name, args, kwargs)
+    plain = any(not isinstance(a, handles.Handle) for a in args)
+    if name in _OPERATORS:
+      ordered = name in _ORDER and plain
+      if ordered or not self.trusts(handle._kind):
+        raise exceptions.CandidateError(f'{name!r} with an object of its own')
+    if name in _NUMBERS and handle._number in self._told:
+      raise exceptions.CandidateError(f'{name!r} of what was told a value')
+    result = self.ask('method', handle, name, args, kwargs)
+    if name in _OPERATORS and plain and result is not NotImplemented:
+      if not isinstance(result, handles.Handle):
+        raise exceptions.CandidateError(f'{name!r} of what was told a value')
+      self._told.add(result._number)
+    return result
 
   def same(self, one, other):
     """Whether two handles stand for the same object or for equal state."""
@@ -288,7 +245,7 @@ class Channel:
           return None, values.Inexpressible(
             str(detail)[: exceptions.MAX_DETAIL_CHARS]
           )
-        handle = handle if isinstance(handle, Handle) else None
+        handle = handle if isinstance(handle, handles.Handle) else None
         error = exceptions.CandidateError(
           str(detail), kind, tuple(arguments), handle
         )
