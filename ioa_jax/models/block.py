@@ -70,11 +70,11 @@ class Linear(nnx.Module):
     # Flat rows: XLA on CPU computes the kernel's gradient 1.6 times faster as a
     # 2-D product than as a 3-D contraction, and on TPU they are the same.
     kernel = self.kernel.get_value()
+    multiply = _quantised_product
+    if not quantised.is_quantised(kernel):
+      kernel, multiply = kernel.astype(x.dtype), product
     rows = x.reshape(-1, x.shape[-1])
-    if quantised.is_quantised(kernel):
-      y = _quantised_product(rows, kernel)
-    else:
-      y = product(rows, kernel.astype(x.dtype))
+    y = multiply(rows, kernel)
     if adapter is not None:
       y = y + lora.delta(rows, adapter)
     y = y.reshape(*x.shape[:-1], -1)
