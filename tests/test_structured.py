@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import hypothesis
 from hypothesis import strategies as st
@@ -158,3 +159,20 @@ def test_a_long_text_is_read_or_refused_at_once():
   long = 'x' * 150_000
   assert parse(written(long), Answer).problem == long
   assert list(json_text.values(written(long * 2))) == []
+
+
+@pytest.mark.parametrize('text', [
+  '{' * 450 + 'x' * 39_000, '{1' * 450 + '}' * 39_000, '{"' * 20_000,
+  ',{' * 450 + 'x' * 39_000, '[' * 40_000, '$' * 20_000 + r'\nu' * 6_000,
+])  # fmt: skip
+def test_no_text_is_looked_at_for_long(text):
+  begun = time.process_time()
+  assert parse(text, Answer) is None
+  assert time.process_time() - begun < 2
+
+
+def test_a_long_lesson_is_mended():
+  steps = [rf'Step {i}: \frac{{{i}}}{{2}} = {i / 2}' for i in range(400)]
+  whole = written(inner={'steps': steps, 'final': '42'})
+  assert len(whole) > 12_000
+  assert parse(whole[:-1] + ', "extra": nothing,}', Answer).inner.steps == steps

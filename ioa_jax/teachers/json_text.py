@@ -15,8 +15,11 @@ from typing import Any
 
 import json_repair
 
-# Longer texts could take minutes; no lesson is that long.
+# More could take minutes; no lesson is that long.
 _READ_CHARS, _MENDED_CHARS = 200_000, 40_000
+# Looks at a character while mending; a long lesson takes half, a text of braces
+# the square of its length.
+_MOST_LOOKS = 150_000
 _MOST_OBJECTS = 32  # Beginnings of objects that are tried in a text.
 _ESCAPE = re.compile(r'\\(?:(\\)|u[0-9a-fA-F]{4}|([A-Za-z]+)|(.))', re.DOTALL)
 # Commands behind \t and \n; behind the rest of \t a word follows a tab.
@@ -63,7 +66,9 @@ def _load(decode: Callable[[str], Any], text: str) -> Iterator[Any]:
   """The value, or nothing."""
   try:
     value = _mapped(decode(text), _with_plain_lines)
-  except (ValueError, TypeError, RecursionError, decimal.InvalidOperation):
+  except (
+    ValueError, TypeError, RecursionError, decimal.InvalidOperation, _TooLong,
+  ):  # fmt: skip
     return
   yield value
 
@@ -150,6 +155,38 @@ def _integer(digits: str) -> int | decimal.Decimal:
   return int(digits) if len(digits) < 1000 else decimal.Decimal(digits)
 
 
+class _TooLong(Exception):
+  """Mending takes more looks than any lesson would."""
+
+
+class _Counted(str):
+  """A text that can be looked at only so often.
+
+  `json_repair` has no limit of its own, and Python cannot stop a call.
+  """
+
+  looks: list[int]
+
+  def __getitem__(self, place):
+    found = super().__getitem__(place)
+    self.looks[0] -= 1 + len(found) // 100
+    if self.looks[0] < 0:
+      raise _TooLong
+    return _counted(found, self.looks) if isinstance(place, slice) else found
+
+  def __add__(self, other):
+    return _counted(super().__add__(other), self.looks)
+
+  def __radd__(self, other):
+    return _counted(other + str(self), self.looks)
+
+
+def _counted(text: str, looks: list[int]) -> _Counted:
+  counted = _Counted(text)
+  counted.looks = looks
+  return counted
+
+
 def _mended(text: str) -> Any:
   """What `json_repair` makes of it, which does not see doubled backslashes.
 
@@ -157,7 +194,8 @@ def _mended(text: str) -> Any:
   """
   hidden = _ESCAPE.sub(lambda m: _BACKSLASH if m[1] else m[0], text)
   return _mapped(
-    json_repair.loads(hidden), lambda t: t.replace(_BACKSLASH, '\\')
+    json_repair.loads(_counted(hidden, [_MOST_LOOKS])),
+    lambda t: t.replace(_BACKSLASH, '\\'),
   )
 
 

@@ -91,6 +91,7 @@ def _check_address(base_url: str) -> None:
     url = urllib.parse.urlsplit(base_url)
     # A property that is checked when it is read.
     valid = url.scheme in ('http', 'https') and url.hostname and url.port != 0
+    valid = valid and base_url.isprintable() and ' ' not in base_url
     httpx2.URL(base_url)
   except (ValueError, httpx2.InvalidURL):
     raise TeacherError(

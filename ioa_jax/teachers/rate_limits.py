@@ -15,6 +15,7 @@ import re
 import time
 
 _WINDOW_SECONDS = 60.0
+_AGES = 1e9  # Seconds: thirty years.
 _UNITS = {'ms': 1e-3, 's': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86_400.0}
 _DURATION = re.compile(r'(?:\d{1,9}(?:\.\d{1,9})?(?:ms|s|m|h|d)){1,5}')
 
@@ -30,24 +31,30 @@ def parse_duration(text: str) -> float | None:
   except ValueError:
     return None
   # Some servers give a time, in seconds or milliseconds since 1970.
-  return seconds if 0 <= seconds < 1e9 else None
+  return seconds if 0 <= seconds < _AGES else None
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-  """`Retry-After` (seconds or a date) or `retry-after-ms`, as seconds."""
+  """`Retry-After` (seconds or a date) or `retry-after-ms`; at most `_AGES`."""
   milliseconds = parse_duration(headers.get('retry-after-ms', ''))
   if milliseconds is not None:
     return milliseconds / 1e3
   text = headers.get('retry-after', '')
+  seconds = parse_duration(text)
+  if seconds is None:
+    seconds = _until(text)
+  return None if seconds is None else min(max(0.0, seconds), _AGES)
+
+
+def _until(text: str) -> float | None:
+  """Seconds until a date; a number that is no duration is one all the same."""
   try:
-    return max(0.0, float(text)) if math.isfinite(float(text)) else None
+    seconds = float(text)
+    return seconds if math.isfinite(seconds) else None
   except ValueError:
     pass
-  if (seconds := parse_duration(text)) is not None:
-    return seconds
   try:
-    date = email.utils.parsedate_to_datetime(text)
-    return max(0.0, date.timestamp() - time.time())
+    return email.utils.parsedate_to_datetime(text).timestamp() - time.time()
   except (ValueError, TypeError, OverflowError):
     return None
 

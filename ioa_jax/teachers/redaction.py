@@ -29,4 +29,4 @@ def _spellings_of(char: str) -> str:
   )
   # Letters are never escaped but by number; \\/ and \\" are.
   before = '' if char.isalnum() else r'\\{0,16}'
-  return rf'(?:{before}{re.escape(char)}|\\{{1,16}}u{digits})'
+  return rf'(?:\\{{1,16}}u{digits}|{before}{re.escape(char)})'
