@@ -46,7 +46,7 @@ class Comparison:
       gold.name
       and answer.name
       and gold.kind != 'equation'
-      and (self._names_differ(gold, answer))
+      and (_names_differ(gold, answer))
     ):
       return 'different'
     kinds = gold.kind, answer.kind
@@ -109,13 +109,10 @@ class Comparison:
         return None
     return last
 
-  def _names_differ(self, gold: Node, answer: Node) -> bool:
-    return re.sub(r'\s', '', gold.name) != re.sub(r'\s', '', answer.name)
-
   def _equations(self, gold: Node, answer: Node) -> str:
     if 'inequality' in (gold.text, answer.text):
       return self.equivalent(gold.parts, answer.parts)
-    if gold.name and answer.name and not self._names_differ(gold, answer):
+    if gold.name and answer.name and not _names_differ(gold, answer):
       want, got = (
         maths_structure.read(gold.parts[-1]),
         maths_structure.read(answer.parts[-1]),
@@ -225,6 +222,10 @@ class Comparison:
       for n in (gold, answer)
     )
     return self.equal(want, got) if want and got else 'different'
+
+
+def _names_differ(gold: Node, answer: Node) -> bool:
+  return re.sub(r'\s', '', gold.name) != re.sub(r'\s', '', answer.name)
 
 
 def _unwrapped(node: Node) -> Node:
