@@ -165,7 +165,7 @@ class Comparison:
     if max(len(want), len(got)) > _MAX_PARTS:
       return 'too_many_parts'
     if distinct:
-      want, got = self._distinct(want), self._distinct(got)
+      want, got = _distinct(want, self.compare), _distinct(got, self.compare)
     if len(want) != len(got):
       return 'different'
     for one in want:
@@ -176,13 +176,6 @@ class Comparison:
       else:
         return 'different'
     return 'equal'
-
-  def _distinct(self, nodes: Sequence[Node]) -> list[Node]:
-    kept: list[Node] = []
-    for node in nodes:
-      if all(self.compare(k, node) != 'equal' for k in kept):
-        kept.append(node)
-    return kept
 
   def _ordered(self, gold: Sequence[Node], answer: Sequence[Node]) -> str:
     if len(gold) != len(answer):
@@ -226,6 +219,16 @@ class Comparison:
 
 def _names_differ(gold: Node, answer: Node) -> bool:
   return re.sub(r'\s', '', gold.name) != re.sub(r'\s', '', answer.name)
+
+
+def _distinct(
+  nodes: Sequence[Node], compare: Callable[[Node, Node], str]
+) -> list[Node]:
+  kept: list[Node] = []
+  for node in nodes:
+    if all(compare(k, node) != 'equal' for k in kept):
+      kept.append(node)
+  return kept
 
 
 def _unwrapped(node: Node) -> Node:
