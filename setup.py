@@ -66,6 +66,8 @@ EVAL = [
   # Maths equivalence. Its wrong verdicts that `maths` guards against are pinned
   # by tests, so another minor version is a decision.
   'math-verify>=0.9,<0.10',
+  # Its parser of LaTeX, which is called by itself; math-verify brings it.
+  'latex2sympy2_extended>=1.11,<1.12',
   # MinHash for near-duplicates; 2.0 is what was tried.
   'datasketch>=2.0,<3',
 ]

@@ -57,9 +57,6 @@ _DOUBT = re.compile(
   r"cannot|can't|isn't|isn’t|wasn't|don't|doesn't|never|not|neither|nor)"
   r'\b[^.;,:!?\n]{0,40})$'
 )
-_HEDGED = re.compile(
-  r"(?i)^[^.;\n]{0,12}?\b(?:could|might|may|cannot|can't|isn't|isn’t|not)\b"
-)
 _DENIED = re.compile(
   r'(?i)\s*(?:is|was|would be|seems|looks|must be|are|fails|can be)\s*'
   r"(?:clearly |definitely |also |just |simply )?(?:not\b|n't|wrong|incorrect|"

@@ -46,7 +46,7 @@ class Comparison:
       gold.name
       and answer.name
       and gold.kind != 'equation'
-      and (self._names_differ(gold, answer))
+      and (_names_differ(gold, answer))
     ):
       return 'different'
     kinds = gold.kind, answer.kind
@@ -109,13 +109,10 @@ class Comparison:
         return None
     return last
 
-  def _names_differ(self, gold: Node, answer: Node) -> bool:
-    return re.sub(r'\s', '', gold.name) != re.sub(r'\s', '', answer.name)
-
   def _equations(self, gold: Node, answer: Node) -> str:
     if 'inequality' in (gold.text, answer.text):
       return self.equivalent(gold.parts, answer.parts)
-    if gold.name and answer.name and not self._names_differ(gold, answer):
+    if gold.name and answer.name and not _names_differ(gold, answer):
       want, got = (
         maths_structure.read(gold.parts[-1]),
         maths_structure.read(answer.parts[-1]),
@@ -168,7 +165,7 @@ class Comparison:
     if max(len(want), len(got)) > _MAX_PARTS:
       return 'too_many_parts'
     if distinct:
-      want, got = self._distinct(want), self._distinct(got)
+      want, got = _distinct(want, self.compare), _distinct(got, self.compare)
     if len(want) != len(got):
       return 'different'
     for one in want:
@@ -179,13 +176,6 @@ class Comparison:
       else:
         return 'different'
     return 'equal'
-
-  def _distinct(self, nodes: Sequence[Node]) -> list[Node]:
-    kept: list[Node] = []
-    for node in nodes:
-      if all(self.compare(k, node) != 'equal' for k in kept):
-        kept.append(node)
-    return kept
 
   def _ordered(self, gold: Sequence[Node], answer: Sequence[Node]) -> str:
     if len(gold) != len(answer):
@@ -225,6 +215,20 @@ class Comparison:
       for n in (gold, answer)
     )
     return self.equal(want, got) if want and got else 'different'
+
+
+def _names_differ(gold: Node, answer: Node) -> bool:
+  return re.sub(r'\s', '', gold.name) != re.sub(r'\s', '', answer.name)
+
+
+def _distinct(
+  nodes: Sequence[Node], compare: Callable[[Node, Node], str]
+) -> list[Node]:
+  kept: list[Node] = []
+  for node in nodes:
+    if all(compare(k, node) != 'equal' for k in kept):
+      kept.append(node)
+  return kept
 
 
 def _unwrapped(node: Node) -> Node:

@@ -192,6 +192,11 @@ def _single(text: str) -> Node:
   )
   if len(ratio) > 1 and all(r.strip() for r in ratio):
     return Node('ratio', parts=tuple(Node('value', r.strip()) for r in ratio))
+  return _worded(text)
+
+
+def _worded(text: str) -> Node:
+  """Words, a number in words, or a value."""
   said = None if maths_units.is_money(text) else maths_spelling.words(text)
   if said is not None and re.fullmatch(r'[A-Za-z]', said):
     return Node('value', said)

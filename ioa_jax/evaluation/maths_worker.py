@@ -151,34 +151,9 @@ class _Algebra:
     if differ and any(literals):
       place = next(i for i, found in enumerate(literals) if found)
       approximate, exact = ((want, got), (got, want))[place]
-      if self._rounds_to(exact, approximate, literals[place]):
+      if _rounds_to(self._sympy, exact, approximate, literals[place]):
         return 'equal'
     return 'different' if differ else 'equal'
-
-  def _rounds_to(
-    self, exact: Any, decimal: Any, digits: tuple[int, int]
-  ) -> bool:
-    """Whether a decimal is this value, rounded or cut, to enough digits."""
-    places, significant = digits
-    if significant < _MIN_DIGITS or places == 0 or exact.free_symbols:
-      return False
-    exact = exact.doit()
-    if exact.is_Rational:
-      denominator, ends = exact.q, 0
-      while denominator % 10 == 0:
-        denominator, ends = denominator // 10, ends + 1
-      for prime in (2, 5):
-        while denominator % prime == 0:
-          denominator, ends = denominator // prime, ends + 1
-      if denominator == 1 and ends <= places:
-        return False
-    value = exact.evalf(_DIGITS)
-    if not value.is_real:
-      return False
-    unit = self._sympy.Rational(1, 10**places)
-    error = value - decimal
-    cut = error * self._sympy.sign(decimal)
-    return bool(abs(error) <= unit / 2) or bool(0 <= cut < unit)
 
   def _read(self, latex: str) -> Any:
     if latex not in self._cache:
@@ -255,34 +230,7 @@ class _Algebra:
       return want != got
     names = sorted({s.name for s in want.free_symbols | got.free_symbols})
     points = range(3 if names else 1)
-    return self._differ_at(want, got, names, points)
-
-  def _differ_at(self, want, got, names, points) -> bool | None:
-    sympy, seen = self._sympy, 0
-    for point in points:
-      at = {
-        n: sympy.Rational(7 + 4 * i + 11 * point, 5 + i + 2 * point)
-        for i, n in enumerate(names)
-      }
-      try:
-        w, g = (
-          _complex_parts(
-            side.subs({s: at[s.name] for s in side.free_symbols}).evalf(
-              _DIGITS, maxn=2000
-            )
-          )
-          for side in (want, got)
-        )
-      except (TypeError, ValueError, AttributeError, ArithmeticError):
-        continue
-      scale = max(abs(w[0]) + abs(w[1]), abs(g[0]) + abs(g[1]))
-      error = abs(w[0] - g[0]) + abs(w[1] - g[1])
-      if not scale.is_finite:
-        continue
-      if scale and bool(error / scale > _TOLERANCE):
-        return not _vanishes(sympy, want, got, names) if scale < 1e-40 else True
-      seen += 1
-    return False if seen else None
+    return _differ_at(sympy, want, got, names, points)
 
   def equivalent(self, gold: Sequence[str], answer: Sequence[str]) -> str:
     """Whether two equations say the same: their sides' ratio is constant."""
@@ -309,6 +257,60 @@ class _Algebra:
       return 'different'
     differ = self._differ(want, factor * got)
     return 'different' if differ or differ is None else 'equal'
+
+
+def _rounds_to(
+  sympy: Any, exact: Any, decimal: Any, digits: tuple[int, int]
+) -> bool:
+  """Whether a decimal is this value, rounded or cut, to enough digits."""
+  places, significant = digits
+  if significant < _MIN_DIGITS or places == 0 or exact.free_symbols:
+    return False
+  exact = exact.doit()
+  if exact.is_Rational:
+    denominator, ends = exact.q, 0
+    while denominator % 10 == 0:
+      denominator, ends = denominator // 10, ends + 1
+    for prime in (2, 5):
+      while denominator % prime == 0:
+        denominator, ends = denominator // prime, ends + 1
+    if denominator == 1 and ends <= places:
+      return False
+  value = exact.evalf(_DIGITS)
+  if not value.is_real:
+    return False
+  unit = sympy.Rational(1, 10**places)
+  error = value - decimal
+  cut = error * sympy.sign(decimal)
+  return bool(abs(error) <= unit / 2) or bool(0 <= cut < unit)
+
+
+def _differ_at(sympy, want, got, names, points) -> bool | None:
+  seen = 0
+  for point in points:
+    at = {
+      n: sympy.Rational(7 + 4 * i + 11 * point, 5 + i + 2 * point)
+      for i, n in enumerate(names)
+    }
+    try:
+      w, g = (
+        _complex_parts(
+          side.subs({s: at[s.name] for s in side.free_symbols}).evalf(
+            _DIGITS, maxn=2000
+          )
+        )
+        for side in (want, got)
+      )
+    except (TypeError, ValueError, AttributeError, ArithmeticError):
+      continue
+    scale = max(abs(w[0]) + abs(w[1]), abs(g[0]) + abs(g[1]))
+    error = abs(w[0] - g[0]) + abs(w[1] - g[1])
+    if not scale.is_finite:
+      continue
+    if scale and bool(error / scale > _TOLERANCE):
+      return not _vanishes(sympy, want, got, names) if scale < 1e-40 else True
+    seen += 1
+  return False if seen else None
 
 
 def _vanishes(sympy: Any, want: Any, got: Any, names: Sequence[str]) -> bool:

@@ -50,6 +50,8 @@ def last(tokens: Sequence[Token]) -> Found | None:
     chains = _chains(sentence)
     if not chains:
       continue
+    if any(c.found is REFUSED for c in chains):  # A sum without an end.
+      return REFUSED
     if sentence[0].word in _LEADS:
       stated = number_statements.stated(sentence)
       if stated:
