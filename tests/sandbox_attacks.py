@@ -551,6 +551,11 @@ for i in range(100):
 for i in range(500_000):
   open(f'/tmp/{i}', 'w').close()
 """,
+  'half_a_million_files_and_words': """
+for i in range(500_000):
+  open(f'/tmp/{i}', 'w').close()
+  i % 50 or print(flush=True)
+""",
   'half_a_million_folders': """
 import os
 for i in range(500_000):
