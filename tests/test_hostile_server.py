@@ -1,5 +1,6 @@
 """A server that means no good, or only does things its own way."""
 
+import contextlib
 import json
 import re
 import time
@@ -422,13 +423,26 @@ BODIES = st.one_of(
   st.binary(max_size=200),
   st.text('[]{}",:\\u0123dfbn<>/ ').map(str.encode),
 )
-FUZZ = hypothesis.settings(deadline=2000, max_examples=600)
+FUZZ = hypothesis.settings(deadline=None, max_examples=500)
+
+
+@contextlib.contextmanager
+def at_once():
+  """Two seconds of this process: other ones may have the machine."""
+  begun = time.process_time()
+  yield
+  assert time.process_time() - begun < 2
 
 
 @pytest.mark.slow
 @FUZZ
 @hypothesis.given(BODIES, st.sampled_from([200, 400, 404, 422, 500]))
 def test_any_body_is_a_reply_or_one_line(body, status):
+  with at_once():
+    _read_anything(body, status)
+
+
+def _read_anything(body, status):
   text = replies.decode(body)
   refusal = refusals.read(status, text)
   assert refusal.message and '\n' not in refusal.message
@@ -461,9 +475,10 @@ PIECES = st.sampled_from(
   st.lists(PIECES, max_size=60).map(''.join), st.sampled_from([1, 1, 1, 300])
 )
 def test_any_text_is_a_value_or_none(text, times):
-  found = structured.parse(text * times, Answer)
+  with at_once():
+    found = structured.parse(text * times, Answer)
+    assert structured.misfit(text * times, Answer)
   assert found is None or isinstance(found.answer, int)
-  assert structured.misfit(text * times, Answer)
 
 
 @pytest.mark.slow
