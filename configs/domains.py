@@ -70,9 +70,7 @@ def get_config(domain: str = 'maths'):
   if domain == 'composition':
     return config_lib.get('quickstart', {'domain.kind': domain})
   if domain not in _DOMAINS:
-    raise ValueError(
-      f'no such domain; choose of {("composition", *_DOMAINS)}.'
-    )
+    raise ValueError(f'no such domain; choose of {("composition", *_DOMAINS)}.')
   grader, description, context, seeds, benchmarks = _DOMAINS[domain]
   config = config_lib.get('students:qwen2.5-3b')
   lessons = round(_TRAINING_SHARE * seeds) * _ITEMS_PER_SEED

@@ -28,9 +28,11 @@ from ioa_jax.runtime import row_files
 from tests import faulty_server, word_problem_teacher
 
 COLUMNS = {
-  'module': 'module', 'problem': 'problem', 'solution': 'solution',
+  'module': 'module',
+  'problem': 'problem',
+  'solution': 'solution',
   'answer': '',
-}  # fmt: skip
+}
 
 
 class People:
@@ -41,9 +43,13 @@ class People:
       directory / 'seeds.jsonl', ('module', 'problem', 'solution')
     )
     domain = text.TextDomain(
-      rows, directory / 'taxonomy.yaml', columns=COLUMNS,
-      grader=final_answers.Number(), min_probes=1, max_probes=1,
-    )  # fmt: skip
+      rows,
+      directory / 'taxonomy.yaml',
+      columns=COLUMNS,
+      grader=final_answers.Number(),
+      min_probes=1,
+      max_probes=1,
+    )
     self._solution = {
       row['problem'].strip(): row['solution'] for _, row in rows
     }
@@ -61,9 +67,10 @@ class People:
     read = sum(len(m['content'].split()) for m in body['messages'])
     written = len(answer.split())
     completion['usage'] = {
-      'prompt_tokens': read, 'completion_tokens': written,
+      'prompt_tokens': read,
+      'completion_tokens': written,
       'total_tokens': read + written,
-    }  # fmt: skip
+    }
     return 200, {}, completion
 
   def _parts(self, problem: str) -> tuple[list[str], str]:

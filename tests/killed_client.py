@@ -26,19 +26,33 @@ class Answer(pydantic.BaseModel):
 
 def request(index: int, **fields) -> Request:
   return Request(
-    'teacher', f'problem {index}', 0.0, 0, 1.0, max_tokens=64,
-    response_schema=schema_text(Answer), **fields,
-  )  # fmt: skip
+    'teacher',
+    f'problem {index}',
+    0.0,
+    0,
+    1.0,
+    max_tokens=64,
+    response_schema=schema_text(Answer),
+    **fields,
+  )
 
 
 def settings(url: str, **fields) -> openai_http.Settings:
   """No key, and backoff so short that hundreds of failures take seconds."""
-  return openai_http.Settings(**{
-    'base_url': url, 'api_key_env': '', 'max_concurrency': 8,
-    'first_backoff_seconds': 0.005, 'max_backoff_seconds': 0.05,
-    # 40 % of all calls fail: ten in a row are a matter of one in ten thousand.
-    'max_attempts': 30, 'max_regenerations': 20, 'timeout_seconds': 60.0,
-  } | fields)  # fmt: skip
+  return openai_http.Settings(
+    **{
+      'base_url': url,
+      'api_key_env': '',
+      'max_concurrency': 8,
+      'first_backoff_seconds': 0.005,
+      'max_backoff_seconds': 0.05,
+      # 40 % of all calls fail: ten in a row happen once in ten thousand.
+      'max_attempts': 30,
+      'max_regenerations': 20,
+      'timeout_seconds': 60.0,
+    }
+    | fields
+  )
 
 
 def work(url: str, path: str, count: str) -> None:

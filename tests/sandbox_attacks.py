@@ -29,9 +29,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from ioa_jax.evaluation import sandbox as sandbox_lib
 
 LIMITS = sandbox_lib.Limits(
-  wall_seconds=12, cpu_seconds=3, memory_bytes=300 << 20, tmp_bytes=8 << 20,
-  file_bytes=4 << 20, threads=16, output_bytes=1 << 16,
-)  # fmt: skip
+  wall_seconds=12,
+  cpu_seconds=3,
+  memory_bytes=300 << 20,
+  tmp_bytes=8 << 20,
+  file_bytes=4 << 20,
+  threads=16,
+  output_bytes=1 << 16,
+)
 
 TESTS = """
 assert solve(3) == [3, 'c', 2.5]
@@ -65,22 +70,28 @@ def _equal(base: str, arguments: str = '') -> str:
 
 CHEATS = {
   'always_equal_object': _equal('object'),
-  'always_equal_list': _equal('list', "[0]"),
+  'always_equal_list': _equal('list', '[0]'),
   'always_equal_dict': _equal('dict'),
   'always_equal_int': _equal('int', '1'),
   'always_equal_str': _equal('str', "'a'"),
   'always_equal_float': _equal('float', '1.0'),
   'always_equal_tuple': _equal('tuple', '(1,)'),
   'always_equal_metaclass': _returns(
-    'Same', 'class M(type):\n  __eq__ = lambda s, o: True\n'
-    '  __hash__ = lambda s: 0\nclass Same(metaclass=M):\n  pass\n'),
+    'Same',
+    'class M(type):\n  __eq__ = lambda s, o: True\n'
+    '  __hash__ = lambda s: 0\nclass Same(metaclass=M):\n  pass\n',
+  ),
   'spoofed_class': _returns(
-    'Same()', 'class Same:\n  __class__ = list\n'
-    '  __eq__ = lambda s, o: True\n  __iter__ = lambda s: iter(())\n'),
+    'Same()',
+    'class Same:\n  __class__ = list\n'
+    '  __eq__ = lambda s, o: True\n  __iter__ = lambda s: iter(())\n',
+  ),
   'lying_iterator': _returns(
-    'Same()', 'class Same:\n  __eq__ = lambda s, o: True\n'
+    'Same()',
+    'class Same:\n  __eq__ = lambda s, o: True\n'
     '  __iter__ = lambda s: s\n'
-    '  def __next__(s): raise StopIteration\n'),
+    '  def __next__(s): raise StopIteration\n',
+  ),
   'mock_any': 'from unittest.mock import ANY\n' + _returns('ANY'),
   'returns_function': _returns('solve'),
   'returns_argument': _returns('x'),
@@ -120,13 +131,14 @@ def solve(x):
   'os_exit_at_import': 'import os\nos._exit(0)\n',
   'os_exit_in_call': 'import os\n' + _returns('os._exit(0)'),
   'system_exit_at_exit': (
-    'import atexit, os\natexit.register(os._exit, 0)\nraise SystemExit(0)\n'),
+    'import atexit, os\natexit.register(os._exit, 0)\nraise SystemExit(0)\n'
+  ),
   'keyboard_interrupt': 'def solve(x):\n  raise KeyboardInterrupt\n',
   'generator_exit': 'def solve(x):\n  raise GeneratorExit\n',
   'stop_iteration': 'def solve(x):\n  raise StopIteration\n',
   'assertion_error': 'def solve(x):\n  raise AssertionError\n',
-  'exception_group':
-    "def solve(x):\n  raise ExceptionGroup('', [ValueError()])\n",
+  'exception_group': 'def solve(x):\n'
+  "  raise ExceptionGroup('', [ValueError()])\n",
   'exception_named_like_another': """
 def solve(x):
   raise type('Inexpressible', (BaseException,), {})
@@ -147,31 +159,47 @@ print('["passed","",2]', flush=True)
 def solve(x):
   print('["passed","",2]', flush=True)
 """,
-  'writes_a_verdict_everywhere': _FDS + _ALL_FDS + """
+  'writes_a_verdict_everywhere': _FDS
+  + _ALL_FDS
+  + """
 shout(b'["passed","",2]\\n')
 os._exit(0)
 """,
-  'forges_replies_without_values': _FDS + _ALL_FDS + """
+  'forges_replies_without_values': _FDS
+  + _ALL_FDS
+  + """
 for i in range(9):
   shout(b'{"reply":%d,"value":true,"changes":[]}\\n' % i)
 """,
-  'forges_passed_as_kind': _FDS + _ALL_FDS + """
+  'forges_passed_as_kind': _FDS
+  + _ALL_FDS
+  + """
 shout(b'{"error":{"t":["passed","passed",{"t":[]},null]}}\\n')
 """,
-  'forges_system_exit': _FDS + _ALL_FDS + """
+  'forges_system_exit': _FDS
+  + _ALL_FDS
+  + """
 shout(b'{"error":{"t":["0","SystemExit",{"t":[0]},null]}}\\n')
 """,
-  'replies_with_unknown_type': _FDS + _ALL_FDS + """
+  'replies_with_unknown_type': _FDS
+  + _ALL_FDS
+  + """
 shout(b'{"reply":1,"value":{"z":[1]},"changes":[]}\\n')
 """,
-  'replies_with_class_path': _FDS + _ALL_FDS + """
+  'replies_with_class_path': _FDS
+  + _ALL_FDS
+  + """
 shout(b'{"reply":1,"value":{"L":["os","system",["true"]]},"changes":[]}\\n')
 """,
-  'replies_with_unhashable_keys': _FDS + _ALL_FDS + """
+  'replies_with_unhashable_keys': _FDS
+  + _ALL_FDS
+  + """
 shout(b'{"reply":1,"value":{"d":[[[1],2]]},"changes":[]}\\n')
 """,
   'replies_without_json': _FDS + _ALL_FDS + "shout(b'\\x00\\xff{]\\n' * 9)\n",
-  'replies_with_two_values': _FDS + _ALL_FDS + """
+  'replies_with_two_values': _FDS
+  + _ALL_FDS
+  + """
 shout(b'{"reply":1,"value":1}{"reply":1,"value":[3,"c",2.5]}\\n')
 """,
   'replies_too_deep': _FDS + _ALL_FDS + "shout(b'[' * 60000 + b'\\n')\n",
@@ -192,26 +220,37 @@ import json, _json
 json.loads = json.dumps = lambda *a, **k: True
 _json.encode_basestring_ascii = lambda s: '"passed"'
 _json.make_scanner = None
-""" + _returns("'x'"),
-  'changes_its_arguments_back': _FDS + _ALL_FDS + """
+"""
+  + _returns("'x'"),
+  'changes_its_arguments_back': _FDS
+  + _ALL_FDS
+  + """
 for i in range(9):
   shout(b'{"reply":%d,"value":null,"changes":[[0,[1]],[99,[2]]]}\\n' % i)
 """,
-  'cites_what_is_not_there': _FDS + _ALL_FDS + """
+  'cites_what_is_not_there': _FDS
+  + _ALL_FDS
+  + """
 for i in range(9):
   shout(b'{"reply":%d,"value":{"m":7},"changes":[]}\\n' % i)
 """,
-  'asks_the_tests_for_everything': _FDS + _ALL_FDS + """
+  'asks_the_tests_for_everything': _FDS
+  + _ALL_FDS
+  + """
 for i in range(200):
   for op in ('get', 'call', 'resolve', 'state', 'set', 'method', 'await'):
     shout(b'{"ask":1,"value":{"t":["%s",{"o":%d},"__globals__",{"t":[]},'
           b'{"d":[]}]}}\\n' % (op.encode(), i))
 """,
-  'calls_without_end': _FDS + _ALL_FDS + """
+  'calls_without_end': _FDS
+  + _ALL_FDS
+  + """
 while True:
   shout(b'{"ask":1,"value":{"t":["str",{"o":0}]}}\\n')
 """,
-  'handle_that_says_equal': _FDS + _ALL_FDS + """
+  'handle_that_says_equal': _FDS
+  + _ALL_FDS
+  + """
 for i in range(9):
   shout(b'{"reply":%d,"value":{"h":[0,1,"list",4095,"list"]},"changes":[]}\\n'
         % i)
@@ -223,13 +262,15 @@ builtins.AssertionError = Exception
 builtins.hasattr = lambda *a: False
 builtins.eval = lambda *a: (lambda *a, **k: True)
 builtins.__build_class__ = None
-""" + _returns('0'),
+"""
+  + _returns('0'),
   'monkeypatched_os_write': """
 import os
 write = os.write
 forged = b'{"reply":1,"value":1,"changes":[]}\\n'
 os.write = lambda fd, data: write(fd, forged) and len(data)
-""" + _returns('0'),
+"""
+  + _returns('0'),
   'monkeypatched_runner': """
 import sys
 frame = sys._getframe()
@@ -237,14 +278,16 @@ while frame.f_back:
   frame = frame.f_back
 for name in ('encode', 'decode', '_parse'):
   frame.f_globals.get('names', {})[name] = lambda *a: 'true'
-""" + _returns('0'),
+"""
+  + _returns('0'),
   'replaces_modules': """
 import sys
 for name in ('tests', 'setup', 'judge', '__main__', 'builtins'):
   sys.modules[name] = sys
-""" + _returns('0'),
+"""
+  + _returns('0'),
   'trace_function': 'import sys\nsys.settrace(lambda *a: sys.exit(0))\n'
-                    + _returns('0'),
+  + _returns('0'),
   'signal_and_alarm': """
 import os, signal
 signal.signal(signal.SIGALRM, lambda *a: os._exit(0))
@@ -252,13 +295,16 @@ signal.setitimer(signal.ITIMER_REAL, 0.01)
 def solve(x):
   while True: pass
 """,
-  'thread_left_behind': _FDS + _ALL_FDS + """
+  'thread_left_behind': _FDS
+  + _ALL_FDS
+  + """
 import threading
 def forge():
   while True:
     shout(b'{"reply":2,"value":true,"changes":[]}\\n')
 threading.Thread(target=forge).start()
-""" + _returns("[3, 'c', 2.5]"),
+"""
+  + _returns("[3, 'c', 2.5]"),
   'fork_answers_twice': 'import os\n' + _returns('os.fork()'),
   'sleeps_forever': 'import time\ndef solve(x):\n  time.sleep(10 ** 6)\n',
   'loops_forever': 'def solve(x):\n  while True: pass\n',
@@ -268,7 +314,7 @@ threading.Thread(target=forge).start()
   'syntax_error': 'def solve(x:\n',
   'null_byte': 'def solve(x):\n  return "\x00"\n',
   'empty': '',
-}  # fmt: skip
+}
 
 # Tests in which an exception of the candidate could be taken for their own;
 # each candidate raises on every call, so none may pass.
@@ -285,47 +331,63 @@ LOOPS = {
   'list': 'assert list(map(solve, [1])) == []',
   'unpacking': 'assert [*map(solve, [1])] == []',
   'starmap': (
-    'import itertools\nassert list(itertools.starmap(solve, [(1,)])) == []'),
+    'import itertools\nassert list(itertools.starmap(solve, [(1,)])) == []'
+  ),
   'takewhile': (
-    'import itertools\nassert list(itertools.takewhile(solve, [1])) == []'),
+    'import itertools\nassert list(itertools.takewhile(solve, [1])) == []'
+  ),
   'iter_with_sentinel': 'for x in iter(lambda: solve(1), 0):\n  assert False',
-  'generator': (
-    'def g():\n  yield solve(1)\nfor x in g():\n  assert False'),
+  'generator': ('def g():\n  yield solve(1)\nfor x in g():\n  assert False'),
   'own_iterator': (
     'class I:\n  def __iter__(self): return self\n'
-    '  def __next__(self): return solve(1)\nassert list(I()) == []'),
+    '  def __next__(self): return solve(1)\nassert list(I()) == []'
+  ),
   'own_sequence': (
     'class S:\n  def __getitem__(self, i): return solve(i)\n'
-    'assert list(S()) == []'),
+    'assert list(S()) == []'
+  ),
   'own_attribute': (
     'class A:\n  @property\n  def a(self): return solve(1)\n'
-    "assert not hasattr(A(), 'a')"),
+    "assert not hasattr(A(), 'a')"
+  ),
   'own_default': (
     'class A:\n  @property\n  def a(self): return solve(1)\n'
-    "assert getattr(A(), 'a', 1) == 1"),
+    "assert getattr(A(), 'a', 1) == 1"
+  ),
   'sort': 'assert sorted([2, 1], key=solve) == [1, 2]',
   'other_handler': (
-    'try:\n  solve(1)\n  assert False\nexcept UnicodeError:\n  pass'),
+    'try:\n  solve(1)\n  assert False\nexcept UnicodeError:\n  pass'
+  ),
   'pytest_raises': (
-    'import pytest\nwith pytest.raises(ZeroDivisionError):\n  solve(1)'),
+    'import pytest\nwith pytest.raises(ZeroDivisionError):\n  solve(1)'
+  ),
   'suppress': (
     'import contextlib\nwith contextlib.suppress(OverflowError):\n'
-    '  assert solve(1) == 2'),
+    '  assert solve(1) == 2'
+  ),
   'async': (
     'import asyncio\nasync def main():\n  return [x async for x in g()]\n'
-    'async def g():\n  yield solve(1)\nassert asyncio.run(main()) == []'),
-}  # fmt: skip
+    'async def g():\n  yield solve(1)\nassert asyncio.run(main()) == []'
+  ),
+}
 RAISED = (
-  'StopIteration', 'StopAsyncIteration()', 'GeneratorExit', 'IndexError(0)',
-  'AttributeError("a")', 'TypeError', 'KeyError(1)', 'AssertionError',
-  'KeyboardInterrupt', 'SystemExit(0)',
+  'StopIteration',
+  'StopAsyncIteration()',
+  'GeneratorExit',
+  'IndexError(0)',
+  'AttributeError("a")',
+  'TypeError',
+  'KeyError(1)',
+  'AssertionError',
+  'KeyboardInterrupt',
+  'SystemExit(0)',
   'type("StopIteration", (Exception,), {})',
   'type("E", (StopIteration,), {})',
-)  # fmt: skip
+)
 
 _FORGED = '["passed","",1]'
 _SHOUT = (
-  f'for fd in range(64):\n  try:\n    os.write(fd, b\'{_FORGED}\')\n'
+  f"for fd in range(64):\n  try:\n    os.write(fd, b'{_FORGED}')\n"
   '  except OSError:\n    pass\n'
 )
 _REACH = 'os = {}\n' + _SHOUT + 'os._exit(0)\n'
@@ -333,56 +395,66 @@ _REACH = 'os = {}\n' + _SHOUT + 'os._exit(0)\n'
 # none may end the grading with anything but a result.
 HOSTILE_TESTS = {
   'imports_os': 'import os\n' + _SHOUT,
-  'imports_os_in_an_assertion':
-    f"assert [__import__('os').write(fd, b'{_FORGED}') for fd in range(64)]",
+  'imports_os_in_an_assertion': "assert [__import__('os').write(fd, "
+  f"b'{_FORGED}') for fd in range(64)]",
   'imports_from_os': 'from os import write, _exit\n_exit(0)',
   'imports_ctypes': 'import ctypes\nctypes.string_at(0)',
-  'imports_builtins': _REACH.format(
-    "__import__('builtins').__import__('os')"),
+  'imports_builtins': _REACH.format("__import__('builtins').__import__('os')"),
   'imports_importlib': 'import importlib\n'
-                       + _REACH.format("importlib.import_module('os')"),
+  + _REACH.format("importlib.import_module('os')"),
   'through_a_module': 'import random\n' + _REACH.format('random._os'),
   'through_statistics': 'import statistics\n'
-                        + _REACH.format("statistics.sys.modules['os']"),
+  + _REACH.format("statistics.sys.modules['os']"),
   'through_collections': 'import collections\n'
-                         + _REACH.format("collections._sys.modules['os']"),
+  + _REACH.format("collections._sys.modules['os']"),
   'through_sys': 'import sys\n' + _REACH.format("sys.modules['os']"),
   'through_globals': _REACH.format("solve.__globals__['os']"),
   'through_a_frame': _REACH.format(
-    "(x for x in ()).gi_frame.f_back.f_globals['os']"),
-  'through_a_coroutine':
-    'async def c():\n  pass\n' + _REACH.format('c().cr_frame.f_globals'),
+    "(x for x in ()).gi_frame.f_back.f_globals['os']"
+  ),
+  'through_a_coroutine': 'async def c():\n  pass\n'
+  + _REACH.format('c().cr_frame.f_globals'),
   'through_a_traceback': (
     'try:\n  1 / 0\nexcept ZeroDivisionError as e:\n  t = e.__traceback__\n'
-    + _REACH.format("t.tb_frame.f_globals['os']")),
+    + _REACH.format("t.tb_frame.f_globals['os']")
+  ),
   'through_subclasses': _REACH.format(
     "[c for c in object.__subclasses__() if c.__name__ == '_wrap_close'][0]"
-    ".__init__.__globals__"),
+    '.__init__.__globals__'
+  ),
   'through_getattr': _REACH.format("getattr(solve, '__glo' + 'bals__')"),
-  'through_a_str_subclass':
-    'class N(str):\n  def startswith(self, x):\n    return False\n'
-    + _REACH.format("getattr(solve, N('__globals__'))"),
+  'through_a_str_subclass': 'class N(str):\n'
+  '  def startswith(self, x):\n    return False\n'
+  + _REACH.format("getattr(solve, N('__globals__'))"),
   'through_match': 'match solve:\n  case object(__globals__=g):\n    '
-                   + _REACH.format('g').replace('\n', '\n    '),
-  'through_eval': _REACH.format("eval('__import__(\"os\")')"),
+  + _REACH.format('g').replace('\n', '\n    '),
+  'through_eval': _REACH.format('eval(\'__import__("os")\')'),
   'through_type_hints': (
     'import typing\nclass A:\n  a: "__import__(\'os\')"\n'
-    + _REACH.format("typing.get_type_hints(A)['a']")),
+    + _REACH.format("typing.get_type_hints(A)['a']")
+  ),
   'through_dataclasses': 'import dataclasses\n' + _REACH.format('dataclasses'),
   'through_attrgetter': (
     'import operator\n'
-    + _REACH.format("operator.attrgetter('__globals__')(solve)")),
+    + _REACH.format("operator.attrgetter('__globals__')(solve)")
+  ),
   'through_a_formatter': (
-    'import string\n' + _REACH.format(
-      "string.Formatter().get_field('0.__globals__', (solve,), {})[0]")),
+    'import string\n'
+    + _REACH.format(
+      "string.Formatter().get_field('0.__globals__', (solve,), {})[0]"
+    )
+  ),
   'through_a_loop': (
-    'import asyncio\n' + _REACH.format('asyncio.new_event_loop()')),
+    'import asyncio\n' + _REACH.format('asyncio.new_event_loop()')
+  ),
   'through_an_array': (
     'import numpy\nclass F:\n  def fileno(self):\n    return 5\n'
-    'numpy.array([1]).tofile(F())'),
+    'numpy.array([1]).tofile(F())'
+  ),
   'builtins_replaced': '__builtins__ = {}\nassert solve(1) == 1',
   'names_of_the_harness': (
-    'try:\n  solve(1)\nexcept __CandidateError__:\n  pass\nassert False'),
+    'try:\n  solve(1)\nexcept __CandidateError__:\n  pass\nassert False'
+  ),
   'ends_the_process': 'raise SystemExit(0)',
   'interrupts': 'raise KeyboardInterrupt',
   'exits': 'exit()',
@@ -391,7 +463,7 @@ HOSTILE_TESTS = {
   'recursion': 'def f():\n  f()\nf()',
   'memory': 'x = [0] * (1 << 40)',
   'stack': 'import sys\nsys.setrecursionlimit(1 << 30)\ndef f(x):\n'
-           '  return f([x])\nf(0)',
+  '  return f([x])\nf(0)',
   'deep_text': 'assert ' + '(' * 5000 + '0' + ')' * 5000,
   'deep_operators': 'assert ' + '-' * 50_000 + '1',
   'long_chain': 'assert ' + '+'.join(['1'] * 50_000) + ' == solve(0)',
@@ -399,15 +471,17 @@ HOSTILE_TESTS = {
   'null_byte': 'assert solve(1) == 1\x00',
   'lone_surrogate': 'assert solve(1) == "\ud800"',
   'unspeakable_failure': (
-    'class E(Exception):\n  def __str__(self):\n    raise E\nraise E'),
+    'class E(Exception):\n  def __str__(self):\n    raise E\nraise E'
+  ),
   'lying_failure': (
     'class T(str):\n  def __getitem__(self, x):\n    return [0]\n'
-    'class E(Exception):\n  def __str__(self):\n    return T("x")\nraise E'),
+    'class E(Exception):\n  def __str__(self):\n    return T("x")\nraise E'
+  ),
   'huge_failure': 'assert solve(1), "x" * (1 << 28)',
   'asks_nothing': 'assert True',
   'empty': '',
   'forged_by_print': f"print('{_FORGED}')\nassert solve(1) == 1",
-}  # fmt: skip
+}
 
 _SYSCALL = """
 import ctypes
@@ -430,7 +504,8 @@ ESCAPES = {
   'reads_this_repository': "open('HERE/setup.py')",
   'reads_canary': "open('CANARY/secret')",
   'reads_through_symlink': (
-    "import os\nos.symlink('/etc/passwd', '/tmp/l')\nopen('/tmp/l')"),
+    "import os\nos.symlink('/etc/passwd', '/tmp/l')\nopen('/tmp/l')"
+  ),
   'reads_proc_environ': "open('/proc/self/environ')",
   'reads_parent_environ': "open('/proc/1/environ')",
   'reads_proc_memory': "open('/proc/self/mem', 'rb')",
@@ -438,7 +513,7 @@ ESCAPES = {
   'reads_disk': "open('/dev/vda', 'rb')",
   'reads_kernel_memory': "open('/dev/mem', 'rb')",
   'reads_environment': "import os\nos.environ['SANDBOX_SECRET']",
-  'any_environment': "import os\n1 / len(os.environ)",
+  'any_environment': 'import os\n1 / len(os.environ)',
   'environment_through_libc': """
 import ctypes
 ctypes.CDLL(None).getenv.restype = ctypes.c_char_p
@@ -465,24 +540,24 @@ os.rename('/tmp/f', 'CANARY/moved')
   'writes_shared_memory': "open('/dev/shm/written', 'w')",
   'writes_var_tmp': "open('/var/tmp/written', 'w')",
   'climbs_out': "import os\nos.chdir('../../../../CANARY')",
-  'connects_tcp': 'import socket\n' + _CONNECT.format(
-    kind='socket.AF_INET', address="('127.0.0.1', PORT)"),
-  'sends_udp': "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM)"
-               ".sendto(b'x', ('127.0.0.1', PORT))",
-  'connects_ipv6': 'import socket\n' + _CONNECT.format(
-    kind='socket.AF_INET6', address="('::1', PORT)"),
-  'connects_abstract': 'import socket\n' + _CONNECT.format(
-    kind='socket.AF_UNIX', address="'\\0ABSTRACT'"),
+  'connects_tcp': 'import socket\n'
+  + _CONNECT.format(kind='socket.AF_INET', address="('127.0.0.1', PORT)"),
+  'sends_udp': 'import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM)'
+  ".sendto(b'x', ('127.0.0.1', PORT))",
+  'connects_ipv6': 'import socket\n'
+  + _CONNECT.format(kind='socket.AF_INET6', address="('::1', PORT)"),
+  'connects_abstract': 'import socket\n'
+  + _CONNECT.format(kind='socket.AF_UNIX', address="'\\0ABSTRACT'"),
   'listens': "import socket\nsocket.create_server(('127.0.0.1', 0))",
   'socketpair': 'import socket\nsocket.socketpair()',
   'netlink': 'import socket\nsocket.socket(socket.AF_NETLINK, socket.SOCK_RAW)',
-  'raw_socket':
-    'import socket\nsocket.socket(socket.AF_PACKET, socket.SOCK_RAW)',
+  'raw_socket': 'import socket\n'
+  'socket.socket(socket.AF_PACKET, socket.SOCK_RAW)',
   'resolves_names': "import socket\nsocket.getaddrinfo('localhost', 80)",
-  'fetches_a_page': "import urllib.request\n"
-                    "urllib.request.urlopen('http://127.0.0.1:PORT')",
-  'forks': "import os\nos.fork()",
-  'forks_through_libc': _SYSCALL + "libc.fork() < 0 and 1 / 0",
+  'fetches_a_page': 'import urllib.request\n'
+  "urllib.request.urlopen('http://127.0.0.1:PORT')",
+  'forks': 'import os\nos.fork()',
+  'forks_through_libc': _SYSCALL + 'libc.fork() < 0 and 1 / 0',
   'daemonizes': """
 import os
 if os.fork() == 0:
@@ -510,7 +585,7 @@ with open('/tmp/x', 'w') as f:
 os.chmod('/tmp/x', 0o755)
 os.execv('/tmp/x', ['x'])
 """,
-  'fork_bomb': "import os\nwhile True:\n  os.fork()",
+  'fork_bomb': 'import os\nwhile True:\n  os.fork()',
   'thread_bomb': """
 import threading, time
 for i in range(200):
@@ -522,10 +597,10 @@ threading.stack_size(32768)
 for i in range(200):
   threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 """,
-  'memory_bomb': "x = bytearray(10 << 30)",
-  'slow_memory_bomb':
-    "x = []\nwhile len(x) < 2000:\n  x.append(bytearray(1 << 20))",
-  'mapped_memory': "import mmap\nmmap.mmap(-1, 10 << 30)",
+  'memory_bomb': 'x = bytearray(10 << 30)',
+  'slow_memory_bomb': 'x = []\nwhile len(x) < 2000:\n'
+  '  x.append(bytearray(1 << 20))',
+  'mapped_memory': 'import mmap\nmmap.mmap(-1, 10 << 30)',
   'memory_file': """
 import os
 for i in range(40):
@@ -533,15 +608,15 @@ for i in range(40):
   os.truncate(fd, 4 << 20)
   os.write(fd, bytes(4 << 20))
 """,
-  'system_v_memory': _SYSCALL + "syscall(29, 0, 1 << 30, 0o1600)",
-  'locked_memory': _SYSCALL + "libc.mlockall(3) and 1 / 0",
+  'system_v_memory': _SYSCALL + 'syscall(29, 0, 1 << 30, 0o1600)',
+  'locked_memory': _SYSCALL + 'libc.mlockall(3) and 1 / 0',
   'file_of_10_gb': """
 with open('/tmp/x', 'wb') as f:
   for i in range(10 << 10):
     f.write(bytes(1 << 20))
 """,
   'sparse_file': "import os\nopen('/tmp/x', 'w').close()\n"
-                 "os.truncate('/tmp/x', 10 << 30)",
+  "os.truncate('/tmp/x', 10 << 30)",
   'many_files': """
 for i in range(100):
   with open(f'/tmp/{i}', 'wb') as f:
@@ -572,37 +647,42 @@ for i in range(10 << 14):
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))
 """,
-  'raises_priority': "import os\nos.setpriority(os.PRIO_PROCESS, 0, -20)",
-  'kills_first_process': "import os\nos.kill(1, 9)",
-  'kills_everyone': "import os\nos.kill(-1, 9)",
-  'new_namespaces': _SYSCALL + "libc.unshare(0x10000000) and 1 / 0",
+  'raises_priority': 'import os\nos.setpriority(os.PRIO_PROCESS, 0, -20)',
+  'kills_first_process': 'import os\nos.kill(1, 9)',
+  'kills_everyone': 'import os\nos.kill(-1, 9)',
+  'new_namespaces': _SYSCALL + 'libc.unshare(0x10000000) and 1 / 0',
   'joins_namespace': "import os\nopen('/proc/1/ns/mnt')",
   'mounts': _SYSCALL + "libc.mount(b'x', b'/tmp', b'tmpfs', 0, None) and 1 / 0",
   'unmounts': _SYSCALL + "libc.umount2(b'/tmp', 2) and 1 / 0",
   'changes_root': "import os\nos.chroot('/tmp')",
-  'makes_device': "import os\n"
-                  "os.mknod('/tmp/d', 0o60600, os.makedev(254, 0))",
+  'makes_device': "import os\nos.mknod('/tmp/d', 0o60600, os.makedev(254, 0))",
   'makes_fifo': "import os\nos.mkfifo('/tmp/p')",
-  'traces': _SYSCALL + "libc.ptrace(0, 0, 0, 0) and 1 / 0",
-  'traces_first_process': _SYSCALL + "libc.ptrace(16, 1, 0, 0) and 1 / 0",
-  'reads_other_memory':
-    _SYSCALL + "libc.process_vm_readv(1, 0, 0, 0, 0, 0) < 0 and 1 / 0",
+  'traces': _SYSCALL + 'libc.ptrace(0, 0, 0, 0) and 1 / 0',
+  'traces_first_process': _SYSCALL + 'libc.ptrace(16, 1, 0, 0) and 1 / 0',
+  'reads_other_memory': _SYSCALL
+  + 'libc.process_vm_readv(1, 0, 0, 0, 0, 0) < 0 and 1 / 0',
   'renames_host': "import socket\nsocket.sethostname('owned')",
-  'sets_clock': "import time\ntime.clock_settime(time.CLOCK_REALTIME, 0)",
-  'loads_bpf': _SYSCALL + "syscall(321, 0, 0, 0)",
-  'io_uring': _SYSCALL + "syscall(425, 1, ctypes.create_string_buffer(128))",
-  'user_faults': _SYSCALL + "syscall(323, 1)",
-  'kernel_keys': _SYSCALL + "syscall(250, 0, -3, 1)",
-  'x32_calls': _SYSCALL + "syscall(0x40000000 + 41, 2, 1, 0)",
-  'lifts_seccomp': _SYSCALL + "libc.prctl(22, 0, 0, 0, 0) and 1 / 0",
+  'sets_clock': 'import time\ntime.clock_settime(time.CLOCK_REALTIME, 0)',
+  'loads_bpf': _SYSCALL + 'syscall(321, 0, 0, 0)',
+  'io_uring': _SYSCALL + 'syscall(425, 1, ctypes.create_string_buffer(128))',
+  'user_faults': _SYSCALL + 'syscall(323, 1)',
+  'kernel_keys': _SYSCALL + 'syscall(250, 0, -3, 1)',
+  'x32_calls': _SYSCALL + 'syscall(0x40000000 + 41, 2, 1, 0)',
+  'lifts_seccomp': _SYSCALL + 'libc.prctl(22, 0, 0, 0, 0) and 1 / 0',
   'terminal_input': "import fcntl\nfcntl.ioctl(0, 0x5412, b'x')",
   'controlling_terminal': "open('/dev/tty')",
-}  # fmt: skip
+}
 # System call numbers above are those of x86_64.
-X86_ONLY = frozenset((
-  'system_v_memory', 'loads_bpf', 'io_uring', 'user_faults', 'kernel_keys',
-  'x32_calls',
-))  # fmt: skip
+X86_ONLY = frozenset(
+  (
+    'system_v_memory',
+    'loads_bpf',
+    'io_uring',
+    'user_faults',
+    'kernel_keys',
+    'x32_calls',
+  )
+)
 
 
 class _Outside:

@@ -67,9 +67,12 @@ def test_answers_and_steps_are_true(name):
 
 # What a call of each kind of module is made of; the table adds a carry.
 OPERATORS = {
-  'addition': '+', 'subtraction': '-', 'multiplication': '*+',
-  'comparison': '|', 'division': '',
-}  # fmt: skip
+  'addition': '+',
+  'subtraction': '-',
+  'multiplication': '*+',
+  'comparison': '|',
+  'division': '',
+}
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -185,10 +188,11 @@ def test_curation_counts_every_rejection():
   )
   good = items[0].problem.completion('steps')
   completions = [
-    Completion(good, 'stop', 5, 20), Completion('=1', 'stop', 5, 20),
+    Completion(good, 'stop', 5, 20),
+    Completion('=1', 'stop', 5, 20),
     Completion(items[2].problem.completion('steps'), 'length', 5, 20),
     Completion('=' + items[3].problem.answer, 'stop', 5, 20),
-  ]  # fmt: skip
+  ]
   asked = []
 
   def ask(requests, response_model=None):

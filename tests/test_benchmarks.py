@@ -62,19 +62,21 @@ MBPP = {
   'challenge_test_list': [],
 }
 LCB_CALL = {
-  'question_id': 'call', 'question_content': 'Double a number.',
+  'question_id': 'call',
+  'question_content': 'Double a number.',
   'starter_code': 'class Solution:\n    def twice(self, x: int) -> int:\n',
   'public_test_cases': json.dumps(_cases('functional', ('2', '4'))),
   'private_test_cases': _private(_cases('functional', ('5', '10'))),
   'metadata': '{"func_name": "twice"}',
-}  # fmt: skip
+}
 LCB_STDIN = {
-  'question_id': 'stdin', 'question_content': 'Add two numbers.',
+  'question_id': 'stdin',
+  'question_content': 'Add two numbers.',
   'starter_code': '',
   'public_test_cases': json.dumps(_cases('stdin', ('1 2\n', '3\n'))),
   'private_test_cases': _private(_cases('stdin', ('4 5\n', '9\n'))),
   'metadata': '{}',
-}  # fmt: skip
+}
 ROWS = {
   'gsm8k': [{'question': 'What is 1+2?', 'answer': '1+2=<<1+2=3>>3\n#### 3'}],
   'math': [
@@ -93,12 +95,15 @@ ROWS = {
   'vicuna': [{'question_id': 1, 'text': 'How to rest?', 'category': 'a'}],
   'gpqa_diamond': [
     {
-      'Question': 'Which is even?', 'Correct Answer': ' two\n',
-      'Incorrect Answer 1': 'one', 'Incorrect Answer 2': 'three [a]',
-      'Incorrect Answer 3': 'five', 'Record ID': 'rec1',
+      'Question': 'Which is even?',
+      'Correct Answer': ' two\n',
+      'Incorrect Answer 1': 'one',
+      'Incorrect Answer 2': 'three [a]',
+      'Incorrect Answer 3': 'five',
+      'Record ID': 'rec1',
     }
   ],
-}  # fmt: skip
+}
 
 
 def _write(path, rows):
@@ -139,9 +144,15 @@ def test_prompts_are_golden(data, name):
 @needs_data
 @pytest.mark.parametrize(
   ('name', 'count'),
-  [('gsm8k', 1319), ('humaneval', 164), ('mbpp', 974), ('dolly', 1000),
-   ('vicuna', 80), ('math', 7470)],
-)  # fmt: skip
+  [
+    ('gsm8k', 1319),
+    ('humaneval', 164),
+    ('mbpp', 974),
+    ('dolly', 1000),
+    ('vicuna', 80),
+    ('math', 7470),
+  ],
+)
 def test_real_files_are_read_whole(name, count):
   assert len(benchmarks.get(name).load(DATA)[0]) == count
 
@@ -204,12 +215,15 @@ def test_a_broken_file_is_one_line_that_says_where(tmp_path, content, message):
     ('dolly', {'output': 5}, "'output' must be a text or a list"),
     ('livecodebench', {'public_test_cases': '{'}, "'public_test_cases' is no"),
     ('livecodebench', {'metadata': '{}'}, 'needs metadata.func_name'),
-    ('livecodebench', {'public_test_cases': '[]', 'private_test_cases': ''},
-     'no test cases'),
+    (
+      'livecodebench',
+      {'public_test_cases': '[]', 'private_test_cases': ''},
+      'no test cases',
+    ),
     ('vicuna', {'question_id': 2}, r"no answer to the questions \['2'\]"),
     ('gpqa_diamond', {'Correct Answer': ''}, "'Correct Answer' must be text"),
   ],
-)  # fmt: skip
+)
 def test_wrong_fields_are_named(data, name, change, message):
   row = {k: v for k, v in (ROWS[name][0] | change).items() if v is not ...}
   _write(data / benchmarks.get(name).files[0], [row])
@@ -262,13 +276,16 @@ def test_lines_end_at_newlines_only(tmp_path):
     ('aime2024', r'\boxed{204}', '204'),
     ('humaneval', '    return b + a\n', '    return a\n'),
     ('mbpp', 'def double(x):\n  return x + x\n[DONE]\nfoo(', 'double = None'),
-    ('livecodebench',
-     '```python\nclass Solution:\n  def twice(self, x):\n    return x + x\n```',
-     '```python\nclass Solution:\n  def twice(self, x):\n    return 4\n```'),
+    (
+      'livecodebench',
+      '```python\nclass Solution:\n  def twice(self, x):\n    return 2 * x\n'
+      '```',
+      '```python\nclass Solution:\n  def twice(self, x):\n    return 4\n```',
+    ),
     ('dolly', 'red', 'blue'),
     ('vicuna', 'sleep', ''),
   ],
-)  # fmt: skip
+)
 def test_each_benchmark_tells_right_from_wrong(data, name, right, wrong):
   benchmark = benchmarks.get(name)
   item = benchmark.load(data)[0][0]
@@ -328,8 +345,11 @@ def test_missing_answers_are_no_score(data):
 def test_answers_of_an_item_have_their_own_seeds():
   seeds = {
     answers_lib.answer_seed(s, b, i, n)
-    for s in (0, 1) for b in ('a', 'b') for i in ('1', '11') for n in (0, 1)
-  }  # fmt: skip
+    for s in (0, 1)
+    for b in ('a', 'b')
+    for i in ('1', '11')
+    for n in (0, 1)
+  }
   assert len(seeds) == 16
 
 
@@ -345,9 +365,14 @@ def model_dir(tmp_path_factory):
   )
   tokenizer.decoder = tokenizers.decoders.Fuse()
   config = decoder.DecoderConfig(
-    vocab_size=len(vocabulary), width=16, num_layers=1, num_heads=2,
-    num_kv_heads=1, head_width=8, mlp_width=16,
-  )  # fmt: skip
+    vocab_size=len(vocabulary),
+    width=16,
+    num_layers=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_width=8,
+    mlp_width=16,
+  )
   params = decoder.init(config, jax.random.key(0))
   huggingface.save(
     path, config, params, dtype='float32', eos_token_id=1, pad_token_id=0
@@ -358,10 +383,13 @@ def model_dir(tmp_path_factory):
 
 def _evaluate(*arguments):
   return subprocess.run(
-    [sys.executable, 'scripts/evaluate.py', *arguments], cwd=ROOT,
-    capture_output=True, text=True, timeout=300,
+    [sys.executable, 'scripts/evaluate.py', *arguments],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
     env=os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)},
-  )  # fmt: skip
+  )
 
 
 @pytest.mark.slow
@@ -374,10 +402,16 @@ def test_an_interrupted_evaluation_continues(data, tmp_path, model_dir):
   _write(data / 'gsm8k/test.jsonl', rows)
   out = tmp_path / 'scores'
   arguments = [
-    f'--model={model_dir}', '--benchmarks=gsm8k,humaneval,dolly',
-    f'--data_dir={data}', f'--output_dir={out}', '--max_tokens=8',
-    '--batch_size=2', '--samples=2', '--k=1,2', '--temperature=1',
-  ]  # fmt: skip
+    f'--model={model_dir}',
+    '--benchmarks=gsm8k,humaneval,dolly',
+    f'--data_dir={data}',
+    f'--output_dir={out}',
+    '--max_tokens=8',
+    '--batch_size=2',
+    '--samples=2',
+    '--k=1,2',
+    '--temperature=1',
+  ]
   done = _evaluate(*arguments)
   assert done.returncode == 0, done.stderr
   lines = (out / 'answers.jsonl').read_text().splitlines()
@@ -413,9 +447,11 @@ def test_an_interrupted_evaluation_continues(data, tmp_path, model_dir):
 )
 def test_mistakes_are_one_line(tmp_path, arguments, message):
   done = _evaluate(
-    '--model=none', f'--data_dir={tmp_path}', f'--output_dir={tmp_path}/o',
+    '--model=none',
+    f'--data_dir={tmp_path}',
+    f'--output_dir={tmp_path}/o',
     *arguments,
-  )  # fmt: skip
+  )
   assert done.returncode == 2 and message in done.stderr, done.stderr
   assert 'Traceback' not in done.stderr
   assert not (tmp_path / 'o').exists()

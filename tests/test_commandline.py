@@ -81,7 +81,7 @@ WRONG = [
   (f'{TEXT} --config.method=dss', "method 'dss' asks for direct answers"),
   (f'{TEXT} --config.teacher.kind=replay', 'teacher.recording is empty'),
   ('ledger RUN', 'RUN does not exist; is RUN a run directory?'),
-]  # fmt: skip
+]
 HELP = [
   *((c.replace('_', '-'), '--help') for c in commands.COMMANDS),
   ('distill', '-h'),
@@ -103,9 +103,13 @@ def answers(tmp_path_factory):
   (place / 'configs').mkdir()
   done = subprocess.run(
     [sys.executable, '-m', 'tests.forked_commands'],
-    input=json.dumps(asked), capture_output=True, text=True, cwd=place,
-    env=os.environ | {'PYTHONPATH': str(ROOT)}, check=True,
-  )  # fmt: skip
+    input=json.dumps(asked),
+    capture_output=True,
+    text=True,
+    cwd=place,
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+    check=True,
+  )
   assert sorted(os.listdir(place)) == ['broken.py', 'configs', 'empty.py']
   return dict(zip(asked, json.loads(done.stdout), strict=True))
 
@@ -152,8 +156,10 @@ def test_a_command_of_each_script_and_a_script_of_each_command(answers):
 def test_a_script_spells_itself_as_a_script():
   done = subprocess.run(
     [sys.executable, 'scripts/diagnose.py', '--help'],
-    cwd=ROOT, capture_output=True, text=True,
-  )  # fmt: skip
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
   assert done.returncode == 0
   assert 'python scripts/diagnose.py --config=' in done.stdout
 
@@ -168,14 +174,22 @@ def test_flags_and_changes_come_to_the_same():
   )
   done = subprocess.run(
     [
-      sys.executable, '-c', code, '--config.seed', '7', '--config=quickstart',
-      '--config.gate.reopen', '--noconfig.gate.sequential',
+      sys.executable,
+      '-c',
+      code,
+      '--config.seed',
+      '7',
+      '--config=quickstart',
+      '--config.gate.reopen',
+      '--noconfig.gate.sequential',
       '--config.adapter.strategies=template',
       '--config.adapter.strategies=decompose,concretise',
       "--config.adapter.personas=('a, b', 'c')",
     ],
-    capture_output=True, text=True, check=True,
-  )  # fmt: skip
+    capture_output=True,
+    text=True,
+    check=True,
+  )
   wanted = config_lib.load(
     'quickstart',
     {

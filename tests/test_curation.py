@@ -28,9 +28,15 @@ PROBE = (
 
 def lesson(problem, completion='The answer is 7.', **metadata):
   return records.Lesson(
-    module='m', prereq=(), difficulty_tag='introductory', problem=problem,
-    completion=completion, solution={}, adapter_flags={}, metadata=metadata,
-  )  # fmt: skip
+    module='m',
+    prereq=(),
+    difficulty_tag='introductory',
+    problem=problem,
+    completion=completion,
+    solution={},
+    adapter_flags={},
+    metadata=metadata,
+  )
 
 
 def count_tokens(text):
@@ -61,16 +67,23 @@ def test_every_rejection_is_counted_with_its_evidence():
   )
   assert kept == [lessons[0], lessons[7]]
   assert [(r.index, r.reason) for r in rejected] == [
-    (1, 'empty'), (2, 'too_short'), (3, 'too_long'), (4, 'near_duplicate'),
-    (5, 'contaminated'), (6, 'contaminated'),
-  ]  # fmt: skip
+    (1, 'empty'),
+    (2, 'too_short'),
+    (3, 'too_long'),
+    (4, 'near_duplicate'),
+    (5, 'contaminated'),
+    (6, 'contaminated'),
+  ]
   assert rejected[2].evidence == '64 tokens'
   assert rejected[3].evidence == 'first'
   assert rejected[4].evidence == ('probes: a farmer has 12 cows and 15 goats')
   assert curation.count_reasons(rejected) == {
-    'contaminated': 2, 'empty': 1, 'too_short': 1, 'too_long': 1,
+    'contaminated': 2,
+    'empty': 1,
+    'too_short': 1,
+    'too_long': 1,
     'near_duplicate': 1,
-  }  # fmt: skip
+  }
 
 
 def test_duplicates_are_remembered_across_calls_and_rejects_are_not():
@@ -310,5 +323,7 @@ def test_duplicates_and_leaks_are_found_among_thousands():
 
 if __name__ == '__main__':
   seconds, peak, kept = measure(int(sys.argv[1]))
-  print(f'{sys.argv[1]} lessons, {kept} kept: {seconds:.1f} s, '
-        f'{peak / 2**20:.0f} MiB at most')  # fmt: skip
+  print(
+    f'{sys.argv[1]} lessons, {kept} kept: {seconds:.1f} s, '
+    f'{peak / 2**20:.0f} MiB at most'
+  )

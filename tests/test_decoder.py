@@ -231,9 +231,13 @@ def make_sequences(longest):
   rng = np.random.default_rng(0)
   far = longest > 131_000
   places = [
-    (0, 0, 8180 * far, 24), (1, 7, 0, 17), (2, 0, 0, 15),
-    (3, 0, 0, 6), (3, 6, 131_000 * far, 9), (3, 15, 0, 7),
-  ]  # fmt: skip
+    (0, 0, 8180 * far, 24),
+    (1, 7, 0, 17),
+    (2, 0, 0, 15),
+    (3, 0, 0, 6),
+    (3, 6, 131_000 * far, 9),
+    (3, 15, 0, 7),
+  ]
   return [
     Sequence(row, column, first, rng.integers(0, NUM_TOKENS, length))
     for row, column, first, length in places
@@ -266,9 +270,11 @@ def reference(request, tmp_path_factory):
   torch.manual_seed(0)
   hf_config = kind(
     **{'max_position_embeddings': 131_072} | sizes,
-    intermediate_size=160, num_hidden_layers=2, attn_implementation='eager',
+    intermediate_size=160,
+    num_hidden_layers=2,
+    attn_implementation='eager',
     initializer_range=sizes['hidden_size'] ** -0.5,
-  )  # fmt: skip
+  )
   model = transformers.AutoModelForCausalLM.from_config(hf_config).float()
   with torch.no_grad():
     for name, p in model.named_parameters():
@@ -395,9 +401,14 @@ def assert_close(params, directory, config):
 
 
 CONFIG = decoder.DecoderConfig(
-  vocab_size=50, width=48, num_layers=3, num_heads=6, num_kv_heads=2,
-  head_width=16, mlp_width=80,
-)  # fmt: skip
+  vocab_size=50,
+  width=48,
+  num_layers=3,
+  num_heads=6,
+  num_kv_heads=2,
+  head_width=16,
+  mlp_width=80,
+)
 
 
 @pytest.fixture(scope='module')

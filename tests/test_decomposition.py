@@ -25,9 +25,10 @@ MODULES = (
 
 def unit(name, *prerequisites):
   return {
-    'name': name, 'description': f'all about\n {name}',
+    'name': name,
+    'description': f'all about\n {name}',
     'prerequisites': list(prerequisites),
-  }  # fmt: skip
+  }
 
 
 def answer(value):
@@ -36,14 +37,21 @@ def answer(value):
 
 def test_units_are_named_alike_merged_and_ordered():
   modules = decomposition.read_units(
-    answer({'units': [
-      unit('Sums / Large', 'sums/SMALL', 'sums/large'), unit('sums/small'),
-      unit('Sums/Small!'),
-    ]}), (2, 2),
-  )  # fmt: skip
+    answer(
+      {
+        'units': [
+          unit('Sums / Large', 'sums/SMALL', 'sums/large'),
+          unit('sums/small'),
+          unit('Sums/Small!'),
+        ]
+      }
+    ),
+    (2, 2),
+  )
   assert [(m.name, m.prerequisites, m.level) for m in modules] == [
-    ('sums/small', (), 0), ('sums/large', ('sums/small',), 1),
-  ]  # fmt: skip
+    ('sums/small', (), 0),
+    ('sums/large', ('sums/small',), 1),
+  ]
   assert modules[0].description == 'all about sums/small'
 
 
@@ -108,18 +116,25 @@ def test_untagged_seeds_become_a_domain(tmp_path):
   seeds.write_text('\n'.join(map(json.dumps, rows)))
   out = tmp_path / 'out'
   command = [
-    sys.executable, 'scripts/map_seeds.py',
-    '--config=configs/smollm2_135m.py', f'--config.domain.seeds={seeds}',
-    '--config.domain.columns.module=', '--min_units=2', '--max_units=3',
-    f'--output_dir={out}', '--config.teacher.max_tokens=99',
-  ]  # fmt: skip
+    sys.executable,
+    'scripts/map_seeds.py',
+    '--config=configs/smollm2_135m.py',
+    f'--config.domain.seeds={seeds}',
+    '--config.domain.columns.module=',
+    '--min_units=2',
+    '--max_units=3',
+    f'--output_dir={out}',
+    '--config.teacher.max_tokens=99',
+  ]
 
   def run(url):
     return subprocess.run(
-      [*command, f'--config.teacher.base_url={url}'], cwd=ROOT,
-      capture_output=True, text=True,
+      [*command, f'--config.teacher.base_url={url}'],
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
       env=os.environ | {'PYTHONPATH': str(ROOT)},
-    )  # fmt: skip
+    )
 
   with faulty_server.FaultyServer(respond=respond) as server:
     done = run(server.url)

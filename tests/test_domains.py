@@ -44,11 +44,18 @@ def gpqa_rows():
 
 def convert(kind, source, output):
   done = subprocess.run(
-    [sys.executable, 'scripts/domain_seeds.py', f'--format={kind}',
-     f'--input={source}', f'--output_dir={output}'],
-    cwd=ROOT, capture_output=True, text=True,
+    [
+      sys.executable,
+      'scripts/domain_seeds.py',
+      f'--format={kind}',
+      f'--input={source}',
+      f'--output_dir={output}',
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
     env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-  )  # fmt: skip
+  )
   assert done.returncode == 0, done.stderr
   return [json.loads(x) for x in open(output / 'seeds.jsonl', encoding='utf-8')]
 
@@ -118,9 +125,13 @@ class Script:
     rows = row_files.read(path, text.COLUMNS)
     self.grader = final_answers.KINDS[kind]()
     domain = text.TextDomain(
-      rows, None, columns=COLUMNS, grader=self.grader, min_probes=2,
+      rows,
+      None,
+      columns=COLUMNS,
+      grader=self.grader,
+      min_probes=2,
       max_probes=4,
-    )  # fmt: skip
+    )
     self.solution = {row['problem'].strip(): row for _, row in rows}
     self.spare = {u: domain.seeds(u, 99)[used:] for u in UNITS}
     self.lessons = 0
@@ -160,19 +171,38 @@ def configured(domain, seeds, student, url, **changes):
   config = runpy.run_path(str(ROOT / 'configs/domains.py'))['get_config'](
     domain
   )
-  config.update_from_flattened_dict({
-    'domain.seeds': str(seeds), 'domain.taxonomy': '', 'domain.benchmarks': (),
-    'domain.min_probes': 4, 'domain.max_probes': 4, 'gate.min_probes': 4,
-    'teacher.base_url': url, 'teacher.max_tokens': 512,
-    'student.model': str(student), 'student.max_tokens': 16,
-    'student.batch_size': 8, 'student.remat': 'none',
-    'student.dtype': 'float32', 'mesh.data': -1, 'mesh.fsdp': 1,
-    'identifier.target_share': 1.0, 'adapter.seeds_per_module': 4,
-    'adapter.items_per_seed': 3, 'adapter.confirm_samples': 1,
-    'gate.probe_every_steps': 2, 'gate.max_rounds': 1, 'train.total_steps': 8,
-    'train.batch_rows': 4, 'train.microbatches': 1, 'train.row_length': 1024,
-    'train.steps_per_window': 2, 'run.checkpoint_every_steps': 8,
-  } | changes)  # fmt: skip
+  config.update_from_flattened_dict(
+    {
+      'domain.seeds': str(seeds),
+      'domain.taxonomy': '',
+      'domain.benchmarks': (),
+      'domain.min_probes': 4,
+      'domain.max_probes': 4,
+      'gate.min_probes': 4,
+      'teacher.base_url': url,
+      'teacher.max_tokens': 512,
+      'student.model': str(student),
+      'student.max_tokens': 16,
+      'student.batch_size': 8,
+      'student.remat': 'none',
+      'student.dtype': 'float32',
+      'mesh.data': -1,
+      'mesh.fsdp': 1,
+      'identifier.target_share': 1.0,
+      'adapter.seeds_per_module': 4,
+      'adapter.items_per_seed': 3,
+      'adapter.confirm_samples': 1,
+      'gate.probe_every_steps': 2,
+      'gate.max_rounds': 1,
+      'train.total_steps': 8,
+      'train.batch_rows': 4,
+      'train.microbatches': 1,
+      'train.row_length': 1024,
+      'train.steps_per_window': 2,
+      'run.checkpoint_every_steps': 8,
+    }
+    | changes
+  )
   return config
 
 

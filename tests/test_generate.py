@@ -30,9 +30,14 @@ from tests import test_huggingface
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = decoder.DecoderConfig(
-  vocab_size=12, width=24, num_layers=2, num_heads=4, num_kv_heads=2,
-  head_width=8, mlp_width=40,
-)  # fmt: skip
+  vocab_size=12,
+  width=24,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_width=8,
+  mlp_width=40,
+)
 TEMPLATE = '{% for m in messages %}h{{ m.content }}{% endfor %}g'
 
 
@@ -54,10 +59,14 @@ def directory(tmp_path, params):
 
 def run(script, *arguments, stdin=''):
   return subprocess.run(
-    [sys.executable, f'scripts/{script}.py', *map(str, arguments)], cwd=ROOT,
-    capture_output=True, text=True, timeout=300, input=stdin,
+    [sys.executable, f'scripts/{script}.py', *map(str, arguments)],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+    input=stdin,
     env=os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)},
-  )  # fmt: skip
+  )
 
 
 @pytest.mark.parametrize(
@@ -107,9 +116,14 @@ def test_generate_applies_template_and_adapter(directory, params, tmp_path):
   adapters = jax.tree.map(lambda x: x + 0.5, adapters)
   peft.save(tmp_path / 'lora', adapters, spec, base_model=directory)
   done = run(
-    'generate', f'--model={directory}', f'--adapter={tmp_path / "lora"}',
-    '--max_tokens=12', '--temperature=0.7', '--seed=5', stdin='abc\n\nde\n',
-  )  # fmt: skip
+    'generate',
+    f'--model={directory}',
+    f'--adapter={tmp_path / "lora"}',
+    '--max_tokens=12',
+    '--temperature=0.7',
+    '--seed=5',
+    stdin='abc\n\nde\n',
+  )
   assert done.returncode == 0, done.stderr
   tokens = '_ abcdefgh'  # The tokenizer's ids 2 to 9 are a to h.
   streamer = streaming.Streamer(CONFIG, stop_tokens=[1], max_tokens=12)
@@ -124,8 +138,9 @@ def test_generate_applies_template_and_adapter(directory, params, tmp_path):
   first = answer('habcg', 5)
   second = answer(f'habch{first}hdeg', 6)
   assert [x.replace(' ', '') for x in done.stdout.splitlines()] == [
-    first, second,
-  ]  # fmt: skip
+    first,
+    second,
+  ]
 
 
 @pytest.mark.parametrize(
@@ -159,15 +174,20 @@ def assert_one_line(done, message):
 def test_conversion_goes_both_ways(directory, tmp_path):
   there, back = tmp_path / 'orbax', tmp_path / 'back'
   done = run(
-    'convert_checkpoint', f'--source={directory}', f'--target={there}',
+    'convert_checkpoint',
+    f'--source={directory}',
+    f'--target={there}',
     '--verify',
-  )  # fmt: skip
+  )
   assert done.returncode == 0, done.stderr
   assert 'logits of source and target differ by 0 ' in done.stdout
   done = run(
-    'convert_checkpoint', f'--source={there}', f'--target={back}',
-    '--dtype=float32', '--verify',
-  )  # fmt: skip
+    'convert_checkpoint',
+    f'--source={there}',
+    f'--target={back}',
+    '--dtype=float32',
+    '--verify',
+  )
   assert done.returncode == 0, done.stderr
   assert 'logits of source and target differ by 0 ' in done.stdout
   for file in ('model.safetensors', 'config.json', 'tokenizer.json'):
@@ -204,16 +224,21 @@ def test_what_cannot_be_stored_is_not(directory, params, tmp_path):
   edit_weights(directory, up_proj=7e4)
   for source in (directory, tmp_path / 'large'):
     done = run(
-      'convert_checkpoint', f'--source={source}', '--dtype=float16',
-      f'--target={tmp_path / "new"}', '--verify',
-    )  # fmt: skip
+      'convert_checkpoint',
+      f'--source={source}',
+      '--dtype=float16',
+      f'--target={tmp_path / "new"}',
+      '--verify',
+    )
     assert_one_line(done, 'float16')
     assert not (tmp_path / 'new').exists()
   edit_weights(directory, up_proj=np.nan)
   done = run(
-    'convert_checkpoint', f'--source={directory}', '--verify',
+    'convert_checkpoint',
+    f'--source={directory}',
+    '--verify',
     f'--target={tmp_path / "new"}',
-  )  # fmt: skip
+  )
   assert_one_line(done, 'layers/up_proj/kernel holds NaN')
   assert not (tmp_path / 'new').exists()
 
@@ -226,9 +251,11 @@ def test_generate_finds_a_bad_model(directory, params, tmp_path):
   adapters = lora.init(spec, decoder.abstract_params(wide), jax.random.key(0))
   peft.save(tmp_path / 'lora', adapters, spec, base_model='x')
   done = run(
-    'generate', f'--model={directory}', f'--adapter={tmp_path / "lora"}',
+    'generate',
+    f'--model={directory}',
+    f'--adapter={tmp_path / "lora"}',
     '--prompt=a',
-  )  # fmt: skip
+  )
   assert_one_line(done, f'{tmp_path / "lora" / "adapter_model.safetensors"}: ')
   assert 'belongs to another model' in done.stderr
   test_huggingface.edit_json(
@@ -253,16 +280,23 @@ def test_a_run_is_converted(directory, params, tmp_path):
   scaled = lambda factor: jax.tree.map(lambda x: factor * x, params)
   for step in (10, 20):
     state = step_lib.TrainState(
-      step=jnp.int32(step), params=scaled(step), average=scaled(step + 1),
-      opt_state=optax.adamw(1e-3).init(params), gate=jnp.zeros(3),
-      cursor_K=jnp.zeros(3), on_policy_cursor_K=None, finite=jnp.bool_(True),
-    )  # fmt: skip
+      step=jnp.int32(step),
+      params=scaled(step),
+      average=scaled(step + 1),
+      opt_state=optax.adamw(1e-3).init(params),
+      gate=jnp.zeros(3),
+      cursor_K=jnp.zeros(3),
+      on_policy_cursor_K=None,
+      finite=jnp.bool_(True),
+    )
     inputs = types.SimpleNamespace(curriculum={'count': jnp.zeros(2)})
     kept.save(state, inputs, {})
   kept.close()
   for arguments, factor in (
-    ({}, 21), ({'field': 'params'}, 20), ({'step': 10}, 11),
-  ):  # fmt: skip
+    ({}, 21),
+    ({'field': 'params'}, 20),
+    ({'step': 10}, 11),
+  ):
     got = orbax_params.load(run_dir, CONFIG, **arguments)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(params), strict=True):
       np.testing.assert_array_equal(a, factor * np.asarray(b))

@@ -58,8 +58,10 @@ def plain(prompt='problem 1', **fields) -> Request:
 
 def ask(url, ledger, requests, model=None, **fields):
   fields = {
-    'max_attempts': 2, 'max_regenerations': 0, 'max_reply_bytes': 2**20,
-  } | fields  # fmt: skip
+    'max_attempts': 2,
+    'max_regenerations': 0,
+    'max_reply_bytes': 2**20,
+  } | fields
   teacher = OpenAITeacher('teacher', settings(url, **fields))
   client = Client(teacher, ledger, Budget(), price=Price(1.0, 1.0))
   return client.ask(requests, model)
@@ -67,8 +69,9 @@ def ask(url, ledger, requests, model=None, **fields):
 
 @pytest.mark.parametrize(
   ('status', 'headers', 'body', 'outcome'),
-  [row[1:] for row in REPLIES], ids=[row[0] for row in REPLIES],
-)  # fmt: skip
+  [row[1:] for row in REPLIES],
+  ids=[row[0] for row in REPLIES],
+)
 def test_a_reply_is_an_answer_an_outcome_or_one_line(
   ledger, status, headers, body, outcome
 ):
@@ -84,8 +87,9 @@ def test_a_reply_is_an_answer_an_outcome_or_one_line(
     else:
       with pytest.raises(TeacherError, match=outcome) as caught:
         ask(server.url, ledger, [plain()])
-      assert re.fullmatch(r'[^\x00-\x1f\x7f-\x9f\u202a-\u202e]{20,900}',
-                          str(caught.value))  # fmt: skip
+      assert re.fullmatch(
+        r'[^\x00-\x1f\x7f-\x9f\u202a-\u202e]{20,900}', str(caught.value)
+      )
   assert time.monotonic() - begun < 10
   # Whatever it was, the books can be kept.
   assert 0 <= ledger.totals()['completion_tokens'] <= 64
@@ -95,22 +99,48 @@ def test_a_reply_is_an_answer_an_outcome_or_one_line(
 
 SCHEMA_REFUSALS = [
   (400, error('This response_format type is unavailable now')),
-  (400, {'object': 'error', 'message': 'The provided JSON schema contains '
-         'features not supported by xgrammar.'}),
+  (
+    400,
+    {
+      'object': 'error',
+      'message': 'The provided JSON schema contains '
+      'features not supported by xgrammar.',
+    },
+  ),
   (400, error('Grammar error: Unimplemented keys: ["minItems"]')),
   (400, error('Failed to initialize samplers: failed to parse grammar')),
   (422, {'error': 'Grammar is not supported', 'error_type': 'validation'}),
   (400, {'message': 'Failed to compile json schema: unsupported'}),
-  (400, [{'error': {'message': 'Invalid JSON payload received. Unknown name '
-          '"additionalProperties" at \'generation_config\'', 'code': 400}}]),
-  (422, {'detail': [{'type': 'extra_forbidden', 'msg': 'Extra inputs are not '
-         'permitted', 'loc': ['body', 'response_format']}]}),
+  (
+    400,
+    [
+      {
+        'error': {
+          'message': 'Invalid JSON payload received. Unknown name '
+          '"additionalProperties" at \'generation_config\'',
+          'code': 400,
+        }
+      }
+    ],
+  ),
+  (
+    422,
+    {
+      'detail': [
+        {
+          'type': 'extra_forbidden',
+          'msg': 'Extra inputs are not permitted',
+          'loc': ['body', 'response_format'],
+        }
+      ]
+    },
+  ),
   (500, error('Structured outputs need a guided decoding backend')),
   (501, {'detail': 'not implemented'}),
   (404, error('No endpoints found that support response_format')),
   (400, b'Bad Request'),
   (400, b'<html><body>Bad Request</body></html>'),
-]  # fmt: skip
+]
 
 
 def _sends(handler, value, status=200):
@@ -141,9 +171,12 @@ def test_a_schema_refused_in_any_words_goes_into_the_prompt(
   server = Picky(lambda body: 'response_format' in body, status, value)
   with server:
     answers = ask(
-      server.url, ledger, [request(i) for i in range(4)], Answer,
+      server.url,
+      ledger,
+      [request(i) for i in range(4)],
+      Answer,
       max_concurrency=1,
-    )  # fmt: skip
+    )
   assert {a.finish_reason for a in answers} == {'stop'}
   # Once, and for all that follow.
   assert len(server.bodies) == 5
@@ -153,10 +186,23 @@ def test_a_schema_refused_in_any_words_goes_into_the_prompt(
 
 PARAMETERS = [
   ('temperature', 400, error("'temperature' is deprecated for this model")),
-  ('temperature', 422, {'detail': [{'loc': ['body', 'temperature'],
-                                    'msg': 'Extra inputs are not permitted'}]}),
-  ('top_k', 400, [{'error': {'message': 'Unknown name "top_k": Cannot find '
-                             'field.'}}]),
+  (
+    'temperature',
+    422,
+    {
+      'detail': [
+        {
+          'loc': ['body', 'temperature'],
+          'msg': 'Extra inputs are not permitted',
+        }
+      ]
+    },
+  ),
+  (
+    'top_k',
+    400,
+    [{'error': {'message': 'Unknown name "top_k": Cannot find field.'}}],
+  ),
   ('min_p', 400, b'min_p is not a parameter'),
   ('max_tokens', 400, error('Unsupported parameter: max_tokens')),
   ('reasoning_effort', 400, error('Unrecognized: reasoning_effort')),
@@ -165,7 +211,7 @@ PARAMETERS = [
   ('system', 400, error('Developer instruction is not enabled for gemma')),
   ('system', 422, {'detail': "Unexpected role 'system'"}),
   ('system', 500, b'jinja2.exceptions.UndefinedError in chat template'),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(('name', 'status', 'value'), PARAMETERS)
@@ -176,9 +222,16 @@ def test_a_refused_parameter_is_left_out(ledger, name, status, value):
     return name in body
 
   what = Request(
-    'teacher', 'problem 1', 0.5, 5, 0.9, 64, system='Teach.', min_p=0.1,
+    'teacher',
+    'problem 1',
+    0.5,
+    5,
+    0.9,
+    64,
+    system='Teach.',
+    min_p=0.1,
     reasoning_effort='low',
-  )  # fmt: skip
+  )
   with Picky(dislikes, status, value, TEXT) as server:
     (answer,) = ask(server.url, ledger, [what])
   assert answer.text == TEXT and len(server.bodies) == 2
@@ -209,8 +262,9 @@ def test_a_schema_is_not_given_up_for_another_fault(ledger):
 
 UNFIT = error(
   "Failed to generate JSON. See 'failed_generation'.",
-  code='json_validate_failed', failed_generation='{"steps": ',
-)  # fmt: skip
+  code='json_validate_failed',
+  failed_generation='{"steps": ',
+)
 
 
 def test_a_sample_that_the_server_finds_unfit_is_one_bad_sample(ledger):
@@ -219,9 +273,13 @@ def test_a_sample_that_the_server_finds_unfit_is_one_bad_sample(ledger):
 
   with Picky(dislikes, 400, UNFIT) as server:
     answers = ask(
-      server.url, ledger, [request(i) for i in range(4)], Answer,
-      max_regenerations=2, max_concurrency=1,
-    )  # fmt: skip
+      server.url,
+      ledger,
+      [request(i) for i in range(4)],
+      Answer,
+      max_regenerations=2,
+      max_concurrency=1,
+    )
   ends = [a.finish_reason for a in answers]
   assert ends == ['stop', 'schema', 'stop', 'stop']
   assert answers[1].discarded == '{"steps":'
@@ -257,10 +315,14 @@ def test_latex_of_a_teacher_reaches_the_ledger_whole(ledger):
 
 def test_a_used_up_day_ends_the_run_with_its_time(ledger):
   def respond(body, headers):
-    return 200, {
-      'x-ratelimit-remaining-requests': '0',
-      'x-ratelimit-reset-requests': '23h59m12s',
-    }, chat_completion('id', TEXT)  # fmt: skip
+    return (
+      200,
+      {
+        'x-ratelimit-remaining-requests': '0',
+        'x-ratelimit-reset-requests': '23h59m12s',
+      },
+      chat_completion('id', TEXT),
+    )
 
   with FaultyServer(respond=respond) as server:
     with pytest.raises(
@@ -273,9 +335,13 @@ def test_a_used_up_day_ends_the_run_with_its_time(ledger):
 def test_a_wait_that_is_allowed_is_said_with_its_end(ledger, caplog):
   limiter = rate_limits.RateLimiter(max_wait_seconds=50, clock=lambda: 0.0)
   assert limiter.try_acquire(1) == 0
-  limiter.finish(1, {
-    'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-requests': '2d',
-  })  # fmt: skip
+  limiter.finish(
+    1,
+    {
+      'x-ratelimit-remaining-requests': '0',
+      'x-ratelimit-reset-requests': '2d',
+    },
+  )
   assert limiter.try_acquire(1) == 50
   assert limiter.told_seconds(1) == 2 * 86_400
 
@@ -303,9 +369,7 @@ def test_a_key_in_any_spelling_is_stored_and_shown_nowhere(
   body = json.dumps(value).replace(mark, spelt.replace('/', '\\/'))
   with HostileServer(status, {}, body.encode()) as server:
     try:
-      (answer,) = ask(
-        server.url, ledger, [plain()], api_key_env='TEACHER_KEY'
-      )
+      (answer,) = ask(server.url, ledger, [plain()], api_key_env='TEACHER_KEY')
       shown = repr(answer)
     except TeacherError as e:
       shown = str(e)
@@ -342,12 +406,21 @@ def test_redaction_finds_any_key(key, depth):
 # Addresses.
 
 ADDRESSES = [
-  'http://127.0.0.1:99999/v1', 'http://127.0.0.1:abc/v1', 'http://[::1/v1',
-  'http:///v1', 'ftp://127.0.0.1/v1', 'localhost:8000', '',
-  'http://a b/v1', 'http://127.0.0.1:0/v1', 'http://\x00/v1',
-  f'http://user:{KEY}@h/v1', f'http://h/v1?key={KEY}', f'http://h/v1#{KEY}',
+  'http://127.0.0.1:99999/v1',
+  'http://127.0.0.1:abc/v1',
+  'http://[::1/v1',
+  'http:///v1',
+  'ftp://127.0.0.1/v1',
+  'localhost:8000',
+  '',
+  'http://a b/v1',
+  'http://127.0.0.1:0/v1',
+  'http://\x00/v1',
+  f'http://user:{KEY}@h/v1',
+  f'http://h/v1?key={KEY}',
+  f'http://h/v1#{KEY}',
   f'http://h:{KEY}/v1',
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize('address', ADDRESSES)
@@ -362,7 +435,7 @@ ENVIRONMENTS = [
   ({'HTTPS_PROXY': 'socks5://127.0.0.1:1'}, 'socksio|SOCKS'),
   ({'SSL_CERT_FILE': '/nowhere.pem'}, 'SSL_CERT_FILE'),
   ({'HTTPS_PROXY': 'gopher://127.0.0.1:1'}, 'HTTPS_PROXY'),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(('variables', 'words'), ENVIRONMENTS)
@@ -408,14 +481,40 @@ def test_a_redirect_on_the_same_server_is_followed(ledger):
 
 JSON = st.recursive(
   st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
-  lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-    st.sampled_from(['choices', 'message', 'content', 'finish_reason', 'usage',
-                     'error', 'detail', 'text', 'type', 'id', 'delta', 'code',
-                     'refusal', 'reasoning', 'prompt_tokens', 'loc', 'msg',
-                     'completion_tokens', 'total_tokens', 'param', 'status']),
-    inner, max_size=5),
+  lambda inner: (
+    st.lists(inner, max_size=4)
+    | st.dictionaries(
+      st.sampled_from(
+        [
+          'choices',
+          'message',
+          'content',
+          'finish_reason',
+          'usage',
+          'error',
+          'detail',
+          'text',
+          'type',
+          'id',
+          'delta',
+          'code',
+          'refusal',
+          'reasoning',
+          'prompt_tokens',
+          'loc',
+          'msg',
+          'completion_tokens',
+          'total_tokens',
+          'param',
+          'status',
+        ]
+      ),
+      inner,
+      max_size=5,
+    )
+  ),
   max_leaves=25,
-)  # fmt: skip
+)
 BODIES = st.one_of(
   JSON.map(lambda v: json.dumps(v).encode()),
   JSON.map(lambda v: json.dumps({'choices': [{'message': v}]}).encode()),
@@ -463,10 +562,39 @@ def _read_anything(body, status):
 
 
 PIECES = st.sampled_from(
-  ['{', '}', '[', ']', '"', ':', ',', '\\', '\\\\', '\\n', '\\f', '\\u00',
-   'steps', 'answer', '"steps": [', '"answer": 3', 'frac', 'nu', '```', '\n',
-   '$', "'", '//', '1e999', '-', 'null', 'NaN', '\ud800', '\x00', 'é']
-)  # fmt: skip
+  [
+    '{',
+    '}',
+    '[',
+    ']',
+    '"',
+    ':',
+    ',',
+    '\\',
+    '\\\\',
+    '\\n',
+    '\\f',
+    '\\u00',
+    'steps',
+    'answer',
+    '"steps": [',
+    '"answer": 3',
+    'frac',
+    'nu',
+    '```',
+    '\n',
+    '$',
+    "'",
+    '//',
+    '1e999',
+    '-',
+    'null',
+    'NaN',
+    '\ud800',
+    '\x00',
+    'é',
+  ]
+)
 
 
 @pytest.mark.slow

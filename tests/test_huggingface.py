@@ -126,6 +126,21 @@ def test_export_carries_tokenizer_template_and_generation(tmp_path):
   edit_json(source / 'generation_config.json', temperature=0.6, top_p=0.9)
   edit_json(source / 'config.json', bos_token_id=5)
   (source / 'chat_template.jinja').write_text('{{ messages }}')
+  params = huggingface.load_params(source, LLAMA)
+  huggingface.save(target, LLAMA, params, dtype='bfloat16', source=source)
+  for file in (
+    'tokenizer.json',
+    'tokenizer_config.json',
+    'chat_template.jinja',
+  ):
+    assert (target / file).read_bytes() == (source / file).read_bytes()
+  generation = json.loads((target / 'generation_config.json').read_text())
+  assert generation['temperature'] == 0.6
+  assert vocabulary.stop_tokens(target) == [1, 7]
+  assert json.loads((target / 'config.json').read_text())['bos_token_id'] == 5
+
+
+def test_the_card_tells_results_and_lineage():
   card = model_card.render(
     'student',
     results={
@@ -133,29 +148,22 @@ def test_export_carries_tokenizer_template_and_generation(tmp_path):
       'student': {'score_before': 0.25, 'score_after': 0.9},
       'retention': 0.918,
       'modules': {
-        'sums': {'teacher': 1.0, 'before': 0.5, 'after': 1.0, 'n': 64,
-                 'ci95': [0.94, 1.0]},
+        'sums': {
+          'teacher': 1.0,
+          'before': 0.5,
+          'after': 1.0,
+          'n': 64,
+          'ci95': [0.94, 1.0],
+        },
       },
     },
     lineage={'seed': 0, 'lessons': 1200, 'ledger_sha256': 'ab12'},
     base_model='Qwen/Qwen2.5-3B',
-  )  # fmt: skip
-  params = huggingface.load_params(source, LLAMA)
-  huggingface.save(
-    target, LLAMA, params, dtype='bfloat16', source=source, card=card
   )
-  for file in ('tokenizer.json', 'tokenizer_config.json',
-               'chat_template.jinja'):  # fmt: skip
-    assert (target / file).read_bytes() == (source / file).read_bytes()
-  generation = json.loads((target / 'generation_config.json').read_text())
-  assert generation['temperature'] == 0.6
-  assert vocabulary.stop_tokens(target) == [1, 7]
-  assert json.loads((target / 'config.json').read_text())['bos_token_id'] == 5
-  readme = (target / 'README.md').read_text()
-  assert readme.startswith('---\n') and 'base_model: Qwen/Qwen2.5-3B' in readme
-  assert '| sums | 64 | 1.000 | 0.500 | 1.000 (0.940–1.000) |' in readme
-  assert 'retention (after / teacher) | 0.918' in readme
-  assert '- ledger_sha256: ab12' in readme
+  assert card.startswith('---\n') and 'base_model: Qwen/Qwen2.5-3B' in card
+  assert '| sums | 64 | 1.000 | 0.500 | 1.000 (0.940–1.000) |' in card
+  assert 'retention (after / teacher) | 0.918' in card
+  assert '- ledger_sha256: ab12' in card
 
 
 def test_a_smaller_export_leaves_no_old_shard(tmp_path):
@@ -247,23 +255,40 @@ def test_damaged_weights_are_named(tmp_path, damage, message):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'model_type': 'gemma'}, "config.json: model_type 'gemma'; supported "
-     r"are \['gemma3', .*'smollm3'\]. docs/architectures.md says how to add"),
+    (
+      {'model_type': 'gemma'},
+      "config.json: model_type 'gemma'; supported "
+      r"are \['gemma3', .*'smollm3'\]. docs/architectures.md says how to add",
+    ),
     ({'model_type': 'gemma3'}, 'config.json: field "text_config" is missing'),
-    ({'model_type': 'gemma3_text', 'hidden_activation': 'gelu_pytorch_tanh',
-      'attn_logit_softcapping': 50.0}, 'attn_logit_softcapping 50.0 is not'),
-    ({'model_type': 'qwen3', 'layer_types': ['sliding_attention'] * 3},
-     'layers have sliding attention and sliding_window is null'),
-    ({'model_type': 'mistral', 'layer_types': ['full_attention'] * 3},
-     'layer_types and sliding_window 4096 disagree'),
+    (
+      {
+        'model_type': 'gemma3_text',
+        'hidden_activation': 'gelu_pytorch_tanh',
+        'attn_logit_softcapping': 50.0,
+      },
+      'attn_logit_softcapping 50.0 is not',
+    ),
+    (
+      {'model_type': 'qwen3', 'layer_types': ['sliding_attention'] * 3},
+      'layers have sliding attention and sliding_window is null',
+    ),
+    (
+      {'model_type': 'mistral', 'layer_types': ['full_attention'] * 3},
+      'layer_types and sliding_window 4096 disagree',
+    ),
     ({'model_type': 'smollm3', 'no_rope_layers': [1]}, 'has not 3 entries'),
-    ({'rope_scaling': {'full_attention': {'rope_type': 'default'}}},
-     'RoPE by layer type is not supported for llama'),
+    (
+      {'rope_scaling': {'full_attention': {'rope_type': 'default'}}},
+      'RoPE by layer type is not supported for llama',
+    ),
     ({'rope_scaling': [4.0]}, 'json: a field has the wrong type'),
     ({'rope_scaling': {'type': 'yarn'}}, "json: field 'factor' is missing"),
     ({'rope_scaling': {'rope_type': 'longrope'}}, "rope_type 'longrope'; supp"),
-    ({'rope_scaling': None, 'rope_parameters': {'rope_type': 'llama3'}},
-     "config.json: field 'factor' is missing"),
+    (
+      {'rope_scaling': None, 'rope_parameters': {'rope_type': 'llama3'}},
+      "config.json: field 'factor' is missing",
+    ),
     ({'hidden_size': None}, "config.json: field 'hidden_size' is missing"),
     ({'hidden_act': 'gelu'}, "config.json: hidden_act 'gelu' is not support"),
     ({'attention_bias': True}, 'config.json: attention_bias True is not'),
@@ -271,7 +296,7 @@ def test_damaged_weights_are_named(tmp_path, damage, message):
     ({'num_attention_heads': 'four'}, "json: num_attention_heads is 'four', w"),
   ],
   ids=str,
-)  # fmt: skip
+)
 def test_unsupported_configs_are_named(tmp_path, change, message):
   huggingface.weights.write_json(
     tmp_path / 'config.json', huggingface.config_dict(LLAMA, 'bfloat16')
@@ -300,8 +325,9 @@ def test_no_directory_is_named(tmp_path, monkeypatch):
   assert hub.locate('OWNER/model') == tmp_path
 
 
-@pytest.mark.parametrize('preset', presets.PRESETS.values(),
-                         ids=list(presets.PRESETS))  # fmt: skip
+@pytest.mark.parametrize(
+  'preset', presets.PRESETS.values(), ids=list(presets.PRESETS)
+)
 def test_presets_have_the_published_size(preset):
   assert decoder.num_params(preset.config) == preset.num_params
 
@@ -413,17 +439,25 @@ def test_loading_needs_little_host_memory(tmp_path, fsdp):
   """Beyond what the devices hold (here the same memory): at most the largest
   tensor and 1 GB, for a checkpoint larger than that bound."""
   config = decoder.DecoderConfig(
-    vocab_size=32_768, width=2048, num_layers=20, num_heads=16,
-    num_kv_heads=4, head_width=128, mlp_width=8192, tie_embeddings=False,
-  )  # fmt: skip
+    vocab_size=32_768,
+    width=2048,
+    num_layers=20,
+    num_heads=16,
+    num_kv_heads=4,
+    head_width=128,
+    mlp_width=8192,
+    tie_embeddings=False,
+  )
   sizes = sparse_checkpoint(tmp_path, config)
   gb = 10**9
   bound = max(sizes) + gb
   assert sum(sizes) > bound
   out = subprocess.run(
     [sys.executable, '-c', textwrap.dedent(_MEASURE), tmp_path, str(fsdp)],
-    capture_output=True, text=True, check=True,
-  )  # fmt: skip
+    capture_output=True,
+    text=True,
+    check=True,
+  )
   on_devices, extra = map(int, out.stdout.split())
   print(f'devices {on_devices / gb:.2f} GB, host beyond {extra / gb:.2f} GB')
   assert on_devices == sum(sizes)
@@ -442,9 +476,10 @@ def sparse_checkpoint(directory, config):
     for name in names:
       size = 2 * int(np.prod(shape))
       header[name] = {
-        'dtype': 'BF16', 'shape': list(shape[::-1] if transposed else shape),
+        'dtype': 'BF16',
+        'shape': list(shape[::-1] if transposed else shape),
         'data_offsets': [offset, offset + size],
-      }  # fmt: skip
+      }
       offset += size
       sizes.append(size)
   text = json.dumps(header).encode()

@@ -49,9 +49,12 @@ def ledger(path):
 
 def reserve(ledger, what=None, tokens=48, usd=1.0, budget=None) -> int:
   return ledger.reserve(
-    what or request(), prompt_tokens=10, completion_tokens=tokens,
-    price_usd=usd, budget=budget or Budget(),
-  )  # fmt: skip
+    what or request(),
+    prompt_tokens=10,
+    completion_tokens=tokens,
+    price_usd=usd,
+    budget=budget or Budget(),
+  )
 
 
 # The key.
@@ -68,11 +71,19 @@ def test_the_key_of_the_first_layout_is_kept():
 
 
 OTHER = {
-  'model': 'other', 'prompt': '2+3=', 'temperature': 0.5, 'top_k': 3,
-  'top_p': 0.9, 'max_tokens': 49, 'sample_index': 1, 'system': 'Teach.',
-  'response_schema': '{}', 'stop': ('.',),
-  'reasoning_effort': 'low', 'min_p': 0.1,
-}  # fmt: skip
+  'model': 'other',
+  'prompt': '2+3=',
+  'temperature': 0.5,
+  'top_k': 3,
+  'top_p': 0.9,
+  'max_tokens': 49,
+  'sample_index': 1,
+  'system': 'Teach.',
+  'response_schema': '{}',
+  'stop': ('.',),
+  'reasoning_effort': 'low',
+  'min_p': 0.1,
+}
 
 
 def test_every_field_is_in_the_key():
@@ -94,8 +105,10 @@ def test_what_is_stored_is_found_after_opening_again(ledger, path):
   ledger.close()
   again = Ledger(path)
   assert again.find([request(), request('x'), request('y')]) == [
-    rich, completion('\u2028 é'), None,
-  ]  # fmt: skip
+    rich,
+    completion('\u2028 é'),
+    None,
+  ]
   again.close()
 
 
@@ -117,19 +130,28 @@ def test_the_first_answer_stays(ledger):
 def test_a_call_counts_in_full_until_it_is_settled(ledger, path):
   calls = [reserve(ledger, request(str(i))) for i in range(4)]
   assert ledger.totals()['unsettled'] == {
-    'calls': 4, 'prompt_tokens': 40, 'completion_tokens': 192,
+    'calls': 4,
+    'prompt_tokens': 40,
+    'completion_tokens': 192,
     'price_usd': 4.0,
-  }  # fmt: skip
+  }
   ledger.settle(calls[0], request('0'), completion(price_usd=0.125))
   ledger.reject(calls[1], completion('', discarded='{', price_usd=0.25), 'bad')
   ledger.lose(calls[2], 'connection reset')
   ledger.release(calls[3])
   expected = {
-    'completions': 1, 'calls': 2, 'prompt_tokens': 10, 'completion_tokens': 4,
+    'completions': 1,
+    'calls': 2,
+    'prompt_tokens': 10,
+    'completion_tokens': 4,
     'price_usd': 0.375,
-    'unsettled': {'calls': 1, 'prompt_tokens': 10, 'completion_tokens': 48,
-                  'price_usd': 1.0},
-  }  # fmt: skip
+    'unsettled': {
+      'calls': 1,
+      'prompt_tokens': 10,
+      'completion_tokens': 48,
+      'price_usd': 1.0,
+    },
+  }
   assert ledger.totals() == expected
   ledger.close()
   again = Ledger(path)
@@ -208,10 +230,11 @@ def test_threads_together_never_cross_a_budget(ledger, path):
 OPERATIONS = st.lists(
   st.tuples(
     st.sampled_from(['store', 'settle', 'reject', 'lose', 'release', 'drop']),
-    st.integers(0, 4), st.integers(0, 50),
+    st.integers(0, 4),
+    st.integers(0, 50),
   ),
   max_size=25,
-)  # fmt: skip
+)
 
 
 @hypothesis.settings(deadline=None, max_examples=25)
@@ -501,9 +524,9 @@ def test_a_deleted_ledger_does_not_reset_the_budget(ledger, path, tmp_path):
     client.ask([request('new')])
   # A ledger that is whole is believed.
   for _ in range(2):
-    assert Client(
-      Parrot(), ledger, Budget(), spent_before=before
-    ).totals() == before  # fmt: skip
+    assert (
+      Client(Parrot(), ledger, Budget(), spent_before=before).totals() == before
+    )
 
 
 # The script.
@@ -511,9 +534,12 @@ def test_a_deleted_ledger_does_not_reset_the_budget(ledger, path, tmp_path):
 
 def _script(*arguments):
   return subprocess.run(
-    [sys.executable, SCRIPT, *map(str, arguments)], cwd=ROOT, text=True,
-    capture_output=True, env=os.environ | {'PYTHONPATH': str(ROOT)},
-  )  # fmt: skip
+    [sys.executable, SCRIPT, *map(str, arguments)],
+    cwd=ROOT,
+    text=True,
+    capture_output=True,
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+  )
 
 
 @pytest.mark.slow
@@ -532,15 +558,18 @@ def test_the_script_lists_sums_exports_and_drops(ledger, path, tmp_path):
   assert len(listed) == 4 and listed[0].startswith(request('0').key()[:12])
   exported = _script(run, '--export=-', '--outcome=stop').stdout.splitlines()
   assert [json.loads(line)['request']['prompt'] for line in exported] == [
-    '0', '1', '2',
-  ]  # fmt: skip
+    '0',
+    '1',
+    '2',
+  ]
   dropped = _script(run, '--drop', f'--key={request("1").key()[:10]}')
   assert dropped.stdout.splitlines()[-1] == '1 dropped.'
   assert f'dropped {request("1").key()[:12]}' in dropped.stdout
   again = Ledger(path)
   assert again.find([request('0'), request('1')]) == [
-    completion(price_usd=0.5), None,
-  ]  # fmt: skip
+    completion(price_usd=0.5),
+    None,
+  ]
   # The money stays spent.
   assert again.totals()['price_usd'] == 1.5
   again.close()

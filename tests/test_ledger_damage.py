@@ -80,14 +80,24 @@ def old_ledger(path, rows):
     for r, c in rows:
       db.execute(
         'INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
-        (r.key(), r.to_json(), c.text, c.finish_reason, c.prompt_tokens,
-         c.completion_tokens, c.reasoning, c.discarded, c.price_usd,
-         c.response_id),
-      )  # fmt: skip
+        (
+          r.key(),
+          r.to_json(),
+          c.text,
+          c.finish_reason,
+          c.prompt_tokens,
+          c.completion_tokens,
+          c.reasoning,
+          c.discarded,
+          c.price_usd,
+          c.response_id,
+        ),
+      )
       db.execute(
         'INSERT INTO calls (key, state, prompt_tokens, completion_tokens, '
-        "price_usd) VALUES (?, 'stored', 5, 2, 0.5)", (r.key(),)
-      )  # fmt: skip
+        "price_usd) VALUES (?, 'stored', 5, 2, 0.5)",
+        (r.key(),),
+      )
     db.execute(
       "INSERT INTO sums SELECT 'stored', COUNT(*), SUM(prompt_tokens), "
       'SUM(completion_tokens), SUM(price_usd) FROM calls'
@@ -119,9 +129,18 @@ def test_a_ledger_without_fingerprints_is_read(path, read_only):
 
 
 @pytest.mark.parametrize(
-  'end', ['eos_token', 'eos', 'stop_sequence', 'end', 'STOP', 'end_turn',
-          'COMPLETE', 'FINISH_REASON_STOP'],
-)  # fmt: skip
+  'end',
+  [
+    'eos_token',
+    'eos',
+    'stop_sequence',
+    'end',
+    'STOP',
+    'end_turn',
+    'COMPLETE',
+    'FINISH_REASON_STOP',
+  ],
+)
 def test_what_was_taken_for_no_answer_is_one(path, end):
   """An earlier version kept such a text apart, and paid for nothing."""
   lost = Completion('', end, 5, 2, discarded='The answer is 42.')
@@ -175,10 +194,18 @@ def test_no_flipped_bit_gives_another_text_or_pays_again(path, tmp_path):
 
 
 COLUMNS = (
-  'key', 'request', 'text', 'finish_reason', 'prompt_tokens',
-  'completion_tokens', 'reasoning', 'discarded', 'price_usd', 'response_id',
+  'key',
+  'request',
+  'text',
+  'finish_reason',
+  'prompt_tokens',
+  'completion_tokens',
+  'reasoning',
+  'discarded',
+  'price_usd',
+  'response_id',
   'fingerprint',
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize('column', COLUMNS)
@@ -217,17 +244,22 @@ def test_damaged_sums_are_counted_again(path):
 
 
 ANYTHING = st.one_of(
-  st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(),
+  st.none(),
+  st.integers(-(2**63), 2**63 - 1),
+  st.floats(),
   st.binary(max_size=9),
   st.text(st.characters(exclude_categories=['Cs']), max_size=20),
   st.sampled_from(['{}', '[]', '{"model": 1}', '[' * 5000, 'stop', '{"a":']),
-)  # fmt: skip
+)
 
 
 @pytest.mark.slow
 @hypothesis.settings(deadline=2000, max_examples=150)
-@hypothesis.given(st.dictionaries(st.sampled_from(COLUMNS[1:]), ANYTHING),
-                  st.booleans(), st.booleans())  # fmt: skip
+@hypothesis.given(
+  st.dictionaries(st.sampled_from(COLUMNS[1:]), ANYTHING),
+  st.booleans(),
+  st.booleans(),
+)
 def test_a_row_of_anything_is_a_value_or_one_line(
   tmp_path_factory, values, old, read_only
 ):
@@ -247,9 +279,11 @@ def test_a_row_of_anything_is_a_value_or_one_line(
       pass  # NULL is no value of this column.
   ledger = Ledger(path, read_only=read_only)
   for act in (
-    lambda: ledger.find(list(known)), lambda: list(ledger.entries()),
-    ledger.totals, lambda: read_only or ledger.repair(),
-  ):  # fmt: skip
+    lambda: ledger.find(list(known)),
+    lambda: list(ledger.entries()),
+    ledger.totals,
+    lambda: read_only or ledger.repair(),
+  ):
     try:
       act()
     except LedgerError as e:
@@ -302,9 +336,11 @@ with Ledger(pathlib.Path(sys.argv[1])).claimed():
 
 def test_a_claim_ends_with_its_process(path):
   holder = subprocess.Popen(
-    [sys.executable, '-c', HOLDER, str(path)], stdout=subprocess.PIPE,
-    env=os.environ | {'PYTHONPATH': str(ROOT)}, text=True,
-  )  # fmt: skip
+    [sys.executable, '-c', HOLDER, str(path)],
+    stdout=subprocess.PIPE,
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+    text=True,
+  )
   assert holder.stdout.readline() == 'claimed\n'
   ledger = Ledger(path)
   killer = threading.Timer(0.3, holder.kill)
@@ -326,9 +362,12 @@ def test_the_script_sets_damaged_answers_aside(path, tmp_path):
 
   def script(*arguments):
     return subprocess.run(
-      [sys.executable, SCRIPT, tmp_path, *arguments], cwd=ROOT, text=True,
-      capture_output=True, env=os.environ | {'PYTHONPATH': str(ROOT)},
-    )  # fmt: skip
+      [sys.executable, SCRIPT, tmp_path, *arguments],
+      cwd=ROOT,
+      text=True,
+      capture_output=True,
+      env=os.environ | {'PYTHONPATH': str(ROOT)},
+    )
 
   assert 'teacher: 2 answers, stop' in script().stdout
   assert '1 damaged answers set aside' in script('--repair').stdout

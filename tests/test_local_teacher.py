@@ -16,9 +16,14 @@ from ioa_jax.teachers.requests import Budget, Request
 
 LETTERS = ['\u0120', *map(chr, range(33, 127))]
 CONFIG = decoder.DecoderConfig(
-  vocab_size=97, width=32, num_layers=2, num_heads=4, num_kv_heads=2,
-  head_width=8, mlp_width=48,
-)  # fmt: skip
+  vocab_size=97,
+  width=32,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_width=8,
+  mlp_width=48,
+)
 
 
 class LetterCodec:
@@ -59,9 +64,13 @@ def teacher(tokenizer):
     CONFIG, stop_tokens=codec.stop_tokens, batch_size=3, max_new_tokens=40
   )
   return local.LocalTeacher(
-    'tiny', decoder.init(CONFIG, jax.random.key(4)), sampler, codec=codec,
-    tokenizer_json=tokenizer.to_str(), vocab_size=CONFIG.vocab_size,
-  )  # fmt: skip
+    'tiny',
+    decoder.init(CONFIG, jax.random.key(4)),
+    sampler,
+    codec=codec,
+    tokenizer_json=tokenizer.to_str(),
+    vocab_size=CONFIG.vocab_size,
+  )
 
 
 def request(prompt, temperature=1.0, max_tokens=40, **more):
@@ -70,9 +79,14 @@ def request(prompt, temperature=1.0, max_tokens=40, **more):
 
 def test_requests_of_every_kind_share_one_program(teacher, tmp_path):
   pytest.importorskip('llguidance')
-  schema = json.dumps({'type': 'object', 'additionalProperties': False,
-                       'properties': {'even': {'type': 'boolean'}},
-                       'required': ['even']})  # fmt: skip
+  schema = json.dumps(
+    {
+      'type': 'object',
+      'additionalProperties': False,
+      'properties': {'even': {'type': 'boolean'}},
+      'required': ['even'],
+    }
+  )
   plain = [request('a'), request('bc', 0.0, 7), request('d', 0.3, 21)]
   ledger = Ledger(tmp_path / 'ledger.sqlite')
   free = Client(teacher, ledger, Budget()).ask(plain)

@@ -15,9 +15,14 @@ from ioa_jax.runtime import sharding
 from ioa_jax.training import optimizer
 
 CONFIG = decoder.DecoderConfig(
-  vocab_size=30, width=24, num_layers=2, num_heads=4, num_kv_heads=2,
-  head_width=8, mlp_width=40,
-)  # fmt: skip
+  vocab_size=30,
+  width=24,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_width=8,
+  mlp_width=40,
+)
 SPEC = lora.LoraSpec(rank=3, alpha=6.0, dropout=0.0, targets=lora.PROJECTIONS)
 TOKEN = np.arange(12, dtype=np.int32).reshape(2, 6)
 SEGMENT = np.ones((2, 6), np.int32)

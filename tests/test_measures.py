@@ -9,17 +9,25 @@ from ioa_jax.report import facts, page, read
 
 def lesson(problem, steps):
   return Lesson(
-    module='m', prereq=(), difficulty_tag='introductory', problem=problem,
-    completion='', solution={
-      'steps': steps, 'final_answer': '', 'verification': '',
+    module='m',
+    prereq=(),
+    difficulty_tag='introductory',
+    problem=problem,
+    completion='',
+    solution={
+      'steps': steps,
+      'final_answer': '',
+      'verification': '',
     },
     adapter_flags={
-      'concretization': True, 'decomposition': True,
-      'cognitive_load': {'scale': '', 'notes': ''}, 'format_template': False,
+      'concretization': True,
+      'decomposition': True,
+      'cognitive_load': {'scale': '', 'notes': ''},
+      'format_template': False,
       'simplified_language': True,
     },
     metadata={'kind': 'stage'},
-  )  # fmt: skip
+  )
 
 
 def value(sums):
@@ -27,21 +35,29 @@ def value(sums):
 
 
 def test_each_measure_counts_what_its_name_says():
-  got = value(measures.of_lessons(
-    [
-      lesson('Imagine 3 hens. Buy 1,200 more!',
-             ['First, add 3 and 1200.', 'So it is 1203.']),
-      lesson('What is 7?', ['Therefore, it is 7.']),
-    ],
-    frozenset(['is', 'it', 'and', 'what']),
-  ))  # fmt: skip
+  got = value(
+    measures.of_lessons(
+      [
+        lesson(
+          'Imagine 3 hens. Buy 1,200 more!',
+          ['First, add 3 and 1200.', 'So it is 1203.'],
+        ),
+        lesson('What is 7?', ['Therefore, it is 7.']),
+      ],
+      frozenset(['is', 'it', 'and', 'what']),
+    )
+  )
   # imagine hens / buy more / first add and / so it is / what is / therefore
   # it is: 15 words in six sentences, 8 of them not common.
   assert got == {
-    'steps': (3, 2), 'words': (15, 6), 'rare words': (8, 15),
-    'digits': (6, 3), 'numbers': (3, 2), 'template': (2, 3),
+    'steps': (3, 2),
+    'words': (15, 6),
+    'rare words': (8, 15),
+    'digits': (6, 3),
+    'numbers': (3, 2),
+    'template': (2, 3),
     'analogies': (1, 2),
-  }  # fmt: skip
+  }
 
 
 def test_a_seed_without_a_solution_has_no_steps_to_count():
@@ -64,11 +80,19 @@ def test_common_words_cover_nine_tenths_of_the_seeds():
 
 def event(seeds, lessons, common):
   return {
-    'event': 'supply', 'step': 0, 'stage': 0, 'kind': 'stage', 'modules': ['m'],
-    'lessons': len(lessons), 'rejected': {}, 'teacher_tokens': 1,
-    'measures': {'seeds': measures.of_seeds(seeds, common),
-                 'lessons': measures.of_lessons(lessons, common)},
-  }  # fmt: skip
+    'event': 'supply',
+    'step': 0,
+    'stage': 0,
+    'kind': 'stage',
+    'modules': ['m'],
+    'lessons': len(lessons),
+    'rejected': {},
+    'teacher_tokens': 1,
+    'measures': {
+      'seeds': measures.of_seeds(seeds, common),
+      'lessons': measures.of_lessons(lessons, common),
+    },
+  }
 
 
 def test_the_report_shows_seeds_beside_lessons(tmp_path):

@@ -25,9 +25,14 @@ from tests import test_huggingface
 from tests.test_huggingface import LLAMA, edit_json
 
 TIED = decoder.DecoderConfig(
-  vocab_size=40, width=32, num_layers=2, num_heads=4, num_kv_heads=2,
-  head_width=8, mlp_width=48,
-)  # fmt: skip
+  vocab_size=40,
+  width=32,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_width=8,
+  mlp_width=48,
+)
 
 
 @pytest.fixture
@@ -151,14 +156,35 @@ def test_a_model_of_text_needs_no_row_for_pictures(directory, fields):
 
 @pytest.mark.parametrize(
   'field',
-  ['vocab_size', 'hidden_size', 'num_hidden_layers', 'num_attention_heads',
-   'num_key_value_heads', 'head_dim', 'intermediate_size',
-   'max_position_embeddings', 'rms_norm_eps', 'rope_theta'],
-)  # fmt: skip
+  [
+    'vocab_size',
+    'hidden_size',
+    'num_hidden_layers',
+    'num_attention_heads',
+    'num_key_value_heads',
+    'head_dim',
+    'intermediate_size',
+    'max_position_embeddings',
+    'rms_norm_eps',
+    'rope_theta',
+  ],
+)
 @pytest.mark.parametrize(
-  'value', ['-3', '0', 'NaN', '-Infinity', '1e999', '"32"', '[32]', 'true',
-            '9' * 400, '9' * 5000, '{}'],
-)  # fmt: skip
+  'value',
+  [
+    '-3',
+    '0',
+    'NaN',
+    '-Infinity',
+    '1e999',
+    '"32"',
+    '[32]',
+    'true',
+    '9' * 400,
+    '9' * 5000,
+    '{}',
+  ],
+)
 def test_a_size_that_is_none_is_named(directory, field, value):
   path = directory / 'config.json'
   raw = json.loads(path.read_text()) | {field: '@'}
@@ -173,10 +199,21 @@ def test_a_size_that_is_none_is_named(directory, field, value):
 
 @pytest.mark.parametrize(
   'content',
-  [b'', b'{', b'\xff\xfe', b'[' * 10**5, b'{"a":' * 10**5, b'null', b'3',
-   b'[]', b'\x00' * 9, b'{"vocab_size": Infinity}', None],
+  [
+    b'',
+    b'{',
+    b'\xff\xfe',
+    b'[' * 10**5,
+    b'{"a":' * 10**5,
+    b'null',
+    b'3',
+    b'[]',
+    b'\x00' * 9,
+    b'{"vocab_size": Infinity}',
+    None,
+  ],
   ids=lambda c: repr(c)[:12],
-)  # fmt: skip
+)
 def test_a_damaged_config_is_named(directory, content):
   path = directory / 'config.json'
   path.unlink()
@@ -236,9 +273,14 @@ def only_head(tensors):
 
 @pytest.mark.parametrize(
   ('change', 'tied'),
-  [(own_head, False), (own_last_row, False), (copied_head, True),
-   (wider_copy, True), (only_head, True)],
-)  # fmt: skip
+  [
+    (own_head, False),
+    (own_last_row, False),
+    (copied_head, True),
+    (wider_copy, True),
+    (only_head, True),
+  ],
+)
 @pytest.mark.parametrize('piece_bytes', [2**28, 500])
 def test_a_stored_head_counts_as_in_transformers(
   directory, change, tied, piece_bytes, monkeypatch
@@ -313,7 +355,7 @@ def empty_index(d):
     (no_file_name, 'in 7; only .safetensors files'),
     (empty_index, '"weight_map" is missing'),
   ],
-)  # fmt: skip
+)
 def test_files_that_do_not_go_together_are_named(directory, damage, message):
   damage(directory)
   with pytest.raises(huggingface.ModelError, match=message) as e:
@@ -335,9 +377,13 @@ def test_a_model_is_known_by_its_content(directory):
   params = huggingface.load_params(directory, config, 'bfloat16')
   split = directory.parent / 'split'
   huggingface.save(
-    split, config, params, dtype='bfloat16', source=directory,
+    split,
+    config,
+    params,
+    dtype='bfloat16',
+    source=directory,
     max_shard_bytes=6000,
-  )  # fmt: skip
+  )
   assert len(list(split.glob('*.safetensors'))) > 2
   assert contents.digests(split)['weights'] == recorded['weights']
   # One bit does.

@@ -375,9 +375,14 @@ def test_the_number_that_is_stated(case):
 
 
 FRAMES = (
-  'The answer is {}.', '#### {}', 'So \\boxed{{{}}}.', 'Answer: **{}**',
-  'Therefore, she has {} apples in 3 baskets.', '答案是{}。', '{}',
-)  # fmt: skip
+  'The answer is {}.',
+  '#### {}',
+  'So \\boxed{{{}}}.',
+  'Answer: **{}**',
+  'Therefore, she has {} apples in 3 baskets.',
+  '答案是{}。',
+  '{}',
+)
 
 
 @pytest.mark.parametrize('frame', FRAMES)

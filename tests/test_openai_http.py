@@ -125,11 +125,20 @@ def test_kill_9_loses_nothing_stored_and_repeats_nothing_stored(tmp_path):
   with (
     FaultyServer(fault_rate=0.4, seed=2, latency_seconds=0.005) as server,
     subprocess.Popen(
-      [sys.executable, '-m', 'tests.killed_client', server.url, path,
-       str(count)],
-      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+      [
+        sys.executable,
+        '-m',
+        'tests.killed_client',
+        server.url,
+        path,
+        str(count),
+      ],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+      cwd=ROOT,
     ) as clients,
-  ):  # fmt: skip
+  ):
 
     def start():
       clients.stdin.write('go\n')
@@ -170,8 +179,13 @@ def test_kill_9_loses_nothing_stored_and_repeats_nothing_stored(tmp_path):
 
 def test_no_more_at_once_than_allowed(ledger):
   with FaultyServer(latency_seconds=0.02) as server:
-    ask(server.url, ledger, [request(i) for i in range(20)], model=Answer,
-        max_concurrency=3)  # fmt: skip
+    ask(
+      server.url,
+      ledger,
+      [request(i) for i in range(20)],
+      model=Answer,
+      max_concurrency=3,
+    )
   assert server.most_at_once == 3
 
 
@@ -220,8 +234,12 @@ def test_retry_after_holds_for_all_calls(ledger):
 
   with FaultyServer(respond=respond) as server:
     # One at first, so that the others come after the refusal.
-    ask(server.url, ledger, [plain(f'problem {i}') for i in range(6)],
-        max_concurrency=1)  # fmt: skip
+    ask(
+      server.url,
+      ledger,
+      [plain(f'problem {i}') for i in range(6)],
+      max_concurrency=1,
+    )
   assert min(answered_at) >= refused_at[0] + 0.5
 
 
@@ -340,8 +358,9 @@ def test_a_missing_key_and_a_key_in_the_config(monkeypatch):
 def test_a_budget_below_one_request_sends_nothing(ledger):
   with FaultyServer() as server:
     with pytest.raises(ledger_lib.BudgetExceeded, match='max_completion_tok'):
-      ask(server.url, ledger, [plain()],
-          budget=Budget(max_completion_tokens=63))  # fmt: skip
+      ask(
+        server.url, ledger, [plain()], budget=Budget(max_completion_tokens=63)
+      )
   assert server.asked == []
 
 
@@ -353,8 +372,9 @@ def test_no_budget_is_ever_crossed(ledger, seed):
   requests = [request(i) for i in range(200)]
   with FaultyServer(fault_rate=0.4, seed=seed) as server:
     with pytest.raises(ledger_lib.BudgetExceeded):
-      ask(server.url, ledger, requests, model=Answer, budget=budget,
-          price=price)  # fmt: skip
+      ask(
+        server.url, ledger, requests, model=Answer, budget=budget, price=price
+      )
   totals = ledger.totals()
   at_most = totals['price_usd'] + totals['unsettled']['price_usd']
   assert at_most <= 2000
@@ -399,19 +419,37 @@ def test_refused_parameters_are_left_out_once_for_all(ledger):
 
   def respond(body, headers):
     if 'max_tokens' in body:
-      return 400, {}, error(
-        "Unsupported parameter: 'max_tokens' is not supported with this model. "
-        "Use 'max_completion_tokens' instead.",
-        param='max_tokens', code='unsupported_parameter')  # fmt: skip
+      return (
+        400,
+        {},
+        error(
+          "Unsupported parameter: 'max_tokens' is not supported with this "
+          "model. Use 'max_completion_tokens' instead.",
+          param='max_tokens',
+          code='unsupported_parameter',
+        ),
+      )
     if 'temperature' in body:
-      return 400, {}, error(
-        "Unsupported value: 'temperature' does not support 0.7 with this "
-        'model. Only the default (1) value is supported.',
-        param='temperature', code='unsupported_value')  # fmt: skip
+      return (
+        400,
+        {},
+        error(
+          "Unsupported value: 'temperature' does not support 0.7 with this "
+          'model. Only the default (1) value is supported.',
+          param='temperature',
+          code='unsupported_value',
+        ),
+      )
     if body['messages'][0]['role'] == 'system':
-      return 400, {}, error(
-        "Unsupported value: 'messages[0].role' does not support 'system' with "
-        'this model.', param='messages[0].role')  # fmt: skip
+      return (
+        400,
+        {},
+        error(
+          "Unsupported value: 'messages[0].role' does not support 'system' "
+          'with this model.',
+          param='messages[0].role',
+        ),
+      )
     return good()
 
   requests = [plain(f'problem {i}', system='Teach.') for i in range(10)]
@@ -441,8 +479,13 @@ def test_structured_output_is_asked_for_and_given_up_once(ledger):
     return good('```json\n{"steps": [], "answer": 3}\n```')
 
   with FaultyServer(respond=respond) as server:
-    answers, _ = ask(server.url, ledger, [request(i) for i in range(5)],
-                     model=Answer, max_concurrency=1)  # fmt: skip
+    answers, _ = ask(
+      server.url,
+      ledger,
+      [request(i) for i in range(5)],
+      model=Answer,
+      max_concurrency=1,
+    )
   assert {a.text for a in answers} == {'{"steps": [], "answer": 3}'}
   formats = [b.get('response_format') for b in server.bodies]
   assert formats[0]['json_schema']['schema'] == Answer.model_json_schema()
@@ -452,9 +495,12 @@ def test_structured_output_is_asked_for_and_given_up_once(ledger):
 
 def test_regeneration_is_bounded_and_says_what_was_wrong(ledger):
   answer, bodies = ask_one(
-    lambda *_: good('{"steps": 1}'), ledger, request(1), model=Answer,
+    lambda *_: good('{"steps": 1}'),
+    ledger,
+    request(1),
+    model=Answer,
     max_regenerations=2,
-  )  # fmt: skip
+  )
   assert (answer.finish_reason, answer.text) == ('schema', '')
   assert answer.discarded == '{"steps": 1}'
   assert len(bodies) == 3
@@ -491,13 +537,15 @@ def test_a_refused_prompt_is_an_outcome(ledger):
     lambda *_: (400, {}, error('policy', code='content_filter')), ledger
   )
   assert (answer.finish_reason, answer.completion_tokens) == (
-    'content_filter', 0,
-  )  # fmt: skip
+    'content_filter',
+    0,
+  )
   assert ledger.totals()['unsettled']['calls'] == 0
   answer, _ = ask_one(
-    lambda *_: good(None, message={'refusal': 'I will not.'}), ledger,
+    lambda *_: good(None, message={'refusal': 'I will not.'}),
+    ledger,
     plain('two'),
-  )  # fmt: skip
+  )
   assert (answer.finish_reason, answer.text) == ('refusal', '')
 
 
@@ -517,8 +565,9 @@ def test_reasoning_is_kept_apart(ledger, text, message):
 
 
 def test_reasoning_without_an_answer_is_no_answer(ledger):
-  answer, _ = ask_one(lambda *_: good('<think>hm, hm'), ledger,
-                      max_regenerations=0)  # fmt: skip
+  answer, _ = ask_one(
+    lambda *_: good('<think>hm, hm'), ledger, max_regenerations=0
+  )
   assert (answer.finish_reason, answer.reasoning) == ('empty', 'hm, hm')
 
 
@@ -594,14 +643,22 @@ def test_limits_of_the_server_are_followed(ledger):
       allowed['refused'] += 1
       return 429, {'Retry-After': '0.5'}, error('too many')
     allowed['left'] -= 1
-    return 200, {
-      'x-ratelimit-remaining-requests': str(allowed['left']),
-      'x-ratelimit-reset-requests': f'{(allowed["until"] - now) * 1e3:.0f}ms',
-    }, chat_completion('id', 'fine')  # fmt: skip
+    return (
+      200,
+      {
+        'x-ratelimit-remaining-requests': str(allowed['left']),
+        'x-ratelimit-reset-requests': f'{(allowed["until"] - now) * 1e3:.0f}ms',
+      },
+      chat_completion('id', 'fine'),
+    )
 
   with FaultyServer(respond=respond) as server:
-    ask(server.url, ledger, [plain(f'problem {i}') for i in range(6)],
-        max_concurrency=1)  # fmt: skip
+    ask(
+      server.url,
+      ledger,
+      [plain(f'problem {i}') for i in range(6)],
+      max_concurrency=1,
+    )
   assert allowed['refused'] == 0 and len(server.asked) == 6
 
 
@@ -629,11 +686,21 @@ def test_against_transformers_serve(ledger):
     free.bind(('127.0.0.1', 0))
     port = free.getsockname()[1]
   server = subprocess.Popen(
-    [sys.executable, '-m', 'transformers.cli.transformers', 'serve',
-     checkpoint, '--host', '127.0.0.1', '--port', str(port)],
-    env=os.environ | {'HF_HUB_OFFLINE': '1'}, stdout=subprocess.DEVNULL,
+    [
+      sys.executable,
+      '-m',
+      'transformers.cli.transformers',
+      'serve',
+      checkpoint,
+      '--host',
+      '127.0.0.1',
+      '--port',
+      str(port),
+    ],
+    env=os.environ | {'HF_HUB_OFFLINE': '1'},
+    stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
-  )  # fmt: skip
+  )
   requests = [
     Request(checkpoint, prompt, 0.0, 0, 1.0, tokens)
     for prompt, tokens in (('Say hello.', 48), ('Count from 1 to 100.', 8))

@@ -21,14 +21,26 @@ library = pytest.importorskip('peft')
 # Wide enough for ranks up to 16, with biases where Qwen2 has them.
 CONFIGS = {
   'llama': decoder.DecoderConfig(
-    vocab_size=48, width=32, num_layers=3, num_heads=4, num_kv_heads=2,
-    head_width=8, mlp_width=40, tie_embeddings=False,
+    vocab_size=48,
+    width=32,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    head_width=8,
+    mlp_width=40,
+    tie_embeddings=False,
   ),
   'qwen2': decoder.DecoderConfig(
-    vocab_size=48, width=32, num_layers=3, num_heads=4, num_kv_heads=2,
-    head_width=8, mlp_width=40, qkv_bias=True,
+    vocab_size=48,
+    width=32,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    head_width=8,
+    mlp_width=40,
+    qkv_bias=True,
   ),
-}  # fmt: skip
+}
 TOKEN = np.arange(16, dtype=np.int32).reshape(2, 8) * 3
 ATTENTION = ['q_proj', 'k_proj', 'v_proj', 'o_proj']
 Q0 = 'model.layers.0.self_attn.q_proj'
@@ -49,44 +61,50 @@ READ = {
   'dotted names': {'target_modules': [Q0, 'layers.2.mlp.gate_proj']},
   'dotted parents': {'target_modules': ['self_attn.v_proj', 'mlp.up_proj']},
   'names of other models': {'target_modules': ['c_attn', 'q_proj', 'Wqkv']},
-  'some layers': {
-    'target_modules': ATTENTION, 'layers_to_transform': [0, 2]
-  },
+  'some layers': {'target_modules': ATTENTION, 'layers_to_transform': [0, 2]},
   'one layer': {'target_modules': ['o_proj'], 'layers_to_transform': 1},
   'layers of a list': {
-    'target_modules': ['o_proj'], 'layers_to_transform': [1],
+    'target_modules': ['o_proj'],
+    'layers_to_transform': [1],
     'layers_pattern': 'layers',
   },
   'excluded names': {
-    'target_modules': ATTENTION, 'exclude_modules': ['k_proj', Q0]
+    'target_modules': ATTENTION,
+    'exclude_modules': ['k_proj', Q0],
   },
   'excluded expression': {
-    'target_modules': 'all-linear', 'exclude_modules': r'.*layers\.1\..*'
+    'target_modules': 'all-linear',
+    'exclude_modules': r'.*layers\.1\..*',
   },
   'rank_pattern': {
-    'target_modules': ATTENTION, 'rank_pattern': {'q_proj': 2, 'v_proj': 11}
+    'target_modules': ATTENTION,
+    'rank_pattern': {'q_proj': 2, 'v_proj': 11},
   },
   'rank_pattern with an expression': {
     'target_modules': ATTENTION,
     'rank_pattern': {r'^model\.layers\.(0|2)\.self_attn.*': 3, 'o_proj': 7},
   },
   'alpha_pattern': {
-    'target_modules': ATTENTION, 'alpha_pattern': {'k_proj': 40, Q0: 1}
+    'target_modules': ATTENTION,
+    'alpha_pattern': {'k_proj': 40, Q0: 1},
   },
   'both patterns': {
-    'target_modules': 'all-linear', 'rank_pattern': {'mlp.*': 6},
+    'target_modules': 'all-linear',
+    'rank_pattern': {'mlp.*': 6},
     'alpha_pattern': {'down_proj': 2.5, 'layers.1.*': 32},
   },
   'rslora': {'use_rslora': True, 'r': 6, 'lora_alpha': 5},
   'rslora with patterns': {
-    'use_rslora': True, 'target_modules': ATTENTION,
-    'rank_pattern': {'q_proj': 2}, 'alpha_pattern': {'o_proj': 32},
+    'use_rslora': True,
+    'target_modules': ATTENTION,
+    'rank_pattern': {'q_proj': 2},
+    'alpha_pattern': {'o_proj': 32},
   },
   'gaussian': {'init_lora_weights': 'gaussian'},
   'orthogonal': {'init_lora_weights': 'orthogonal'},
   'random': {'init_lora_weights': False},
   'without a task': {'task_type': None},
-}  # fmt: skip
+}
 
 # What changes more than a product of A and B adds, and what the refusal names.
 REFUSED = {
@@ -303,9 +321,7 @@ DAMAGES = {
     'safetensors: no such file',
   ),
   'pickle': (
-    lambda d: (d / 'adapter_model.safetensors').rename(
-      d / 'adapter_model.bin'
-    ),
+    lambda d: (d / 'adapter_model.safetensors').rename(d / 'adapter_model.bin'),
     'adapter_model.bin is a pickle',
   ),
   'no config': (
@@ -314,7 +330,8 @@ DAMAGES = {
   ),
   'config is a directory': (
     lambda d: (
-      (d / 'adapter_config.json').unlink(), (d / 'adapter_config.json').mkdir()
+      (d / 'adapter_config.json').unlink(),
+      (d / 'adapter_config.json').mkdir(),
     ),
     'adapter_config.json: cannot be read',
   ),
@@ -410,7 +427,7 @@ DAMAGES = {
     lambda d: edit_config(d, use_newlora=True),
     'json: use_newlora True is not supported',
   ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope='module')

@@ -16,11 +16,27 @@ CONFIGS = tiny_models.CONFIGS
 SPEC = lora.LoraSpec(rank=2, dropout=0.0, targets=lora.PROJECTIONS)
 TOKEN = np.arange(40, dtype=np.int32).reshape(2, 20)
 # Levels of a normal distribution's quantiles (Dettmers et al., 2023, app. E).
-NF4 = np.array([
-  -1.0, -0.6961928, -0.52507305, -0.39491749, -0.28444138, -0.18477343,
-  -0.09105004, 0.0, 0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983,
-  0.562617, 0.72295684, 1.0,
-], np.float32)  # fmt: skip
+NF4 = np.array(
+  [
+    -1.0,
+    -0.6961928,
+    -0.52507305,
+    -0.39491749,
+    -0.28444138,
+    -0.18477343,
+    -0.09105004,
+    0.0,
+    0.0795803,
+    0.1609302,
+    0.2461123,
+    0.33791524,
+    0.44070983,
+    0.562617,
+    0.72295684,
+    1.0,
+  ],
+  np.float32,
+)
 
 
 def steps(kernel_DxF, kind):
@@ -120,9 +136,10 @@ def test_the_backward_pass_keeps_no_whole_kernel():
 
   kernel = shapes['layers']['gate_proj']['kernel']
   floats = [
-    x for x in kept(base)
+    x
+    for x in kept(base)
     if x.shape == kernel.shape and jnp.issubdtype(x.dtype, jnp.floating)
-  ]  # fmt: skip
+  ]
   assert not floats
   assert any(x.shape == kernel.shape for x in kept(shapes))
 

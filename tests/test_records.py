@@ -107,9 +107,26 @@ READERS = {
   'metrics.jsonl': records.parse_event,
 }
 HOSTILE = [
-  None, True, -1, 2**70, 10**400, 1e308, float('nan'), float('inf'), '', 'x',
-  '\ud800', [], {}, [[]], {'a': {}}, '1', '-0', [None], 'k' * 10_000,
-]  # fmt: skip
+  None,
+  True,
+  -1,
+  2**70,
+  10**400,
+  1e308,
+  float('nan'),
+  float('inf'),
+  '',
+  'x',
+  '\ud800',
+  [],
+  {},
+  [[]],
+  {'a': {}},
+  '1',
+  '-0',
+  [None],
+  'k' * 10_000,
+]
 
 
 def _places(value, path=()):

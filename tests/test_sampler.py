@@ -17,9 +17,14 @@ from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler as sampler_lib
 
 CONFIG = decoder.DecoderConfig(
-  vocab_size=23, width=32, num_layers=2, num_heads=4, num_kv_heads=2,
-  head_width=8, mlp_width=48,
-)  # fmt: skip
+  vocab_size=23,
+  width=32,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_width=8,
+  mlp_width=48,
+)
 STOP = 1
 
 
@@ -35,8 +40,10 @@ def params():
 def make(batch_size, max_new_tokens=12, scan_unroll=1):
   return sampler_lib.Sampler(
     dataclasses.replace(CONFIG, scan_unroll=scan_unroll),
-    stop_tokens=[STOP], batch_size=batch_size, max_new_tokens=max_new_tokens,
-  )  # fmt: skip
+    stop_tokens=[STOP],
+    batch_size=batch_size,
+    max_new_tokens=max_new_tokens,
+  )
 
 
 def prompts(n):
@@ -155,9 +162,11 @@ def test_what_prompts_share_changes_no_bit(params):
 def test_log_probs_are_of_the_unmodified_distribution(params):
   prompt = prompts(1)[0]
   (got,) = sample(
-    make(3), params, [prompt],
+    make(3),
+    params,
+    [prompt],
     logits_lib.Sampling(temperature=0.5, top_k=4, max_tokens=12),
-  )  # fmt: skip
+  )
   text, want = list(prompt), []
   for token in [*got.tokens, *[STOP] * got.stopped]:
     padded = np.zeros((1, 32), np.int32)
@@ -236,12 +245,14 @@ def test_answers_keep_to_their_schema_beside_free_ones():
   config = dataclasses.replace(CONFIG, vocab_size=97)
   weights = decoder.init(config, jax.random.key(4))
   schema = {
-    'type': 'object', 'additionalProperties': False,
+    'type': 'object',
+    'additionalProperties': False,
     'properties': {
-      'kind': {'enum': ['sum', 'product']}, 'even': {'type': 'boolean'},
+      'kind': {'enum': ['sum', 'product']},
+      'even': {'type': 'boolean'},
     },
     'required': ['kind', 'even'],
-  }  # fmt: skip
+  }
   schemas = guides.Schemas(tokenizer.to_str(), 97, [1])
   sampler = sampler_lib.Sampler(
     config, stop_tokens=[1], batch_size=3, max_new_tokens=48
@@ -320,9 +331,11 @@ def test_frequencies_follow_the_temperature(params):
 def test_length_limits_hold_per_request(params):
   sampler = make(3)
   batch = sampler(
-    params, prompts(3),
-    [logits_lib.Sampling(max_tokens=n) for n in (1, 2, 12)], [0, 1, 2],
-  )  # fmt: skip
+    params,
+    prompts(3),
+    [logits_lib.Sampling(max_tokens=n) for n in (1, 2, 12)],
+    [0, 1, 2],
+  )
   lengths = [len(g.tokens) + g.stopped for g in batch]
   assert all(n <= limit for n, limit in zip(lengths, (1, 2, 12)))
 

@@ -146,9 +146,14 @@ def _ordinary_interpreter() -> str | None:
   for path in (sys._base_executable, '/usr/bin/python3'):
     try:
       subprocess.run(
-        [path, '-c', check], user=65534, group=65534, extra_groups=[],
-        cwd='/', capture_output=True, check=True,
-      )  # fmt: skip
+        [path, '-c', check],
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        cwd='/',
+        capture_output=True,
+        check=True,
+      )
     except (OSError, subprocess.CalledProcessError):
       continue
     return path
@@ -171,11 +176,14 @@ def test_attacks_as_an_ordinary_user(backend):
       source, target = REPOSITORY / name, folder / name
       if source.is_dir():
         shutil.copytree(
-          source, target, ignore=lambda d, names: [
-            n for n in names
+          source,
+          target,
+          ignore=lambda d, names: [
+            n
+            for n in names
             if not (n.endswith('.py') or os.path.isdir(os.path.join(d, n)))
           ],
-        )  # fmt: skip
+        )
       else:
         target.parent.mkdir(parents=True)
         shutil.copy(source, target)
@@ -183,9 +191,16 @@ def test_attacks_as_an_ordinary_user(backend):
       path.chmod(0o755 if path.is_dir() else 0o644)
     done = subprocess.run(
       [interpreter, '-B', str(folder / 'tests/sandbox_attacks.py'), backend],
-      user=65534, group=65534, extra_groups=[], cwd='/', timeout=300,
-      capture_output=True, text=True, check=False, env={},
-    )  # fmt: skip
+      user=65534,
+      group=65534,
+      extra_groups=[],
+      cwd='/',
+      timeout=300,
+      capture_output=True,
+      text=True,
+      check=False,
+      env={},
+    )
   finally:
     shutil.rmtree(folder, ignore_errors=True)
   assert done.returncode == 0, done.stderr[-2000:]
@@ -212,9 +227,12 @@ def test_executions_side_by_side(tools):
 
   def one(_):
     return code_grading.grade_humaneval(
-      tools.sandbox, '  return sum(x)\n', prompt=prompt, test=test,
+      tools.sandbox,
+      '  return sum(x)\n',
+      prompt=prompt,
+      test=test,
       entry_point='f',
-    ).correct  # fmt: skip
+    ).correct
 
   start = time.monotonic()
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -226,8 +244,9 @@ def test_the_tests_of_mbpp_name_what_the_reference_defines():
   tests = 'assert sum(1, 2) == 3\nassert len(g(1)) == sys.maxsize'
   reference = 'import sys\ndef sum(a, b): pass\ndef g(x): pass\ny = 1\n'
   assert code_grading.tested_functions(tests, reference) == (
-    ['sum', 'g'], 'import sys'
-  )  # fmt: skip
+    ['sum', 'g'],
+    'import sys',
+  )
 
 
 @pytest.mark.parametrize(
@@ -330,10 +349,15 @@ def test_livecodebench_forms(tools):
     ('import math\nprint(pow(sum(map(int, input().split())), 1, 99))', 'equal'),
     ("print(sum(map(int, open('/dev/stdin').read().split())))", 'equal'),
     ('print(numpy)', 'error'),
-    ('import numpy as np\nprint(np.sum(list(map(int, input().split()))))',
-     'equal'),
-    ('f = lambda n: n and 1 + f(n - 1)\nf(9000)\n'
-     'print(sum(map(int, input().split())))', 'equal'),
+    (
+      'import numpy as np\nprint(np.sum(list(map(int, input().split()))))',
+      'equal',
+    ),
+    (
+      'f = lambda n: n and 1 + f(n - 1)\nf(9000)\n'
+      'print(sum(map(int, input().split())))',
+      'equal',
+    ),
     ("print('NaN')", 'different'),
     ("print('sNaN')", 'different'),
   ):

@@ -47,14 +47,24 @@ def test_from_tfds_without_tensorflow(tmp_path):
   path.mkdir(parents=True)
   text = tfds.features.Text()
   tfds.features.FeaturesDict(dict.fromkeys(COLUMNS, text)).save_config(path)
-  (path / 'dataset_info.json').write_text(json.dumps({
-    'name': 'toy', 'version': '1.0.0', 'fileFormat': 'array_record',
-    'moduleName': 'toy',
-    'splits': [{
-      'name': 'train', 'shardLengths': ['5'], 'numBytes': '100',
-      'filepathTemplate': '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}',
-    }],
-  }))  # fmt: skip
+  (path / 'dataset_info.json').write_text(
+    json.dumps(
+      {
+        'name': 'toy',
+        'version': '1.0.0',
+        'fileFormat': 'array_record',
+        'moduleName': 'toy',
+        'splits': [
+          {
+            'name': 'train',
+            'shardLengths': ['5'],
+            'numBytes': '100',
+            'filepathTemplate': '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}',
+          }
+        ],
+      }
+    )
+  )
   writer = array_record_module.ArrayRecordWriter(
     str(path / 'toy-train.array_record-00000-of-00001'), 'group_size:1'
   )

@@ -63,9 +63,10 @@ def wanted(directory, prompts):
 
 
 @pytest.mark.parametrize(
-  'axes', [{'data': 1}, {'data': 1, 'fsdp': 2, 'tensor': 2}],
+  'axes',
+  [{'data': 1}, {'data': 1, 'fsdp': 2, 'tensor': 2}],
   ids=['one device', 'mesh'],
-)  # fmt: skip
+)
 def test_equals_transformers_on_real_weights(directory, prompts, wanted, axes):
   """Logits within 1e-3, and the same 40 greedy tokens on five prompts."""
   want_logits, want_tokens = wanted
@@ -73,9 +74,10 @@ def test_equals_transformers_on_real_weights(directory, prompts, wanted, axes):
   mesh = sharding.make_mesh(**axes, devices=jax.devices()[:devices])
   config = huggingface.read_config(directory)
   params = huggingface.load_params(
-    directory, config,
+    directory,
+    config,
     shardings=sharding.param_shardings(mesh, decoder.abstract_params(config)),
-  )  # fmt: skip
+  )
   width = max(map(len, prompts))
   token = np.zeros((len(prompts), width), np.int32)
   segment = np.zeros_like(token)
@@ -98,9 +100,11 @@ def test_equals_transformers_on_real_weights(directory, prompts, wanted, axes):
   with jax.set_mesh(mesh):
     got_logits = jax.device_get(logits(params))
     generations = sample(
-      params, prompts, [logits_lib.Sampling(max_tokens=40)] * len(prompts),
+      params,
+      prompts,
+      [logits_lib.Sampling(max_tokens=40)] * len(prompts),
       [0] * len(prompts),
-    )  # fmt: skip
+    )
   for got, want in zip(got_logits, want_logits, strict=True):
     np.testing.assert_allclose(got[: len(want)], want, atol=1e-3, rtol=0)
   for generation, want in zip(generations, want_tokens, strict=True):
@@ -114,8 +118,10 @@ def test_distillation_fits_in_six_gigabytes_and_lowers_the_loss(directory):
     pytest.skip(f'{GSM8K} is not here.')
   done = subprocess.run(
     [sys.executable, '-m', 'tests.smollm2_step', directory, GSM8K, '3'],
-    cwd=ROOT, capture_output=True, text=True,
-  )  # fmt: skip
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
   assert done.returncode == 0, done.stderr
   seen = json.loads(done.stdout.splitlines()[-1])
   print(f'peak {seen["peak_bytes"] / 1e9:.2f} GB, losses {seen["losses"]}')

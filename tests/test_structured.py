@@ -26,9 +26,11 @@ class Answer(Strict):
 
 def written(problem='What?', **changes):
   value = {
-    'problem': problem, 'count': 3, 'flag': True,
+    'problem': problem,
+    'count': 3,
+    'flag': True,
     'inner': {'steps': ['one', 'two'], 'final': '42'},
-  }  # fmt: skip
+  }
   return json.dumps(value | changes)
 
 
@@ -70,13 +72,15 @@ def test_latex_with_single_backslashes_is_what_was_written(commands):
     (r'x \ne 0', r'x \ne 0'),
     (r'Fewer:\nless than 3', 'Fewer:\nless than 3'),
     (r'$a \nmid b$', r'$a \nmid b$'),
-    (r'\begin{pmatrix} 1 \\ 2 \end{pmatrix}',
-     r'\begin{pmatrix} 1 \\ 2 \end{pmatrix}'),
-    (r"It\'s", "It's"),
+    (
+      r'\begin{pmatrix} 1 \\ 2 \end{pmatrix}',
+      r'\begin{pmatrix} 1 \\ 2 \end{pmatrix}',
+    ),
+    (r'It\'s', "It's"),
     (r'\u00e9t\u00e9', 'été'),
     (r'C:\/x', 'C:/x'),
   ],
-)  # fmt: skip
+)
 def test_line_breaks_stay_line_breaks(raw, meant):
   assert parse(careless(raw), Answer).problem == (
     json.loads(f'"{raw}"') if meant is None else meant
@@ -108,17 +112,26 @@ SHAPES = [
   ({'count': 3.0}, 'count', 3),
   ({'flag': 'true'}, 'flag', True),
   ({'extra': 1}, 'count', 3),
-  ({'inner': {'steps': 'one\ntwo', 'final': 42}}, 'inner.steps',
-   ['one', 'two']),
+  (
+    {'inner': {'steps': 'one\ntwo', 'final': 42}},
+    'inner.steps',
+    ['one', 'two'],
+  ),
   ({'inner': {'steps': [1, 2.5], 'final': 'x'}}, 'inner.steps', ['1', '2.5']),
-  ({'inner': {'steps': {'1': 'a', '2': 'b'}, 'final': 'x'}}, 'inner.steps',
-   ['a', 'b']),
-  ({'inner': {'steps': [{'step': 1, 'text': 'a'}], 'final': 'x'}},
-   'inner.steps', ['a']),
+  (
+    {'inner': {'steps': {'1': 'a', '2': 'b'}, 'final': 'x'}},
+    'inner.steps',
+    ['a', 'b'],
+  ),
+  (
+    {'inner': {'steps': [{'step': 1, 'text': 'a'}], 'final': 'x'}},
+    'inner.steps',
+    ['a'],
+  ),
   ({'inner': {'steps': None, 'final': 'x'}}, 'inner.steps', []),
   ({'inner': [{'steps': ['a'], 'final': 'x'}]}, 'inner.final', 'x'),
   ({'inner': {'Steps': ['a'], 'FINAL': 'x'}}, 'inner.final', 'x'),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(('change', 'place', 'value'), SHAPES)
@@ -138,9 +151,14 @@ def test_numbers_keep_their_spelling():
 
 @pytest.mark.parametrize(
   'change',
-  [{'inner': 'x'}, {'inner': {'steps': ['a']}}, {'count': 'three'},
-   {'problem': {'a': 'x', 'b': 'y'}}, {'flag': 'perhaps'}],
-)  # fmt: skip
+  [
+    {'inner': 'x'},
+    {'inner': {'steps': ['a']}},
+    {'count': 'three'},
+    {'problem': {'a': 'x', 'b': 'y'}},
+    {'flag': 'perhaps'},
+  ],
+)
 def test_nothing_is_made_up(change):
   assert parse(written(**change), Answer) is None
 
@@ -161,10 +179,17 @@ def test_a_long_text_is_read_or_refused_at_once():
   assert list(json_text.values(written(long * 2))) == []
 
 
-@pytest.mark.parametrize('text', [
-  '{' * 450 + 'x' * 39_000, '{1' * 450 + '}' * 39_000, '{"' * 20_000,
-  ',{' * 450 + 'x' * 39_000, '[' * 40_000, '$' * 20_000 + r'\nu' * 6_000,
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'text',
+  [
+    '{' * 450 + 'x' * 39_000,
+    '{1' * 450 + '}' * 39_000,
+    '{"' * 20_000,
+    ',{' * 450 + 'x' * 39_000,
+    '[' * 40_000,
+    '$' * 20_000 + r'\nu' * 6_000,
+  ],
+)
 def test_no_text_is_looked_at_for_long(text):
   begun = time.process_time()
   assert parse(text, Answer) is None

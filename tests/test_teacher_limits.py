@@ -60,9 +60,13 @@ def test_the_server_says_nothing_is_left():
   clock = Clock()
   limiter = rate_limits.RateLimiter(clock=clock)
   assert limiter.try_acquire(10) == 0
-  limiter.finish(10, {
-    'x-ratelimit-remaining-tokens': '5', 'x-ratelimit-reset-tokens': '6m0s',
-  })  # fmt: skip
+  limiter.finish(
+    10,
+    {
+      'x-ratelimit-remaining-tokens': '5',
+      'x-ratelimit-reset-tokens': '6m0s',
+    },
+  )
   assert limiter.try_acquire(5) == 0  # This much is left.
   assert limiter.try_acquire(1) == pytest.approx(360)
   clock.now += 360
@@ -74,9 +78,13 @@ def test_what_is_on_its_way_is_not_yet_counted_by_the_server():
   limiter = rate_limits.RateLimiter(clock=clock)
   for _ in range(3):
     assert limiter.try_acquire(1) == 0
-  limiter.finish(1, {
-    'x-ratelimit-remaining-requests': '3', 'x-ratelimit-reset-requests': '2s',
-  })  # fmt: skip
+  limiter.finish(
+    1,
+    {
+      'x-ratelimit-remaining-requests': '3',
+      'x-ratelimit-reset-requests': '2s',
+    },
+  )
   # Three are left, two of them are under way.
   assert limiter.try_acquire(1) == 0
   assert limiter.try_acquire(1) == pytest.approx(2)
@@ -105,11 +113,19 @@ def test_a_pause_holds_for_everyone():
 @pytest.mark.parametrize(
   ('text', 'seconds'),
   [
-    ('1s', 1), ('6m0s', 360), ('12ms', 0.012), ('1h2m3.5s', 3723.5),
-    ('17.5', 17.5), ('0', 0), ('', None), ('soon', None), ('-3', None),
-    ('1735689600', None), ('nan', None),
+    ('1s', 1),
+    ('6m0s', 360),
+    ('12ms', 0.012),
+    ('1h2m3.5s', 3723.5),
+    ('17.5', 17.5),
+    ('0', 0),
+    ('', None),
+    ('soon', None),
+    ('-3', None),
+    ('1735689600', None),
+    ('nan', None),
   ],
-)  # fmt: skip
+)
 def test_durations(text, seconds):
   assert rate_limits.parse_duration(text) == seconds
 
@@ -171,15 +187,21 @@ def test_a_projection_says_what_the_budget_says():
 @pytest.mark.parametrize(
   'wrong',
   [
-    {'low_requests': -1}, {'high_requests': 99}, {'prompt_tokens': -1.0},
-    {'max_tokens': 0}, {'max_calls': 0},
+    {'low_requests': -1},
+    {'high_requests': 99},
+    {'prompt_tokens': -1.0},
+    {'max_tokens': 0},
+    {'max_calls': 0},
   ],
-)  # fmt: skip
+)
 def test_impossible_plans_are_refused(wrong):
   fields = {
-    'purpose': 'x', 'low_requests': 100, 'high_requests': 100,
-    'prompt_tokens': 1.0, 'max_tokens': 200,
-  }  # fmt: skip
+    'purpose': 'x',
+    'low_requests': 100,
+    'high_requests': 100,
+    'prompt_tokens': 1.0,
+    'max_tokens': 200,
+  }
   with pytest.raises(ValueError, match="planned requests for 'x'"):
     Planned(**fields | wrong)
   with pytest.raises(ValueError, match='wanted >= 0'):

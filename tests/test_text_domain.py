@@ -14,16 +14,25 @@ from ioa_jax.domains import seed_sources, taxonomy, text
 from ioa_jax.evaluation import final_answers, sandbox
 
 COLUMNS = {
-  'module': 'unit', 'problem': 'question', 'solution': 'worked', 'answer': '',
-}  # fmt: skip
+  'module': 'unit',
+  'problem': 'question',
+  'solution': 'worked',
+  'answer': '',
+}
 
 
 def rows(count=50, unit='a/b', added=1):
   return [
-    (f'f:{n}', {'unit': unit, 'question': f'What is {n} + {added}?',
-                'worked': f'Add.\n#### {n + 1}'})
+    (
+      f'f:{n}',
+      {
+        'unit': unit,
+        'question': f'What is {n} + {added}?',
+        'worked': f'Add.\n#### {n + 1}',
+      },
+    )
     for n in range(count)
-  ]  # fmt: skip
+  ]
 
 
 def make(rows_, taxonomy=None, **changes):
@@ -91,8 +100,10 @@ def test_taxonomy_orders_modules_by_what_they_stand_on(tmp_path):
     ('modules: [{name: a, prerequisites: b}]', 'list of prerequisites'),
     ('modules: [{name: a, prerequisites: [b]}]', 'which is not a module'),
     ('modules: [{name: a}, {name: a}]', 'is there twice'),
-    ('modules: [{name: a, prerequisites: [b]}, {name: b, prerequisites: [a]}]',
-     'in a circle: '),
+    (
+      'modules: [{name: a, prerequisites: [b]}, {name: b, prerequisites: [a]}]',
+      'in a circle: ',
+    ),
     ('modules: {a: [', 'not YAML'),
     ('modules: [{name: a, 5: b, c: d}]', r"got \['5', 'c'\]"),
     ('modules: [{name: a, [b]: c}]', 'unhashable key'),
@@ -100,8 +111,10 @@ def test_taxonomy_orders_modules_by_what_they_stand_on(tmp_path):
     ('modules: [{name: a, prerequisites: [[b]]}]', 'not one line of text'),
     ('modules: [{name: "a\\e[2J"}]', 'not one line of text'),
     ('modules: [{name: "a\\u202eb"}]', 'not one line of text'),
-    ('a: &a [x, x]\nmodules: [{name: b, prerequisites: *a}]',
-     't.yaml:2: an alias'),
+    (
+      'a: &a [x, x]\nmodules: [{name: b, prerequisites: *a}]',
+      't.yaml:2: an alias',
+    ),
     ('modules: ' + '[' * 900, 'nested deeper than 8'),
     ('? ' * 50_000, 'nested deeper than 8'),
     ('[' * 100_000, 'nest'),
@@ -109,7 +122,7 @@ def test_taxonomy_orders_modules_by_what_they_stand_on(tmp_path):
     ('modules: [{name: a}]\n---\nb: c', 'not YAML'),
     ('\0', 'not YAML'),
   ],
-)  # fmt: skip
+)
 def test_a_bad_taxonomy_is_named(tmp_path, content, message):
   path = tmp_path / 't.yaml'
   path.write_text(content)
@@ -354,9 +367,13 @@ def code():
 
 @pytest.mark.parametrize(
   ('body', 'right'),
-  [('return 2 * x', 1.0), ('return x + 2', 0.0),
-   ('import os; os._exit(0)', 0.0), ('return', 0.0)],
-)  # fmt: skip
+  [
+    ('return 2 * x', 1.0),
+    ('return x + 2', 0.0),
+    ('import os; os._exit(0)', 0.0),
+    ('return', 0.0),
+  ],
+)
 def test_code_is_right_if_it_passes_its_tests(code, body, right):
   text = f'It doubles.\n```python\ndef double(x):\n  {body}\n```'
   assert code.score(text, MBPP) == right
@@ -404,8 +421,7 @@ def test_open_answers_have_a_share_of_the_score():
 
 
 def test_untagged_seeds_are_sent_to_map_seeds():
-  bare = [(w, {k: v for k, v in r.items() if k != 'unit'})
-          for w, r in rows(50)]  # fmt: skip
+  bare = [(w, {k: v for k, v in r.items() if k != 'unit'}) for w, r in rows(50)]
   with pytest.raises(text.DomainError, match=r'is missing.*map_seeds\.py'):
     make(bare)
   with pytest.raises(text.DomainError, match=r'is empty.*map_seeds\.py'):

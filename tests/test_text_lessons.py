@@ -78,9 +78,11 @@ def adapter(domain=None, grader=None, **changes):
 
 def draft(**changes):
   value = word_problem_teacher.draft(
-    'a/b', 'Tim has 4 red cars and 5 blue ones. How many?',
-    ['First, add 4 and 5.'], '9',
-  )  # fmt: skip
+    'a/b',
+    'Tim has 4 red cars and 5 blue ones. How many?',
+    ['First, add 4 and 5.'],
+    '9',
+  )
   return value | changes
 
 
@@ -137,10 +139,15 @@ def test_requests_climb_in_difficulty_and_never_repeat():
 @pytest.mark.parametrize(
   'kind,score,first',
   [
-    ('stage', 0.49, 0), ('stage', 0.5, 1), ('stage', 0.8, 2), ('stage', 1.0, 2),
-    ('bridging', 0.9, 0), ('rehearsal', 0.9, 0), ('remedial', 0.9, 0),
+    ('stage', 0.49, 0),
+    ('stage', 0.5, 1),
+    ('stage', 0.8, 2),
+    ('stage', 1.0, 2),
+    ('bridging', 0.9, 0),
+    ('rehearsal', 0.9, 0),
+    ('remedial', 0.9, 0),
   ],
-)  # fmt: skip
+)
 def test_requests_begin_at_the_level_of_the_student(kind, score, first):
   items = adapter().plan('a/b', kind, stage=0, round=0, level=Level(score))
   assert f'Difficulty: {DIFFICULTIES[first]}' in items[0].request.prompt
@@ -157,9 +164,7 @@ def write(answers, solutions, earlier=(), **changes):
 
   def ask(requests, response_model=None):
     if response_model:
-      return [
-        x if isinstance(x, Completion) else done(x) for x in answers
-      ]  # fmt: skip
+      return [x if isinstance(x, Completion) else done(x) for x in answers]
     assert all(not r.response_schema for r in requests)
     return [done(s) for group in solutions for s in group]
 
@@ -173,9 +178,11 @@ RIGHT, FALSE = 'The answer is 9.', 'The answer is 8.'
 def test_a_majority_of_independent_solutions_confirms():
   good = json.dumps(draft())
   for solutions, kept in (
-    ([RIGHT, RIGHT, FALSE], 1), ([RIGHT, FALSE, FALSE], 0),
-    ([FALSE] * 3, 0), (['no idea'] * 3, 0),
-  ):  # fmt: skip
+    ([RIGHT, RIGHT, FALSE], 1),
+    ([RIGHT, FALSE, FALSE], 0),
+    ([FALSE] * 3, 0),
+    (['no idea'] * 3, 0),
+  ):
     lessons, rejected = write([good], [solutions])
     assert len(lessons) == kept
     assert dict(rejected) == ({} if kept else {'unconfirmed': 1})
@@ -192,22 +199,38 @@ def test_a_code_lesson_needs_tests_that_prove_and_code_that_passes_them():
   except sandbox.SandboxUnavailable as e:
     pytest.skip(str(e))
   seeds = [
-    (f'f:{n}', {'module': 'a/b', 'problem': f'Write g{n}(x): x times {n + 2}.',
-                'solution': 'code', 'answer': f'assert g{n}(1) == {n + 2}'})
+    (
+      f'f:{n}',
+      {
+        'module': 'a/b',
+        'problem': f'Write g{n}(x): x times {n + 2}.',
+        'solution': 'code',
+        'answer': f'assert g{n}(1) == {n + 2}',
+      },
+    )
     for n in range(50)
-  ]  # fmt: skip
+  ]
   domain = text.TextDomain(
-    seeds, None, grader=grader, min_probes=2, max_probes=9,
+    seeds,
+    None,
+    grader=grader,
+    min_probes=2,
+    max_probes=9,
     columns={k: k for k in text.COLUMNS},
-  )  # fmt: skip
+  )
   tests = 'assert double(2) == 4\nassert double(-3) == -6'
 
   def lesson(code, tests):
-    return json.dumps(draft(
-      problem='Write double(x): double(2) is 4 and double(-3) is -6.',
-      solution={'steps': ['First, multiply.'], 'final_answer': code,
-                'verification': tests},
-    ))  # fmt: skip
+    return json.dumps(
+      draft(
+        problem='Write double(x): double(2) is 4 and double(-3) is -6.',
+        solution={
+          'steps': ['First, multiply.'],
+          'final_answer': code,
+          'verification': tests,
+        },
+      )
+    )
 
   right = 'def double(x):\n  return 2 * x'
   fenced = '```python\n{}\n```'.format
@@ -220,14 +243,22 @@ def test_a_code_lesson_needs_tests_that_prove_and_code_that_passes_them():
     (right, 'I ran it.', right, {'no_answer': 1}),
   ):
     _, rejected = write(
-      [lesson(code, checks)], [[fenced(independent)]], domain=domain,
-      grader=grader, confirm_samples=1, row_length=2000,
-    )  # fmt: skip
+      [lesson(code, checks)],
+      [[fenced(independent)]],
+      domain=domain,
+      grader=grader,
+      confirm_samples=1,
+      row_length=2000,
+    )
     assert dict(rejected) == outcome, (code, checks)
   (kept,) = write(
-    [lesson(right, tests)], [[fenced(right)]], domain=domain, grader=grader,
-    confirm_samples=1, row_length=2000,
-  )[0]  # fmt: skip
+    [lesson(right, tests)],
+    [[fenced(right)]],
+    domain=domain,
+    grader=grader,
+    confirm_samples=1,
+    row_length=2000,
+  )[0]
   assert kept.completion == f'First, multiply.\n{fenced(right)}'
   assert kept.solution['verification'] == (
     '1 of 1 independent solutions agree with tests that trivial functions '
@@ -238,16 +269,19 @@ def test_a_code_lesson_needs_tests_that_prove_and_code_that_passes_them():
 def test_an_item_of_a_benchmark_is_no_lesson():
   leak = 'Ben has twelve old books and sells four of them today.'
   lessons, rejected = write(
-    [json.dumps(draft(problem=f'{leak} How many are left?'))], [[RIGHT] * 3],
+    [json.dumps(draft(problem=f'{leak} How many are left?'))],
+    [[RIGHT] * 3],
     benchmarks={'gsm8k': [leak]},
-  )  # fmt: skip
+  )
   assert not lessons and rejected == {'contaminated': 1}
 
 
 def test_personas_write_in_turn():
   items = adapter().plan('a/b', 'stage', stage=0, round=0, level=Level())
-  assert [('clown' in i.request.system, 'judge' in i.request.system)
-          for i in items[:3]] == [(1, 0), (0, 1), (1, 0)]  # fmt: skip
+  assert [
+    ('clown' in i.request.system, 'judge' in i.request.system)
+    for i in items[:3]
+  ] == [(1, 0), (0, 1), (1, 0)]
   (item, *_) = adapter(personas=()).plan(
     'a/b', 'stage', stage=0, round=0, level=Level()
   )
@@ -269,16 +303,20 @@ def test_half_of_the_solutions_is_no_majority():
     (json.dumps(draft(difficulty_tag='hard')), 'schema'),
     (json.dumps({k: v for k, v in draft().items() if k != 'prereq'}), 'schema'),
     (json.dumps(draft(module='a/c')), 'off_stage'),
-    (json.dumps(draft(solution=draft()['solution'] | {'final_answer': 'x'})),
-     'no_answer'),
+    (
+      json.dumps(draft(solution=draft()['solution'] | {'final_answer': 'x'})),
+      'no_answer',
+    ),
     (json.dumps(draft(problem='Say <|end|> to 4 and 5.')), 'control_token'),
-    (json.dumps(draft(solution=draft()['solution'] | {'steps': ['#### 8']})),
-     'no_answer'),
+    (
+      json.dumps(draft(solution=draft()['solution'] | {'steps': ['#### 8']})),
+      'no_answer',
+    ),
     (json.dumps(draft(prereq=['\ud800'])), 'schema'),
     (Completion('', 'length', 1, 9), 'length'),
     (Completion('', 'content_filter', 1, 9), 'content_filter'),
   ],
-)  # fmt: skip
+)
 def test_unusable_answers_are_counted_by_reason(answer, reason):
   lessons, rejected = write([answer], [])
   assert not lessons and rejected == {reason: 1}

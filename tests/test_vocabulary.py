@@ -35,9 +35,14 @@ EXTRA = "0123456789.:' ms"
 @pytest.fixture
 def directory(tmp_path):
   config = decoder.DecoderConfig(
-    vocab_size=64, width=8, num_layers=1, num_heads=2, num_kv_heads=2,
-    head_width=4, mlp_width=8,
-  )  # fmt: skip
+    vocab_size=64,
+    width=8,
+    num_layers=1,
+    num_heads=2,
+    num_kv_heads=2,
+    head_width=4,
+    mlp_width=8,
+  )
   weights.write_json(
     tmp_path / 'config.json',
     huggingface.config_dict(config, 'float32') | {'eos_token_id': 1},
@@ -100,9 +105,11 @@ def test_a_system_message_is_heard_by_every_template(directory, template):
   assert codec.prompt('ab') == [9, 2, 3, 8]
   tokenizer = vocabulary.load_tokenizer(directory)
   turns = [
-    {'role': 'system', 'content': 'a'}, {'role': 'user', 'content': 'b'},
-    {'role': 'assistant', 'content': 'c'}, {'role': 'user', 'content': 'd'},
-  ]  # fmt: skip
+    {'role': 'system', 'content': 'a'},
+    {'role': 'user', 'content': 'b'},
+    {'role': 'assistant', 'content': 'c'},
+    {'role': 'user', 'content': 'd'},
+  ]
   merged = [{'role': 'user', 'content': 'a\n\nb'}, *turns[2:]]
   assert vocabulary.chat_tokens(
     tokenizer, directory, turns
@@ -145,10 +152,12 @@ def test_the_day_is_the_one_that_llama_3_writes(directory):
 
 @pytest.mark.parametrize(
   'template',
-  ["{% set f = '%f' %}{{ strftime_now(f) }}",
-   "{% set now = strftime_now %}{{ now('%f') }}",
-   "{{ strftime_now('%' ~ 'f') }}"],
-)  # fmt: skip
+  [
+    "{% set f = '%f' %}{{ strftime_now(f) }}",
+    "{% set now = strftime_now %}{{ now('%f') }}",
+    "{{ strftime_now('%' ~ 'f') }}",
+  ],
+)
 def test_a_clock_that_cannot_be_stopped_is_named(directory, template):
   set_template(directory, template + TURNS)
   codec_fails(directory, 'asks strftime_now for a format that it makes up')
@@ -156,9 +165,10 @@ def test_a_clock_that_cannot_be_stopped_is_named(directory, template):
 
 @pytest.mark.parametrize('file', ['config.json', 'generation_config.json'])
 @pytest.mark.parametrize(
-  'value', [99999, 64, -1, '<eos>', [], [1, None], True, 1.5, {}, [[1]], 1e30],
+  'value',
+  [99999, 64, -1, '<eos>', [], [1, None], True, 1.5, {}, [[1]], 1e30],
   ids=str,
-)  # fmt: skip
+)
 def test_a_stop_token_that_is_none_is_named(directory, file, value):
   weights.write_json(directory / 'generation_config.json', {})
   test_huggingface.edit_json(directory / file, eos_token_id=value)
@@ -195,9 +205,10 @@ def test_only_control_tokens_are_control_texts(directory):
     directory, "{% for m in messages %}[T]user{{ m['content'] }}{% endfor %}g"
   )
   add_tokens(
-    directory, words=['photosynthesis', 'user', 'é', '[T]', 'x_1'],
+    directory,
+    words=['photosynthesis', 'user', 'é', '[T]', 'x_1'],
     special=['<|end|>'],
-  )  # fmt: skip
+  )
   codec = vocabulary.ChatCodec(directory)
   assert set(codec.control_texts) == {'<pad>', '<eos>', '<|end|>', '[T]'}
   assert codec.decode(codec.answer('photosynthesis')) == 'photosynthesis'
@@ -248,10 +259,11 @@ def sentencepiece_like(directory, legacy):
   tokenizer.train_from_iterator(
     [text, text + ' Paris Paris'],
     tokenizers.trainers.BpeTrainer(
-      vocab_size=420, show_progress=False,
+      vocab_size=420,
+      show_progress=False,
       special_tokens=['<unk>', '<s>', '</s>', *BYTES],
     ),
-  )  # fmt: skip
+  )
   raw = json.loads(tokenizer.to_str())
   raw['pre_tokenizer'] = kept and json.loads(kept.__getstate__())
   # Bytes are pieces like others, and only the three are special.
@@ -278,10 +290,11 @@ def test_an_answer_begins_as_in_the_conversation(
   weights.write_json(
     directory / 'tokenizer_config.json',
     {
-      'tokenizer_class': 'PreTrainedTokenizerFast', 'eos_token': '</s>',
+      'tokenizer_class': 'PreTrainedTokenizerFast',
+      'eos_token': '</s>',
       'chat_template': template,
     },
-  )  # fmt: skip
+  )
   codec = vocabulary.ChatCodec(directory)
   tokenizer = vocabulary.load_tokenizer(directory)
   turns = [
@@ -306,16 +319,21 @@ def test_an_answer_that_merges_with_the_prompt_stays_whole(directory):
   tokenizer.train_from_iterator(
     ['a\n\nb\n\nc'] * 3,
     tokenizers.trainers.BpeTrainer(
-      vocab_size=300, show_progress=False, special_tokens=['</s>'],
+      vocab_size=300,
+      show_progress=False,
+      special_tokens=['</s>'],
       initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
     ),
-  )  # fmt: skip
+  )
   tokenizer.save(str(directory / 'tokenizer.json'))
   weights.write_json(
     directory / 'tokenizer_config.json',
-    {'tokenizer_class': 'PreTrainedTokenizerFast', 'eos_token': '</s>',
-     'chat_template': ZEPHYR},
-  )  # fmt: skip
+    {
+      'tokenizer_class': 'PreTrainedTokenizerFast',
+      'eos_token': '</s>',
+      'chat_template': ZEPHYR,
+    },
+  )
   test_huggingface.edit_json(
     directory / 'config.json', eos_token_id=0, vocab_size=300
   )
@@ -375,9 +393,10 @@ def test_no_directory_runs_its_own_code(
   change = {'auto_map': {'AutoTokenizer': ['evil.Evil', 'evil.Evil']}} | change
   if change.pop('model', None):
     test_huggingface.edit_json(
-      directory / 'config.json', model_type='evil',
+      directory / 'config.json',
+      model_type='evil',
       auto_map={'AutoConfig': 'evil.EvilConfig'},
-    )  # fmt: skip
+    )
   test_huggingface.edit_json(directory / 'tokenizer_config.json', **change)
 
   def never(*_):

@@ -17,9 +17,15 @@ from tests import test_pipeline
 
 ROOT = pathlib.Path(__file__).parents[1]
 SOURCE = (
-  'ioa_jax', 'configs', 'setup.py', 'pyproject.toml', 'MANIFEST.in',
-  'README.md', 'LICENSE', 'CHANGELOG.md',
-)  # fmt: skip
+  'ioa_jax',
+  'configs',
+  'setup.py',
+  'pyproject.toml',
+  'MANIFEST.in',
+  'README.md',
+  'LICENSE',
+  'CHANGELOG.md',
+)
 SPECS = ('quickstart', 'smollm2_135m', 'students:qwen2.5-3b', 'domains:code')
 
 
@@ -27,9 +33,12 @@ def call(*command, **options):
   # What is in the tree must not be found by accident.
   env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
   return subprocess.run(
-    [str(word) for word in command], capture_output=True, text=True, env=env,
+    [str(word) for word in command],
+    capture_output=True,
+    text=True,
+    env=env,
     **options,
-  )  # fmt: skip
+  )
 
 
 @pytest.fixture(scope='module')
@@ -44,9 +53,17 @@ def wheel(tmp_path_factory):
     else:
       shutil.copy(ROOT / name, tree / name)
   done = call(
-    sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-index',
-    '--no-build-isolation', '--wheel-dir=dist', '.', cwd=tree,
-  )  # fmt: skip
+    sys.executable,
+    '-m',
+    'pip',
+    'wheel',
+    '--no-deps',
+    '--no-index',
+    '--no-build-isolation',
+    '--wheel-dir=dist',
+    '.',
+    cwd=tree,
+  )
   if 'No module named pip' in done.stderr:
     pytest.skip('pip is not installed here, and builds the wheel.')
   assert done.returncode == 0, done.stderr
@@ -61,9 +78,15 @@ def installed(wheel, tmp_path_factory):
   call(sys.executable, '-m', 'venv', '--without-pip', place / 'venv')
   python = place / 'venv/bin/python'
   done = call(
-    sys.executable, '-m', 'pip', f'--python={python}', 'install', '--no-deps',
-    '--no-index', wheel,
-  )  # fmt: skip
+    sys.executable,
+    '-m',
+    'pip',
+    f'--python={python}',
+    'install',
+    '--no-deps',
+    '--no-index',
+    wheel,
+  )
   assert done.returncode == 0, done.stderr
   (packages,) = (place / 'venv').glob('lib/python*/site-packages')
   (packages / 'lent.pth').write_text('\n'.join(site.getsitepackages()))
@@ -115,8 +138,9 @@ def test_commands_and_configurations_need_no_checkout(installed):
     'ioa distill --config=quickstart --config.gate.tau_mastery=0.8 '
     '--config.seed=0 --workdir=W/gate.tau_mastery=0.8-0'
   )
-  done = installed('ioa', 'distill', '--config=quickstart', '--workdir=RUN',
-                   '--dry_run')  # fmt: skip
+  done = installed(
+    'ioa', 'distill', '--config=quickstart', '--workdir=RUN', '--dry_run'
+  )
   assert done.returncode == 0 and 'probes of the teacher' in done.stdout
 
 

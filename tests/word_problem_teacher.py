@@ -18,8 +18,9 @@ def problem(unit: str, a: int, b: int) -> tuple[str, int]:
   if unit == UNITS[0]:
     return f'Ann has {a} apples and gets {b} more. How many?', a + b
   return (
-    f'Ann has {a} apples and gets {b} more. She loses 1. How many?', a + b - 1
-  )  # fmt: skip
+    f'Ann has {a} apples and gets {b} more. She loses 1. How many?',
+    a + b - 1,
+  )
 
 
 def seeds() -> list[dict]:
@@ -27,10 +28,13 @@ def seeds() -> list[dict]:
   for unit in UNITS:
     for n in range(40):
       text, answer = problem(unit, n, n % 7)
-      rows.append({
-        'module': unit, 'problem': text,
-        'solution': f'First, count.\n#### {answer}',
-      })  # fmt: skip
+      rows.append(
+        {
+          'module': unit,
+          'problem': text,
+          'solution': f'First, count.\n#### {answer}',
+        }
+      )
   return rows
 
 
@@ -48,10 +52,12 @@ def lesson(prompt: str) -> str:
     return 'I would rather not.'
   return json.dumps(
     draft(
-      unit, text, [f'First, add the numbers in variant {variant}.'],
+      unit,
+      text,
+      [f'First, add the numbers in variant {variant}.'],
       str(answer + (variant % 5 == 4)),
     )
-  )  # fmt: skip
+  )
 
 
 def draft(module: str, problem: str, steps: list[str], answer: str) -> dict:

@@ -50,4 +50,4 @@ def get_plan():
       'MADA, of which nothing is public. Star-Agents is an adaptation: its '
       'formulas are not public.',
     ),
-  }  # fmt: skip
+  }

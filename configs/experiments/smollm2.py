@@ -43,4 +43,4 @@ def get_plan():
       ' such problems needs far more than 32 steps of 2 rows.',
       'A model as the teacher, which would write lessons for the student.',
     ),
-  }  # fmt: skip
+  }

@@ -128,10 +128,14 @@ class ArithmeticAdapter:
         problem = arithmetic.training_problem(module, rng, size)
         if problem.text not in items:
           items[problem.text] = Item(
-            problem=problem, answer_format=self._answer_format, kind=kind,
-            seed=seeds[index % len(seeds)], stage=stage, round=round,
+            problem=problem,
+            answer_format=self._answer_format,
+            kind=kind,
+            seed=seeds[index % len(seeds)],
+            stage=stage,
+            round=round,
             request=self._request(problem.prompt(self._answer_format)),
-          )  # fmt: skip
+          )
           break
     return list(items.values())
 

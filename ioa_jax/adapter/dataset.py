@@ -84,27 +84,51 @@ def card(
     for lesson in lessons
   )
   lines = [
-    '---', 'task_categories:', '- text-generation', 'tags:', '- synthetic',
-    '- distillation', '- ioa_jax', 'configs:', '- config_name: default',
-    f'  data_files: {FILE}', '---', '',
-    f'# Lessons: {lineage["domain"]}', '',
+    '---',
+    'task_categories:',
+    '- text-generation',
+    'tags:',
+    '- synthetic',
+    '- distillation',
+    '- ioa_jax',
+    'configs:',
+    '- config_name: default',
+    f'  data_files: {FILE}',
+    '---',
+    '',
+    f'# Lessons: {lineage["domain"]}',
+    '',
     'Written by a teacher model for the gaps of one student, in the order of '
     'a curriculum, and kept only where the answer was confirmed. Synthetic '
-    'text: the terms of the teacher and of the seeds apply to it.', '',
-    '## Origin', '',
-    *(f'- {key}: {value}' for key, value in lineage.items()), '',
-    '## Content', '',
+    'text: the terms of the teacher and of the seeds apply to it.',
+    '',
+    '## Origin',
+    '',
+    *(f'- {key}: {value}' for key, value in lineage.items()),
+    '',
+    '## Content',
+    '',
     f'`{FILE}` holds one example a line, `{SAVED}/` the same for '
     '`datasets.load_from_disk`. `messages` is the conversation; `request` is '
-    "the key of the teacher's answer in the run's ledger.sqlite.", '',
+    "the key of the teacher's answer in the run's ledger.sqlite.",
+    '',
     f'{len(lessons)} lessons: '
-    + ', '.join(f'{n} {kind}' for kind, n in kinds.items()) + '.', '',
-    '| module | lessons |', '|---|---|',
-    *(f'| {name} | {n} |' for name, n in modules.items()), '',
-    '## Curation', '', 'Confirmed by:', '',
-    *(f'- {check}: {n}' for check, n in checks.most_common()), '',
-    'Left out, by reason:', '',
+    + ', '.join(f'{n} {kind}' for kind, n in kinds.items())
+    + '.',
+    '',
+    '| module | lessons |',
+    '|---|---|',
+    *(f'| {name} | {n} |' for name, n in modules.items()),
+    '',
+    '## Curation',
+    '',
+    'Confirmed by:',
+    '',
+    *(f'- {check}: {n}' for check, n in checks.most_common()),
+    '',
+    'Left out, by reason:',
+    '',
     *([f'- {reason}: {n}' for reason, n in rejected.items()] or ['- nothing']),
     '',
-  ]  # fmt: skip
+  ]
   return '\n'.join(lines)

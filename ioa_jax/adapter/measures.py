@@ -68,9 +68,16 @@ def common_words(seeds: Iterable[Seed]) -> frozenset[str]:
 def _measure(worked: Iterable[Worked], common: frozenset[str]) -> Sums:
   totals: dict[str, list[float]] = {
     name: [0, 0]
-    for name in ('steps', 'words', 'rare words', 'digits', 'numbers',
-                 'template', 'analogies')
-  }  # fmt: skip
+    for name in (
+      'steps',
+      'words',
+      'rare words',
+      'digits',
+      'numbers',
+      'template',
+      'analogies',
+    )
+  }
 
   def add(name, amount, n):
     totals[name][0] += amount

@@ -38,9 +38,15 @@ STRATEGIES = {
 
 # Different places make for different problems; the item's index chooses.
 _SETTINGS = (
-  'a market stall', 'a school trip', 'a kitchen', 'a building site', 'a garden',
-  'a sports club', 'a library', 'a train journey',
-)  # fmt: skip
+  'a market stall',
+  'a school trip',
+  'a kitchen',
+  'a building site',
+  'a garden',
+  'a sports club',
+  'a library',
+  'a train journey',
+)
 
 _KIND = {
   'stage': 'Write one new problem of this unit.',
@@ -217,8 +223,9 @@ def lesson(
 
 def _example(form: Form) -> dict[str, Any]:
   solution = _EXAMPLE['solution'] | {
-    'final_answer': form.final_answer, 'verification': form.verification
-  }  # fmt: skip
+    'final_answer': form.final_answer,
+    'verification': form.verification,
+  }
   return _EXAMPLE | {'solution': solution}
 
 

@@ -138,11 +138,7 @@ class TextAdapter:
       level, wrong=[w for w in level.wrong if w['prompt'] not in self._probes]
     )
     practised = tuple(w['prompt'] for w in level.wrong if kind == 'remedial')
-    levels = DIFFICULTIES
-    if kind == 'remedial':
-      levels = DIFFICULTIES[:1]
-    elif kind == 'stage' and level.score is not None:
-      levels = DIFFICULTIES[bisect.bisect_right(_BEYOND, level.score) :]
+    levels = _difficulties(kind, level)
     items = []
     for index in range(each):
       difficulty = levels[index * len(levels) // each]
@@ -259,6 +255,14 @@ class TextAdapter:
       )
       for r in dropped
     ]
+
+
+def _difficulties(kind: str, level: Level) -> Sequence[str]:
+  if kind == 'remedial':
+    return DIFFICULTIES[:1]
+  if kind == 'stage' and level.score is not None:
+    return DIFFICULTIES[bisect.bisect_right(_BEYOND, level.score) :]
+  return DIFFICULTIES
 
 
 def _contamination(domain: Domain, checks: Checks) -> curation.Contamination:

@@ -20,10 +20,18 @@ from ioa_jax.evaluation import benchmarks as benchmarks_lib
 from ioa_jax.evaluation import intervals, scoring
 
 Answers = dict[tuple[str, int], dict[str, Any]]
-_FIELDS = frozenset((
-  'benchmark', 'item', 'sample', 'prompt', 'completion', 'finish_reason',
-  'score', 'reason',
-))  # fmt: skip
+_FIELDS = frozenset(
+  (
+    'benchmark',
+    'item',
+    'sample',
+    'prompt',
+    'completion',
+    'finish_reason',
+    'score',
+    'reason',
+  )
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,16 +104,23 @@ def grade(
       scores = pool.map(
         lambda q, t: benchmark.grade(tools, q.item, t), asked, texts
       )
-      save([
-        {
-          'benchmark': benchmark.name, 'item': q.item.item_id,
-          'sample': q.sample, 'prompt': q.item.prompt, 'completion': text,
-          'finish_reason': finish, 'score': score, 'reason': reason,
-        }
-        for q, text, (_, finish), (score, reason) in zip(
-          asked, texts, batch, scores
-        )
-      ])  # fmt: skip
+      save(
+        [
+          {
+            'benchmark': benchmark.name,
+            'item': q.item.item_id,
+            'sample': q.sample,
+            'prompt': q.item.prompt,
+            'completion': text,
+            'finish_reason': finish,
+            'score': score,
+            'reason': reason,
+          }
+          for q, text, (_, finish), (score, reason) in zip(
+            asked, texts, batch, scores
+          )
+        ]
+      )
       done += len(batch)
 
 

@@ -45,9 +45,7 @@ PROMPTS = {
     '```\n\n### Answer: (use the provided format with backticks)\n\n'
   ),
   # MiniLLM's templates, Alpaca's wording.
-  'minillm': (
-    _ALPACA.format(paired='') + '{instruction}\n\n### Response:\n'
-  ),
+  'minillm': (_ALPACA.format(paired='') + '{instruction}\n\n### Response:\n'),
   'minillm:input': (
     _ALPACA.format(
       paired=', paired with an input that provides further context'
@@ -56,9 +54,9 @@ PROMPTS = {
   ),
   'lm-eval:gpqa_diamond_cot_zeroshot': (
     'What is the correct answer to this question:{question}\nChoices:\n'
-    '(A) {A}\n(B) {B}\n(C) {C}\n(D) {D}\nLet\'s think step by step: '
+    "(A) {A}\n(B) {B}\n(C) {C}\n(D) {D}\nLet's think step by step: "
   ),
-}  # fmt: skip
+}
 _LCB_FORMAT = {
   'functional': (
     'You will use the following starter code to write the solution to the '
@@ -273,8 +271,10 @@ def _mbpp(where: str, row: files.Row) -> Item:
     raise ValueError(f'{where}: not Python ({e}).') from None
   prompt = PROMPTS['lm-eval:mbpp'].format(text=text, tests=tests)
   reference = {
-    'tests': tests, 'functions': functions, 'setup': f'{imports}\n{setup}'
-  }  # fmt: skip
+    'tests': tests,
+    'functions': functions,
+    'setup': f'{imports}\n{setup}',
+  }
   return Item(str(row['task_id']), prompt, reference, text)
 
 
@@ -397,60 +397,121 @@ def _grade_livecodebench(tools, item, completion):
   return _verdict(grade(tools.sandbox, completion, **reference))
 
 
-BENCHMARKS = {b.name: b for b in (
-  Benchmark(
-    'gsm8k', ('openai/gsm8k', 'main', 'test'), ('gsm8k/test.jsonl',),
-    ('question', 'answer'), 'accuracy',
-    ('Question:',), 512, _gsm8k, _grade_number,
-  ),
-  Benchmark(
-    'math', ('HuggingFaceH4/MATH-500', '', 'test'),
-    ('math/test.jsonl', 'math/math500_test.jsonl', 'math/test.json',
-     'math/rllm_math_train.json'),
-    (('problem',), ('answer', 'solution')), 'accuracy', ('Problem:',), 1024,
-    _boxed, _grade_maths,
-  ),
-  Benchmark(
-    'aime2024', ('HuggingFaceH4/aime_2024', '', 'train'),
-    ('aime2024/test.jsonl', 'aime2024/aime2024.jsonl', 'aime2024/test.csv'),
-    (('problem', 'Problem'), ('answer', 'Answer')), 'accuracy', ('Problem:',),
-    2048, _boxed, _grade_maths,
-  ),
-  Benchmark(
-    'humaneval', ('openai/openai_humaneval', '', 'test'),
-    ('humaneval/HumanEval.jsonl',),
-    ('task_id', 'prompt', 'test', 'entry_point'), 'pass@k', (), 512,
-    _humaneval, _grade_humaneval,
-  ),
-  Benchmark(
-    'mbpp', ('google-research-datasets/mbpp', 'full', 'test'),
-    ('mbpp/mbpp_test.jsonl', 'mbpp/mbpp.jsonl',
-             'mbpp/sanitized-mbpp.json'),
-    ('task_id', ('text', 'prompt'), 'code', 'test_list'), 'pass@k',
-    ('[DONE]',), 512, _mbpp, _grade_mbpp,
-  ),
-  Benchmark(
-    'livecodebench', None,
-    ('livecodebench/test.jsonl', 'livecodebench/test6.jsonl'),
-    ('question_id', 'question_content', 'public_test_cases'), 'pass@k', (),
-    2048, _livecodebench, _grade_livecodebench,
-  ),
-  Benchmark(
-    'dolly', None, ('dolly/valid1000_full.jsonl', 'dolly/valid.jsonl'),
-    ('instruction', ('output', 'response')), 'rouge_l_stemmed_f', (), 512,
-    _instruction, _grade_rouge,
-  ),
-  Benchmark(
-    'vicuna', None, ('vicuna/question.jsonl',), ('question_id', 'text'),
-    'rouge_l_stemmed_f', (), 512, _vicuna, _grade_rouge,
-  ),
-  Benchmark(
-    'gpqa_diamond', ('Idavidrein/gpqa', 'gpqa_diamond', 'train'),
-    ('gpqa/gpqa_diamond.csv', 'gpqa/gpqa_diamond.jsonl'),
-    ('Question', 'Correct Answer', 'Incorrect Answer 1', 'Incorrect Answer 2',
-     'Incorrect Answer 3'), 'accuracy', (), 1024, _gpqa, _grade_choice,
-  ),
-)}  # fmt: skip
+BENCHMARKS = {
+  b.name: b
+  for b in (
+    Benchmark(
+      'gsm8k',
+      ('openai/gsm8k', 'main', 'test'),
+      ('gsm8k/test.jsonl',),
+      ('question', 'answer'),
+      'accuracy',
+      ('Question:',),
+      512,
+      _gsm8k,
+      _grade_number,
+    ),
+    Benchmark(
+      'math',
+      ('HuggingFaceH4/MATH-500', '', 'test'),
+      (
+        'math/test.jsonl',
+        'math/math500_test.jsonl',
+        'math/test.json',
+        'math/rllm_math_train.json',
+      ),
+      (('problem',), ('answer', 'solution')),
+      'accuracy',
+      ('Problem:',),
+      1024,
+      _boxed,
+      _grade_maths,
+    ),
+    Benchmark(
+      'aime2024',
+      ('HuggingFaceH4/aime_2024', '', 'train'),
+      ('aime2024/test.jsonl', 'aime2024/aime2024.jsonl', 'aime2024/test.csv'),
+      (('problem', 'Problem'), ('answer', 'Answer')),
+      'accuracy',
+      ('Problem:',),
+      2048,
+      _boxed,
+      _grade_maths,
+    ),
+    Benchmark(
+      'humaneval',
+      ('openai/openai_humaneval', '', 'test'),
+      ('humaneval/HumanEval.jsonl',),
+      ('task_id', 'prompt', 'test', 'entry_point'),
+      'pass@k',
+      (),
+      512,
+      _humaneval,
+      _grade_humaneval,
+    ),
+    Benchmark(
+      'mbpp',
+      ('google-research-datasets/mbpp', 'full', 'test'),
+      ('mbpp/mbpp_test.jsonl', 'mbpp/mbpp.jsonl', 'mbpp/sanitized-mbpp.json'),
+      ('task_id', ('text', 'prompt'), 'code', 'test_list'),
+      'pass@k',
+      ('[DONE]',),
+      512,
+      _mbpp,
+      _grade_mbpp,
+    ),
+    Benchmark(
+      'livecodebench',
+      None,
+      ('livecodebench/test.jsonl', 'livecodebench/test6.jsonl'),
+      ('question_id', 'question_content', 'public_test_cases'),
+      'pass@k',
+      (),
+      2048,
+      _livecodebench,
+      _grade_livecodebench,
+    ),
+    Benchmark(
+      'dolly',
+      None,
+      ('dolly/valid1000_full.jsonl', 'dolly/valid.jsonl'),
+      ('instruction', ('output', 'response')),
+      'rouge_l_stemmed_f',
+      (),
+      512,
+      _instruction,
+      _grade_rouge,
+    ),
+    Benchmark(
+      'vicuna',
+      None,
+      ('vicuna/question.jsonl',),
+      ('question_id', 'text'),
+      'rouge_l_stemmed_f',
+      (),
+      512,
+      _vicuna,
+      _grade_rouge,
+    ),
+    Benchmark(
+      'gpqa_diamond',
+      ('Idavidrein/gpqa', 'gpqa_diamond', 'train'),
+      ('gpqa/gpqa_diamond.csv', 'gpqa/gpqa_diamond.jsonl'),
+      (
+        'Question',
+        'Correct Answer',
+        'Incorrect Answer 1',
+        'Incorrect Answer 2',
+        'Incorrect Answer 3',
+      ),
+      'accuracy',
+      (),
+      1024,
+      _gpqa,
+      _grade_choice,
+    ),
+  )
+}
 
 
 def get(name: str) -> Benchmark:

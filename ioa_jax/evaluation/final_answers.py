@@ -146,12 +146,13 @@ class Code(Exact):
     names = code_grading.called_functions(key)
     return not any(
       self.is_correct(
-        self.closing('\n'.join(
-          f'def {name}(*args):\n  return {value}' for name in names
-        )), key,
+        self.closing(
+          '\n'.join(f'def {name}(*args):\n  return {value}' for name in names)
+        ),
+        key,
       )
       for value in self._STUBS
-    )  # fmt: skip
+    )
 
 
 class RougeL:

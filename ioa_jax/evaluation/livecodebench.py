@@ -112,9 +112,15 @@ def test_cases(where: str, row: dict[str, Any]) -> list[dict[str, str]]:
           raise ValueError(f'testtype {case["testtype"]!r}')
         cases.append({k: case[k] for k in ('input', 'output', 'testtype')})
     except (
-      ValueError, KeyError, TypeError, binascii.Error, zlib.error,
-      pickle.UnpicklingError, EOFError, AttributeError,
-    ) as e:  # fmt: skip
+      ValueError,
+      KeyError,
+      TypeError,
+      binascii.Error,
+      zlib.error,
+      pickle.UnpicklingError,
+      EOFError,
+      AttributeError,
+    ) as e:
       raise ValueError(
         f'{where}: {name!r} is no list of cases ({e}).'
       ) from None
@@ -132,10 +138,12 @@ def functional(
     if isinstance(metadata, str):
       metadata = json.loads(metadata)
     return metadata['func_name'], [
-      ([json.loads(line) for line in c['input'].split('\n')],
-       json.loads(c['output']))
+      (
+        [json.loads(line) for line in c['input'].split('\n')],
+        json.loads(c['output']),
+      )
       for c in cases
-    ]  # fmt: skip
+    ]
   except (ValueError, KeyError, TypeError, AttributeError) as e:
     raise ValueError(
       f'{where}: a functional problem needs metadata.func_name and JSON cases '

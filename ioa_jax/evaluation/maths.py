@@ -111,12 +111,21 @@ class Checker:
     self._answered = 0
     memory_bytes, cpu_seconds = self._limits
     self._worker = subprocess.Popen(
-      [sys.executable, '-m', 'ioa_jax.evaluation.maths_worker',
-       str(memory_bytes), str(cpu_seconds)],
-      stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-      env={'PYTHONPATH': os.pathsep.join(p for p in sys.path if p),
-           'OPENBLAS_NUM_THREADS': '1'},
-    )  # fmt: skip
+      [
+        sys.executable,
+        '-m',
+        'ioa_jax.evaluation.maths_worker',
+        str(memory_bytes),
+        str(cpu_seconds),
+      ],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      env={
+        'PYTHONPATH': os.pathsep.join(p for p in sys.path if p),
+        'OPENBLAS_NUM_THREADS': '1',
+      },
+    )
     if self._read(self._worker) != 'ready':
       code = self._worker.poll()
       self._stop()

@@ -39,8 +39,10 @@ def score(
     correct[probe.module] = correct.get(probe.module, 0) + right
     if right < 1:
       answered = {
-        'prompt': probe.prompt, 'answer': probe.answer, 'student': completion
-      }  # fmt: skip
+        'prompt': probe.prompt,
+        'answer': probe.answer,
+        'student': completion,
+      }
       wrong.setdefault(probe.module, []).append((right, answered))
   worst_first = {
     k: [answered for _, answered in sorted(v, key=lambda pair: pair[0])]

@@ -86,8 +86,13 @@ def _forward(window, q_BxKxGxLxE, k_BxKxLxE, v_BxKxLxE, segment_BxL):
   out = jnp.concatenate(outs, 3)
   logsumexp_BxKxGxLx1 = jnp.concatenate(logsumexps, 3)
   return out, (
-    q_BxKxGxLxE, k_BxKxLxE, v_BxKxLxE, segment_BxL, out, logsumexp_BxKxGxLx1
-  )  # fmt: skip
+    q_BxKxGxLxE,
+    k_BxKxLxE,
+    v_BxKxLxE,
+    segment_BxL,
+    out,
+    logsumexp_BxKxGxLx1,
+  )
 
 
 def _backward(window, kept, d_out_BxKxGxLxE):
@@ -314,9 +319,13 @@ def splash(
   shards = sharding.num_sequence_shards()
   block = min(_BLOCK, length // shards)
   sizes = kernel_lib.BlockSizes(
-    block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block,
-    block_q_dq=block, block_kv_dq=block,
-  )  # fmt: skip
+    block_q=block,
+    block_kv=block,
+    block_q_dkv=block,
+    block_kv_dkv=block,
+    block_q_dq=block,
+    block_kv_dq=block,
+  )
 
   def make_kernel(local_heads):
     if window is None:
@@ -326,16 +335,21 @@ def splash(
         (length, length), (window - 1, 0), offset=0, shard_count=shards
       )
     return kernel_lib.make_splash_mha(
-      mask_lib.MultiHeadMask([mask] * local_heads), block_sizes=sizes,
-      head_shards=1, q_seq_shards=shards, interpret=interpret,
-    )  # fmt: skip
+      mask_lib.MultiHeadMask([mask] * local_heads),
+      block_sizes=sizes,
+      head_shards=1,
+      q_seq_shards=shards,
+      interpret=interpret,
+    )
 
   def local(kernel, q, k, v, q_segment, segment):
     heads_first = lambda x: jnp.swapaxes(x, 1, 2)
     out = jax.vmap(kernel)(
-      heads_first(q * scale), heads_first(k), heads_first(v),
+      heads_first(q * scale),
+      heads_first(k),
+      heads_first(v),
       kernel_lib.SegmentIds(q_segment, segment),
-    )  # fmt: skip
+    )
     return heads_first(out)
 
   inputs = (q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, segment_BxL, segment_BxL)
@@ -357,7 +371,12 @@ def splash(
       kernel.manual_sharding_spec(
         jax.sharding.NamedSharding(mesh, spec(None, tokens))
       ),
-      queries, keys, keys, spec(rows, tokens), spec(rows),
+      queries,
+      keys,
+      keys,
+      spec(rows, tokens),
+      spec(rows),
     ),
-    out_specs=queries, check_vma=False,
-  )(kernel, *inputs)  # fmt: skip
+    out_specs=queries,
+    check_vma=False,
+  )(kernel, *inputs)

@@ -454,9 +454,10 @@ def logits(config: DecoderConfig, kernel_DxV: jax.Array, hidden: jax.Array):
   """`unembed` with its kernel at hand."""
   # Flat rows, as in `block.Linear`.
   logits = block_lib.product(
-    hidden.reshape(-1, hidden.shape[-1]), kernel_DxV.astype(hidden.dtype),
+    hidden.reshape(-1, hidden.shape[-1]),
+    kernel_DxV.astype(hidden.dtype),
     preferred_element_type=jnp.float32,
-  ).reshape(*hidden.shape[:-1], -1)  # fmt: skip
+  ).reshape(*hidden.shape[:-1], -1)
   if config.logit_cap is not None:
     logits = config.logit_cap * jnp.tanh(logits / config.logit_cap)
   if config.num_tokens is None or config.num_tokens == config.vocab_size:

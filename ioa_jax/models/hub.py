@@ -8,9 +8,12 @@ import re
 from ioa_jax.models import huggingface, presets, weights
 
 _FILES = (
-  'config.json', 'generation_config.json', '*.safetensors',
-  'model.safetensors.index.json', *huggingface.TOKENIZER_FILES,
-)  # fmt: skip
+  'config.json',
+  'generation_config.json',
+  '*.safetensors',
+  'model.safetensors.index.json',
+  *huggingface.TOKENIZER_FILES,
+)
 
 
 def reference(model: str, directory: pathlib.Path) -> str:

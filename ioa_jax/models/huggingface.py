@@ -55,10 +55,15 @@ _TOP_NAMES = {
 
 # What is carried from a model directory to one made from it, byte for byte.
 TOKENIZER_FILES = (
-  'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json',
-  'added_tokens.json', 'vocab.json', 'merges.txt', 'tokenizer.model',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'vocab.json',
+  'merges.txt',
+  'tokenizer.model',
   'chat_template.jinja',
-)  # fmt: skip
+)
 
 
 def tensor_names(
@@ -191,7 +196,6 @@ def save(
   eos_token_id: int | Sequence[int] | None = None,
   pad_token_id: int | None = None,
   source: str | pathlib.Path | None = None,
-  card: str | None = None,
   max_shard_bytes: int = 2 * 10**9,
 ) -> None:
   """Writes a directory that transformers and vLLM load as is.
@@ -203,7 +207,6 @@ def save(
     eos_token_id, pad_token_id: by default those of `source`.
     source: the model directory that `params` descend from. Its tokenizer, chat
       template and generation settings are carried over.
-    card: text of README.md, see `model_card.render`.
     max_shard_bytes: larger models are split, with an index.
 
   Raises:
@@ -219,12 +222,14 @@ def save(
   directory.mkdir(parents=True, exist_ok=True)
   (directory / 'config.json').unlink(missing_ok=True)
   weights.write(directory, _tensors(config, params, dtype), max_shard_bytes)
-  if card is not None:
-    (directory / 'README.md').write_text(card)
   save_small_files(
-    directory, config, dtype=dtype, eos_token_id=eos_token_id,
-    pad_token_id=pad_token_id, source=source,
-  )  # fmt: skip
+    directory,
+    config,
+    dtype=dtype,
+    eos_token_id=eos_token_id,
+    pad_token_id=pad_token_id,
+    source=source,
+  )
 
 
 def save_small_files(
@@ -244,8 +249,9 @@ def save_small_files(
   given = {'eos_token_id': eos_token_id, 'pad_token_id': pad_token_id}
   given = {
     k: list(v) if isinstance(v, Sequence) else v
-    for k, v in given.items() if v is not None
-  }  # fmt: skip
+    for k, v in given.items()
+    if v is not None
+  }
   weights.write_json(
     directory / 'generation_config.json', tokens | generation | given
   )

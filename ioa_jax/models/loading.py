@@ -70,8 +70,10 @@ def load(
     directory = directory / orbax_params.MODEL
   config = dataclasses.replace(
     huggingface.read_config(directory),
-    scan_unroll=scan_unroll, remat=remat, dtype=dtype,
-  )  # fmt: skip
+    scan_unroll=scan_unroll,
+    remat=remat,
+    dtype=dtype,
+  )
   tokenizer = vocabulary.read_tokenizer(directory)
   checks.tokens(directory, config.vocab_size, tokenizer)
   shardings = None

@@ -24,8 +24,14 @@ Adapters = dict[str, dict[str, jax.Array]]
 
 # Order matters: a projection's index is folded into its dropout key.
 PROJECTIONS = (
-  'q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj',
-)  # fmt: skip
+  'q_proj',
+  'k_proj',
+  'v_proj',
+  'o_proj',
+  'gate_proj',
+  'up_proj',
+  'down_proj',
+)
 
 
 @dataclasses.dataclass(frozen=True)

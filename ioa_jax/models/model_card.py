@@ -61,10 +61,12 @@ def render(
   modules = results.get('modules', {})
   if modules:
     lines += [
-      '', 'By module, on held-out probes (95 % interval of the last column):',
-      '', '| module | probes | teacher | before | after |',
+      '',
+      'By module, on held-out probes (95 % interval of the last column):',
+      '',
+      '| module | probes | teacher | before | after |',
       '|---|---|---|---|---|',
-    ]  # fmt: skip
+    ]
     for module, m in modules.items():
       interval = m.get('ci95')
       span = f' ({_show(interval[0])}–{_show(interval[1])})' if interval else ''

@@ -39,18 +39,21 @@ def save(
         name = _TENSOR.format(module=module, part=part.upper())
         tensors[name] = np.ascontiguousarray(layer.T)
   weights.save_file(directory / WEIGHTS, tensors)
-  weights.write_json(directory / CONFIG, {
-    'peft_type': 'LORA',
-    'task_type': 'CAUSAL_LM',
-    'base_model_name_or_path': str(base_model),
-    'r': spec.rank,
-    'lora_alpha': spec.alpha,
-    'lora_dropout': spec.dropout,
-    'target_modules': sorted(spec.targets),
-    'bias': 'none',
-    'fan_in_fan_out': False,
-    'inference_mode': True,
-  })  # fmt: skip
+  weights.write_json(
+    directory / CONFIG,
+    {
+      'peft_type': 'LORA',
+      'task_type': 'CAUSAL_LM',
+      'base_model_name_or_path': str(base_model),
+      'r': spec.rank,
+      'lora_alpha': spec.alpha,
+      'lora_dropout': spec.dropout,
+      'target_modules': sorted(spec.targets),
+      'bias': 'none',
+      'fan_in_fan_out': False,
+      'inference_mode': True,
+    },
+  )
 
 
 def load(

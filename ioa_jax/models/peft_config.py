@@ -35,17 +35,38 @@ _REMEDIES = {
 # Initialisations that leave the base as it is.
 _INITS = (None, True, False, 'gaussian', 'eva', 'orthogonal')
 # What is read below, and what has no influence on a trained adapter's answer.
-_READ = frozenset({
-  'alpha_pattern', 'exclude_modules', 'layers_pattern', 'layers_to_transform',
-  'lora_alpha', 'lora_dropout', 'r', 'rank_pattern', 'target_modules',
-  'use_rslora',
-})  # fmt: skip
-_WITHOUT_INFLUENCE = frozenset({
-  'auto_mapping', 'base_model_name_or_path', 'corda_config',
-  'ensure_weight_tying', 'eva_config', 'inference_mode', 'loftq_config',
-  'lora_ga_config', 'megatron_core', 'peft_version', 'qalora_group_size',
-  'revision', 'runtime_config', 'task_type',
-})  # fmt: skip
+_READ = frozenset(
+  {
+    'alpha_pattern',
+    'exclude_modules',
+    'layers_pattern',
+    'layers_to_transform',
+    'lora_alpha',
+    'lora_dropout',
+    'r',
+    'rank_pattern',
+    'target_modules',
+    'use_rslora',
+  }
+)
+_WITHOUT_INFLUENCE = frozenset(
+  {
+    'auto_mapping',
+    'base_model_name_or_path',
+    'corda_config',
+    'ensure_weight_tying',
+    'eva_config',
+    'inference_mode',
+    'loftq_config',
+    'lora_ga_config',
+    'megatron_core',
+    'peft_version',
+    'qalora_group_size',
+    'revision',
+    'runtime_config',
+    'task_type',
+  }
+)
 # For one pattern on one name; a file's pattern may be made to take for ever.
 _MATCH_SECONDS = 0.5
 

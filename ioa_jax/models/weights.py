@@ -349,9 +349,11 @@ def write(
     shards[-1].append(entry)
     room -= entry[1]
   n = len(shards)
-  files = [SINGLE] if n == 1 else [
-    f'model-{i + 1:05d}-of-{n:05d}.safetensors' for i in range(n)
-  ]  # fmt: skip
+  files = (
+    [SINGLE]
+    if n == 1
+    else [f'model-{i + 1:05d}-of-{n:05d}.safetensors' for i in range(n)]
+  )
   (directory / INDEX).unlink(missing_ok=True)
   for old in directory.glob('model*.safetensors'):
     old.unlink()
@@ -364,10 +366,13 @@ def write(
     save_file(unfinished, fetched)
     os.replace(unfinished, directory / file)
   if n > 1:
-    write_json(directory / INDEX, {
-      'metadata': {'total_size': sum(e[1] for s in shards for e in s)},
-      'weight_map': {e[0]: f for f, s in zip(files, shards) for e in s},
-    })  # fmt: skip
+    write_json(
+      directory / INDEX,
+      {
+        'metadata': {'total_size': sum(e[1] for s in shards for e in s)},
+        'weight_map': {e[0]: f for f, s in zip(files, shards) for e in s},
+      },
+    )
 
 
 def save_file(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:

@@ -200,20 +200,22 @@ def export(run: Run, taught: Taught, results: Results) -> None:
       base_model=hub.reference(run.config.student.model, base.directory),
     )
     params = lora.merge(base.params, taught.adapters, spec)
+  target = run.directory.path / 'student'
   huggingface.save(
-    run.directory.path / 'student',
+    target,
     base.config,
     params,
     dtype=run.config.student.export_dtype,
     source=base.directory,
-    card=model_card.render(
-      base.name,
-      results=results.to_dict(),
-      lineage={
-        'domain': results.domain,
-        'teacher': results.teacher.name,
-        'lessons': results.lessons,
-        'config sha256': results.config_sha256,
-      },
-    ),
   )
+  card = model_card.render(
+    base.name,
+    results=results.to_dict(),
+    lineage={
+      'domain': results.domain,
+      'teacher': results.teacher.name,
+      'lessons': results.lessons,
+      'config sha256': results.config_sha256,
+    },
+  )
+  (target / 'README.md').write_text(card)

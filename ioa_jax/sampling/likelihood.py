@@ -39,9 +39,12 @@ def token_log_probs(
   slot_L = jnp.arange(l)
   real_BxL = slot_L < length_B[:, None]
   hidden_BxLxD = decoder.forward(
-    config, params, token_BxL, real_BxL.astype(jnp.int32),
+    config,
+    params,
+    token_BxL,
+    real_BxL.astype(jnp.int32),
     jnp.broadcast_to(slot_L, (b, l)),
-  )  # fmt: skip
+  )
   kernel_DxV = decoder.unembedding(config, params)
   pieces = l
   while pieces > 1 and b * (l // pieces) * 2 * config.vocab_size <= _MAX_LOGITS:

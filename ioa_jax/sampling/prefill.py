@@ -108,7 +108,7 @@ def take(
       rows=jax.tree.map(
         lambda old_R, new_Q: put(old_R, new_Q[entered]), lanes.rows, queue.rows
       ),
-    ), entered + 1  # fmt: skip
+    ), entered + 1
 
   return jax.lax.while_loop(possible, one, (lanes, entered))
 
@@ -154,10 +154,13 @@ def read(
   start_R = jnp.where(reads_R, lanes.read_R, last_R)
   column_RxC = start_R[:, None] + jnp.arange(chunk)
   hidden_RxCxD, cache = decoder.forward_cached(
-    config, params,
+    config,
+    params,
     jnp.take_along_axis(lanes.prompt_RxP, column_RxC, axis=1),
-    start_R, lanes.cache, lanes.length_R,
-  )  # fmt: skip
+    start_R,
+    lanes.cache,
+    lanes.length_R,
+  )
   at_R = jnp.clip(lanes.length_R - 1 - start_R, 0, chunk - 1)
   return lanes.replace(
     cache=cache,

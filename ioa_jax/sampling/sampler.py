@@ -140,11 +140,14 @@ def _write_token(config, params, slots: Slots, done: Done, allowed_BxW, stop_S):
     config, params, token_B[:, None], slots.held_B, slots.cache
   )
   return slots.replace(
-    cache=cache, held_B=slots.held_B + busy_B,
+    cache=cache,
+    held_B=slots.held_B + busy_B,
     hidden_BxD=hidden[:, 0],
     request_B=jnp.where(ended_B, -1, slots.request_B),
-    count_B=count_B, token_BxT=token_BxT, log_prob_BxT=log_prob_BxT,
-  ), done  # fmt: skip
+    count_B=count_B,
+    token_BxT=token_BxT,
+    log_prob_BxT=log_prob_BxT,
+  ), done
 
 
 def _enter(config, params, slots: Slots, queue: Queue, entered, chunk):
@@ -214,17 +217,20 @@ def complete_greedily(
   b, p = prompt_BxP.shape
   greedy = Sampling(max_tokens=max_new_tokens)
   queue = Queue(
-    prompt_QxP=prompt_BxP, length_Q=length_B,
+    prompt_QxP=prompt_BxP,
+    length_Q=length_B,
     request_Q=jnp.arange(b),
     rows=jax.tree.map(jnp.asarray, Rows.of([greedy] * b, [0] * b, b)),
     size=jnp.sum(length_B > 0),
-  )  # fmt: skip
+  )
   watch = guides.Watch([], config.vocab_size)
   nobody_B = np.full(b, -1)
   control = Control(
-    keep_B=jnp.ones(b, bool), allowed_BxW=watch.allowed(nobody_B),
-    limit=watch.steps(nobody_B, []), more=jnp.bool_(False),
-  )  # fmt: skip
+    keep_B=jnp.ones(b, bool),
+    allowed_BxW=watch.allowed(nobody_B),
+    limit=watch.steps(nobody_B, []),
+    more=jnp.bool_(False),
+  )
   slots = slots_lib.empty_slots(
     config, slots=b, lanes=b, prompt=p, new=max_new_tokens, chunk=p
   )
@@ -337,9 +343,11 @@ class Sampler:
       width *= 2
     entries = _QUEUED_PER_SLOT * self._batch_size
     slots = self._empty(
-      slots=self._batch_size, lanes=self._lanes, prompt=width,
+      slots=self._batch_size,
+      lanes=self._lanes,
+      prompt=width,
       new=self._max_new_tokens,
-    )  # fmt: skip
+    )
     params = self._split(params)
     request_B = np.full(self._batch_size, -1)
     in_lanes: list[int] = []
@@ -349,9 +357,13 @@ class Sampler:
       if queued_from != entered:
         queued_from = entered
         queue = slots_lib.queue(
-          prompts, sampling, seeds, order[entered:],
-          entries=entries, width=width,
-        )  # fmt: skip
+          prompts,
+          sampling,
+          seeds,
+          order[entered:],
+          entries=entries,
+          width=width,
+        )
       control = Control(
         keep_B=keep_B,
         allowed_BxW=watch.allowed(request_B),
@@ -375,9 +387,14 @@ class Sampler:
         request, count = int(done.request_D[i]), int(done.count_D[i])
         tokens = done.token_DxT[i, :count]
         kept = watch.read(request, tokens)
-        ended.append((request, _generation(
-          tokens, done.log_prob_DxT[i], kept, bool(done.stopped_D[i])
-        )))  # fmt: skip
+        ended.append(
+          (
+            request,
+            _generation(
+              tokens, done.log_prob_DxT[i], kept, bool(done.stopped_D[i])
+            ),
+          )
+        )
       keep_B = np.ones(self._batch_size, bool)
       for slot in watch.slots(request_B):
         request, count = int(request_B[slot]), int(slots.count_B[slot])

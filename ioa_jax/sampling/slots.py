@@ -158,6 +158,9 @@ def queue(
     length_Q[row], request_Q[row] = len(prompt), request
   pick = lambda values: [values[i] for i in requests]
   return Queue(
-    prompt_QxP, length_Q, request_Q,
-    Rows.of(pick(sampling), pick(seeds), entries), np.int32(len(requests)),
-  )  # fmt: skip
+    prompt_QxP,
+    length_Q,
+    request_Q,
+    Rows.of(pick(sampling), pick(seeds), entries),
+    np.int32(len(requests)),
+  )

@@ -76,8 +76,9 @@ class Account:
 
   def copy(self, answers: dict[Request, Completion]) -> None:
     """As `store`, for answers that another run has paid for."""
-    free = {r: dataclasses.replace(c, price_usd=0.0)
-            for r, c in answers.items()}  # fmt: skip
+    free = {
+      r: dataclasses.replace(c, price_usd=0.0) for r, c in answers.items()
+    }
     self._ledger.store(free.items())
     self._on_stored(free)
 

@@ -80,10 +80,12 @@ class Dialect:
   def of(cls, model: str) -> Dialect:
     if _REASONING.search(model):
       return cls(
-        token_fields=('max_completion_tokens', 'max_tokens'), sampling=False,
-        top_k=False, min_p=False,
+        token_fields=('max_completion_tokens', 'max_tokens'),
+        sampling=False,
+        top_k=False,
+        min_p=False,
         system_role=not _WITHOUT_SYSTEM.search(model),
-      )  # fmt: skip
+      )
     return cls()
 
   def narrowed(self, refusal: Refusal, request: Request) -> Dialect | None:
@@ -118,14 +120,16 @@ class Dialect:
     return None
 
   def _sends(self, field: str, request: Request) -> bool:
-    return bool({
-      'json_schema': request.response_schema,
-      'reasoning_effort': request.reasoning_effort,
-      'top_k': request.top_k,
-      'min_p': request.min_p,
-      'sampling': True,
-      'system_role': request.system,
-    }[field])  # fmt: skip
+    return bool(
+      {
+        'json_schema': request.response_schema,
+        'reasoning_effort': request.reasoning_effort,
+        'top_k': request.top_k,
+        'min_p': request.min_p,
+        'sampling': True,
+        'system_role': request.system,
+      }[field]
+    )
 
 
 def body(

@@ -146,9 +146,13 @@ class Connection:
       value = replies.load(self._redact(replies.decode(raw.content)))
       names = sorted(str(m['id']) for m in value['data'])
     except (
-      openai.OpenAIError, http_client.HttpError, TimeoutError, ValueError,
-      KeyError, TypeError,
-    ):  # fmt: skip
+      openai.OpenAIError,
+      http_client.HttpError,
+      TimeoutError,
+      ValueError,
+      KeyError,
+      TypeError,
+    ):
       names = []
     if not names:
       return 'Correct teacher.model or teacher.base_url.'

@@ -112,10 +112,14 @@ def render(
     crossed = (budget or Budget()).crossed_by(end.completion_tokens, end.usd)
     if crossed:
       lines.append(
-        f'the {name} end crosses the budget: ' + '; '.join(crossed)
-        + ('. The run cannot finish.' if name == 'low' else
-           '. The run may stop before it finishes.')
-      )  # fmt: skip
+        f'the {name} end crosses the budget: '
+        + '; '.join(crossed)
+        + (
+          '. The run cannot finish.'
+          if name == 'low'
+          else '. The run may stop before it finishes.'
+        )
+      )
       break
   return '\n'.join(lines)
 

@@ -9,15 +9,21 @@ from typing import Any
 BROKE_OFF = 'broke off'
 # In this order: `max_tokens_stop` is a cut, `incomplete` is no `complete`.
 _NAMES = (
-  ('content_filter', r'filter|safety|blocklist|prohibited|recitation|spii'
-   r'|moderation|blocked|sensitive|policy'),
+  (
+    'content_filter',
+    r'filter|safety|blocklist|prohibited|recitation|spii'
+    r'|moderation|blocked|sensitive|policy',
+  ),
   ('refusal', r'refus'),
   (BROKE_OFF, r'insufficient_system|error|abort|cancel|timeout|fail|interrupt'),
   ('length', r'length|max|limit|truncat|incomplete|window|budget'),
   ('tool_calls', r'tool|function'),
-  ('stop', r'stop|eos|eot|eog|end|complete|done|finish|success'
-   r'|^(word|none|null|normal|natural|ok)$'),
-)  # fmt: skip
+  (
+    'stop',
+    r'stop|eos|eot|eog|end|complete|done|finish|success'
+    r'|^(word|none|null|normal|natural|ok)$',
+  ),
+)
 
 
 def name(said: Any) -> str:

@@ -85,14 +85,18 @@ class BoundedClient(httpx2.AsyncClient):
         await response.aclose()
       if response.next_request is None:
         headers = [
-          (k, v) for k, v in response.headers.multi_items()
-          if k.lower() not in ('content-encoding', 'content-length',
-                               'transfer-encoding')
-        ]  # fmt: skip
+          (k, v)
+          for k, v in response.headers.multi_items()
+          if k.lower()
+          not in ('content-encoding', 'content-length', 'transfer-encoding')
+        ]
         return httpx2.Response(
-          response.status_code, headers=headers, content=content,
-          request=request, extensions=response.extensions,
-        )  # fmt: skip
+          response.status_code,
+          headers=headers,
+          content=content,
+          request=request,
+          extensions=response.extensions,
+        )
       request = _followed(request, response.next_request)
     raise SentElsewhere('redirects go in circles')
 

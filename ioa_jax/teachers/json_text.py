@@ -28,15 +28,15 @@ _TABBED = frozenset(
   'textdollar textit textmd textnormal textrm textsc textsf textstyle '
   'textsubscript textsuperscript texttt textup textwidth tfrac therefore theta '
   'thickapprox thicksim tilde times tiny to top triangle triangledown '
-  'triangleleft triangleq triangleright twoheadleftarrow twoheadrightarrow'
-  .split()
-)  # fmt: skip
+  'triangleleft triangleq triangleright twoheadleftarrow '
+  'twoheadrightarrow'.split()
+)
 _NEW_LINED = frozenset(
   'nabla natural ncong nearrow neg neq newcommand newline ngeq ngeqslant ngtr '
   'nicefrac nleftarrow nleftrightarrow nleq nleqslant noindent nolimits '
   'nonumber normalsize not notin nprec nRightarrow nrightarrow nsubseteq nsucc '
   'nsupseteq ntriangleleft ntriangleright nvDash nvdash nwarrow'.split()
-)  # fmt: skip
+)
 # A word or a variable may follow a line break just so.
 _AMBIGUOUS = frozenset('ne ni nu nexists nless nmid nparallel nsim'.split())
 # Stands for a backslash; no text has this character, which is private.
@@ -67,8 +67,12 @@ def _load(decode: Callable[[str], Any], text: str) -> Iterator[Any]:
   try:
     value = _mapped(decode(text), _with_plain_lines)
   except (
-    ValueError, TypeError, RecursionError, decimal.InvalidOperation, _TooLong,
-  ):  # fmt: skip
+    ValueError,
+    TypeError,
+    RecursionError,
+    decimal.InvalidOperation,
+    _TooLong,
+  ):
     return
   yield value
 
@@ -132,9 +136,11 @@ def _is_careless(text: str) -> bool:
       double = True
     elif word:
       single = single or (
-        word[0] not in 'bfnrt' or word in _TABBED or word in _NEW_LINED
+        word[0] not in 'bfnrt'
+        or word in _TABBED
+        or word in _NEW_LINED
         or (word[0] in 'bfr' and len(word) > 1)
-      )  # fmt: skip
+      )
     else:
       single = single or (bool(sign) and sign in '()[],;:!{}|')
   return single and not (double and re.search(r'\\\\[A-Za-z(\[]', text))

@@ -238,14 +238,19 @@ class Ledger:
     with self._db.transaction() as db:
       # Another process may have answered the same request meanwhile.
       new = _insert(db, request, answer)
-      self._close_call(db, call, 'stored' if new else 'rejected', answer,
-                       '' if new else 'already answered')  # fmt: skip
+      self._close_call(
+        db,
+        call,
+        'stored' if new else 'rejected',
+        answer,
+        '' if new else 'already answered',
+      )
 
   def reject(self, call: int, answer: Completion, why: str) -> None:
     """Records a paid answer that is not used; durable when this returns."""
-    note = json.dumps({
-      'why': why, 'discarded': answer.discarded, 'reasoning': answer.reasoning
-    })  # fmt: skip
+    note = json.dumps(
+      {'why': why, 'discarded': answer.discarded, 'reasoning': answer.reasoning}
+    )
     with self._db.transaction() as db:
       self._close_call(db, call, 'rejected', answer, note)
 

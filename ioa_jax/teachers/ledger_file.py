@@ -17,10 +17,17 @@ _VERSION = 3
 _UNSEALED = 2
 # What a fingerprint is of, in order, with the types that are stored.
 SEALED = {
-  'key': str, 'request': str, 'text': str, 'finish_reason': str,
-  'prompt_tokens': int, 'completion_tokens': int, 'reasoning': str,
-  'discarded': str, 'price_usd': float, 'response_id': str,
-}  # fmt: skip
+  'key': str,
+  'request': str,
+  'text': str,
+  'finish_reason': str,
+  'prompt_tokens': int,
+  'completion_tokens': int,
+  'reasoning': str,
+  'discarded': str,
+  'price_usd': float,
+  'response_id': str,
+}
 # The sums are kept by triggers: checking a budget does not read every call,
 # and holds whichever thread or process wrote last.
 _ADD = """

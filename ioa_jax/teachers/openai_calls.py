@@ -212,8 +212,12 @@ class Job:
       wait += told
     logging.info(
       '%s: attempt %d of %d failed (%s), again in %.1f s.',
-      self._teacher.name, failures, s.max_attempts, failure, wait,
-    )  # fmt: skip
+      self._teacher.name,
+      failures,
+      s.max_attempts,
+      failure,
+      wait,
+    )
     await self._pause(wait)
 
   def _too_long(self, seconds, why) -> TeacherError:
@@ -230,8 +234,10 @@ class Job:
       self._said_until = now + seconds
       logging.warning(
         '%s: nothing is sent until %s (%.0f s), as its limits want it.',
-        self._teacher.name, _clock(seconds), seconds,
-      )  # fmt: skip
+        self._teacher.name,
+        _clock(seconds),
+        seconds,
+      )
     try:
       async with asyncio.timeout(seconds):
         await self._stop.wait()

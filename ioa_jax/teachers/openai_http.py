@@ -29,12 +29,18 @@ from ioa_jax.teachers.connection import TeacherError
 from ioa_jax.teachers.requests import Request
 
 _FEWEST = {
-  'max_concurrency': 1, 'max_attempts': 1, 'max_regenerations': 0,
-  'max_reply_bytes': 1024, 'timeout_seconds': 1e-3,
-  'connect_timeout_seconds': 1e-3, 'first_backoff_seconds': 0,
-  'max_backoff_seconds': 0, 'max_retry_after_seconds': 0,
-  'requests_per_minute': 1e-3, 'tokens_per_minute': 1,
-}  # fmt: skip
+  'max_concurrency': 1,
+  'max_attempts': 1,
+  'max_regenerations': 0,
+  'max_reply_bytes': 1024,
+  'timeout_seconds': 1e-3,
+  'connect_timeout_seconds': 1e-3,
+  'first_backoff_seconds': 0,
+  'max_backoff_seconds': 0,
+  'max_retry_after_seconds': 0,
+  'requests_per_minute': 1e-3,
+  'tokens_per_minute': 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,9 +16,20 @@ from typing import Any
 _SHOWN_CHARS = 400
 # Where servers put their words, the likeliest first.
 _WORDS = (
-  'message', 'msg', 'detail', 'error', 'errors', 'error_message', 'raw',
-  'description', 'details', 'fieldViolations', 'metadata', 'reason', 'title',
-)  # fmt: skip
+  'message',
+  'msg',
+  'detail',
+  'error',
+  'errors',
+  'error_message',
+  'raw',
+  'description',
+  'details',
+  'fieldViolations',
+  'metadata',
+  'reason',
+  'title',
+)
 _RETRIED = (408, 409, 425, 429)  # and 5xx
 # A gateway gave up on a server that may have gone on, and charged.
 _MAYBE_CHARGED = (408, 502, 504, 524)
@@ -38,7 +49,7 @@ _STATUS = (
   (403, r'permission|forbidden'),
   (404, r'not_?found'),
   (400, r'invalid|bad_?request|unsupported'),
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,14 +132,17 @@ def _status(value, refusal) -> int:
 def _refusal(status: int, value: Any) -> Refusal:
   objects = list(_objects(value))
   codes = [
-    c for o in objects for n in ('code', 'type', 'error_type', 'status')
+    c
+    for o in objects
+    for n in ('code', 'type', 'error_type', 'status')
     if isinstance(c := o.get(n), str) and c
-  ]  # fmt: skip
+  ]
   params = [p for o in objects if isinstance(p := o.get('param'), str) and p]
   places = [
-    '.'.join(map(str, place)) for o in objects
+    '.'.join(map(str, place))
+    for o in objects
     if isinstance(place := o.get('loc'), list)
-  ]  # fmt: skip
+  ]
   generated = [
     g for o in objects if isinstance(g := o.get('failed_generation'), str)
   ]

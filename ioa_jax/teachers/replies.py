@@ -166,8 +166,9 @@ def _usage(usage: Any) -> tuple[int | None, int | None]:
     return None, None
 
   def count(*names):
-    return next((n for k in names if (n := _count(usage.get(k))) is not None),
-                None)  # fmt: skip
+    return next(
+      (n for k in names if (n := _count(usage.get(k))) is not None), None
+    )
 
   prompt = count('prompt_tokens', 'input_tokens', 'prompt_eval_count')
   completion = count('completion_tokens', 'output_tokens', 'eval_count')

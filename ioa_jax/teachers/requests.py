@@ -11,9 +11,14 @@ from typing import Any
 # Always part of the key. Fields added later enter it only where they differ
 # from their default, so a new field never makes an old answer unfindable.
 _CORE = (
-  'model', 'prompt', 'temperature', 'top_k', 'top_p', 'max_tokens',
+  'model',
+  'prompt',
+  'temperature',
+  'top_k',
+  'top_p',
+  'max_tokens',
   'sample_index',
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,55 +17,136 @@ import struct
 # memory (not counted by RLIMIT_AS), io_uring, bpf, keys. Numbers: x86_64 and
 # aarch64 (None where the architecture never had the call).
 _SYSCALLS = {
-  'read': (0, 63), 'write': (1, 64), 'open': (2, None), 'close': (3, 57),
-  'stat': (4, None), 'fstat': (5, 80), 'lstat': (6, None), 'poll': (7, None),
-  'lseek': (8, 62), 'mmap': (9, 222), 'mprotect': (10, 226),
-  'munmap': (11, 215), 'brk': (12, 214), 'rt_sigaction': (13, 134),
-  'rt_sigprocmask': (14, 135), 'rt_sigreturn': (15, 139), 'ioctl': (16, 29),
-  'pread64': (17, 67), 'pwrite64': (18, 68), 'readv': (19, 65),
-  'writev': (20, 66), 'access': (21, None), 'pipe': (22, None),
-  'select': (23, None), 'sched_yield': (24, 124), 'mremap': (25, 216),
-  'msync': (26, 227), 'mincore': (27, 232), 'madvise': (28, 233),
-  'dup': (32, 23), 'dup2': (33, None), 'pause': (34, None),
-  'nanosleep': (35, 101), 'getitimer': (36, 102), 'alarm': (37, None),
-  'setitimer': (38, 103), 'getpid': (39, 172), 'exit': (60, 93),
-  'wait4': (61, 260), 'uname': (63, 160), 'fcntl': (72, 25),
-  'flock': (73, 32), 'fsync': (74, 82), 'fdatasync': (75, 83),
-  'truncate': (76, 45), 'ftruncate': (77, 46), 'getdents': (78, None),
-  'getcwd': (79, 17), 'chdir': (80, 49), 'rename': (82, None),
-  'mkdir': (83, None), 'rmdir': (84, None), 'unlink': (87, None),
-  'readlink': (89, None), 'chmod': (90, None), 'fchmod': (91, 52),
-  'umask': (95, 166), 'gettimeofday': (96, 169), 'getrlimit': (97, 163),
-  'getrusage': (98, 165), 'sysinfo': (99, 179), 'times': (100, 153),
-  'getuid': (102, 174), 'getgid': (104, 176), 'geteuid': (107, 175),
-  'getegid': (108, 177), 'getppid': (110, 173), 'getpgrp': (111, None),
-  'getgroups': (115, 158), 'getpgid': (121, 155), 'getsid': (124, 156),
-  'sigaltstack': (131, 132), 'statfs': (137, 43), 'fstatfs': (138, 44),
-  'arch_prctl': (158, None), 'gettid': (186, 178), 'time': (201, None),
-  'futex': (202, 98), 'sched_getaffinity': (204, 123),
-  'getdents64': (217, 61), 'set_tid_address': (218, 96),
-  'restart_syscall': (219, 128), 'fadvise64': (221, 223),
-  'clock_gettime': (228, 113), 'clock_getres': (229, 114),
-  'clock_nanosleep': (230, 115), 'exit_group': (231, 94),
-  'epoll_wait': (232, None), 'epoll_ctl': (233, 21), 'tgkill': (234, 131),
-  'openat': (257, 56), 'mkdirat': (258, 34), 'newfstatat': (262, 79),
-  'unlinkat': (263, 35), 'renameat': (264, 38), 'readlinkat': (267, 78),
-  'fchmodat': (268, 53), 'faccessat': (269, 48), 'pselect6': (270, 72),
-  'ppoll': (271, 73), 'set_robust_list': (273, 99), 'utimensat': (280, 88),
-  'epoll_pwait': (281, 22), 'eventfd2': (290, 19), 'epoll_create1': (291, 20),
-  'dup3': (292, 24), 'pipe2': (293, 59), 'preadv': (295, 69),
-  'pwritev': (296, 70), 'prlimit64': (302, 261), 'getcpu': (309, 168),
-  'renameat2': (316, 276), 'getrandom': (318, 278), 'membarrier': (324, 283),
-  'statx': (332, 291), 'rseq': (334, 293), 'close_range': (436, 436),
+  'read': (0, 63),
+  'write': (1, 64),
+  'open': (2, None),
+  'close': (3, 57),
+  'stat': (4, None),
+  'fstat': (5, 80),
+  'lstat': (6, None),
+  'poll': (7, None),
+  'lseek': (8, 62),
+  'mmap': (9, 222),
+  'mprotect': (10, 226),
+  'munmap': (11, 215),
+  'brk': (12, 214),
+  'rt_sigaction': (13, 134),
+  'rt_sigprocmask': (14, 135),
+  'rt_sigreturn': (15, 139),
+  'ioctl': (16, 29),
+  'pread64': (17, 67),
+  'pwrite64': (18, 68),
+  'readv': (19, 65),
+  'writev': (20, 66),
+  'access': (21, None),
+  'pipe': (22, None),
+  'select': (23, None),
+  'sched_yield': (24, 124),
+  'mremap': (25, 216),
+  'msync': (26, 227),
+  'mincore': (27, 232),
+  'madvise': (28, 233),
+  'dup': (32, 23),
+  'dup2': (33, None),
+  'pause': (34, None),
+  'nanosleep': (35, 101),
+  'getitimer': (36, 102),
+  'alarm': (37, None),
+  'setitimer': (38, 103),
+  'getpid': (39, 172),
+  'exit': (60, 93),
+  'wait4': (61, 260),
+  'uname': (63, 160),
+  'fcntl': (72, 25),
+  'flock': (73, 32),
+  'fsync': (74, 82),
+  'fdatasync': (75, 83),
+  'truncate': (76, 45),
+  'ftruncate': (77, 46),
+  'getdents': (78, None),
+  'getcwd': (79, 17),
+  'chdir': (80, 49),
+  'rename': (82, None),
+  'mkdir': (83, None),
+  'rmdir': (84, None),
+  'unlink': (87, None),
+  'readlink': (89, None),
+  'chmod': (90, None),
+  'fchmod': (91, 52),
+  'umask': (95, 166),
+  'gettimeofday': (96, 169),
+  'getrlimit': (97, 163),
+  'getrusage': (98, 165),
+  'sysinfo': (99, 179),
+  'times': (100, 153),
+  'getuid': (102, 174),
+  'getgid': (104, 176),
+  'geteuid': (107, 175),
+  'getegid': (108, 177),
+  'getppid': (110, 173),
+  'getpgrp': (111, None),
+  'getgroups': (115, 158),
+  'getpgid': (121, 155),
+  'getsid': (124, 156),
+  'sigaltstack': (131, 132),
+  'statfs': (137, 43),
+  'fstatfs': (138, 44),
+  'arch_prctl': (158, None),
+  'gettid': (186, 178),
+  'time': (201, None),
+  'futex': (202, 98),
+  'sched_getaffinity': (204, 123),
+  'getdents64': (217, 61),
+  'set_tid_address': (218, 96),
+  'restart_syscall': (219, 128),
+  'fadvise64': (221, 223),
+  'clock_gettime': (228, 113),
+  'clock_getres': (229, 114),
+  'clock_nanosleep': (230, 115),
+  'exit_group': (231, 94),
+  'epoll_wait': (232, None),
+  'epoll_ctl': (233, 21),
+  'tgkill': (234, 131),
+  'openat': (257, 56),
+  'mkdirat': (258, 34),
+  'newfstatat': (262, 79),
+  'unlinkat': (263, 35),
+  'renameat': (264, 38),
+  'readlinkat': (267, 78),
+  'fchmodat': (268, 53),
+  'faccessat': (269, 48),
+  'pselect6': (270, 72),
+  'ppoll': (271, 73),
+  'set_robust_list': (273, 99),
+  'utimensat': (280, 88),
+  'epoll_pwait': (281, 22),
+  'eventfd2': (290, 19),
+  'epoll_create1': (291, 20),
+  'dup3': (292, 24),
+  'pipe2': (293, 59),
+  'preadv': (295, 69),
+  'pwritev': (296, 70),
+  'prlimit64': (302, 261),
+  'getcpu': (309, 168),
+  'renameat2': (316, 276),
+  'getrandom': (318, 278),
+  'membarrier': (324, 283),
+  'statx': (332, 291),
+  'rseq': (334, 293),
+  'close_range': (436, 436),
   'faccessat2': (439, 439),
-}  # fmt: skip
+}
 # What a launcher still does after the filter is in place: start the
 # interpreter, leave uid 0. Without fork, and with no uid to return to, neither
 # gives the candidate anything.
 _LAUNCH_SYSCALLS = {
-  'execve': (59, 221), 'setuid': (105, 146), 'setgid': (106, 144),
-  'setgroups': (116, 159), 'setresuid': (117, 147), 'setresgid': (119, 149),
-}  # fmt: skip
+  'execve': (59, 221),
+  'setuid': (105, 146),
+  'setgid': (106, 144),
+  'setgroups': (116, 159),
+  'setresuid': (117, 147),
+  'setresgid': (119, 149),
+}
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _MACHINES = {'x86_64': (0, 0xC000003E), 'aarch64': (1, 0xC00000B7)}
 
@@ -75,9 +156,13 @@ _LOAD, _JEQ, _JSET, _RET = 0x20, 0x15, 0x45, 0x06
 _CLONE_THREAD = 0x00010000
 
 _NEW = {
-  'mount': 0x00020000, 'uts': 0x04000000, 'ipc': 0x08000000,
-  'user': 0x10000000, 'pid': 0x20000000, 'net': 0x40000000,
-}  # fmt: skip
+  'mount': 0x00020000,
+  'uts': 0x04000000,
+  'ipc': 0x08000000,
+  'user': 0x10000000,
+  'pid': 0x20000000,
+  'net': 0x40000000,
+}
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 1, 2, 4, 32
 _MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
 _MNT_DETACH = 2
@@ -180,8 +265,9 @@ def install_landlock(readable: list[str], writable: list[str]) -> None:
     'landlock_create_ruleset',
   )
   for path, allowed in [
-    *((p, _FS_READ) for p in readable), *((p, rights) for p in writable)
-  ]:  # fmt: skip
+    *((p, _FS_READ) for p in readable),
+    *((p, rights) for p in writable),
+  ]:
     if not os.path.isdir(path):
       allowed &= _FS_READ_FILE | _FS_WRITE_FILE | 1
     target = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -324,15 +410,20 @@ def _new_root(libc, spec: dict) -> None:
       # A namespace may not clear flags that the outer mount has.
       inherited = os.statvfs(path).f_flag & (_MS_NOSUID | _MS_NODEV | 8 | 1024)
       mount(
-        None, path, None,
-        _MS_BIND | _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | inherited
-      )  # fmt: skip
+        None,
+        path,
+        None,
+        _MS_BIND | _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | inherited,
+      )
   os.makedirs('/tmp', exist_ok=True)
   size = spec['limits']['tmp_bytes']
   mount(
-    'tmpfs', '/tmp', 'tmpfs', _MS_NOSUID | _MS_NODEV,
-    f'size={size},nr_inodes={spec["limits"]["files"]},mode=1777'
-  )  # fmt: skip
+    'tmpfs',
+    '/tmp',
+    'tmpfs',
+    _MS_NOSUID | _MS_NODEV,
+    f'size={size},nr_inodes={spec["limits"]["files"]},mode=1777',
+  )
   os.symlink(STDIN_FILE, '/dev/stdin')
   _check(libc.umount2(b'/old', _MNT_DETACH), 'umount /old')
   os.rmdir('/old')

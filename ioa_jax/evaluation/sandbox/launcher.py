@@ -81,11 +81,15 @@ def start(
     command = _bubblewrap(spec, filter_fd) + command
   try:
     return subprocess.Popen(
-      command, stdin=boot, stdout=stdout, stderr=subprocess.DEVNULL,
-      pass_fds=inherited, cwd='/',
+      command,
+      stdin=boot,
+      stdout=stdout,
+      stderr=subprocess.DEVNULL,
+      pass_fds=inherited,
+      cwd='/',
       # Sets of strings in the same order every time; cleared inside.
       env={'PYTHONHASHSEED': '0'},
-    )  # fmt: skip
+    )
   finally:
     for fd in inherited:
       if fd not in fds:
@@ -154,11 +158,19 @@ def _numpy() -> tuple[tuple[str, ...], str | None]:
 
 def _bubblewrap(spec: dict[str, Any], filter_fd: int) -> list[str]:
   command = [
-    shutil.which('bwrap') or 'bwrap', '--unshare-pid', '--unshare-net',
-    '--unshare-ipc', '--unshare-uts', '--unshare-cgroup-try',
-    '--die-with-parent', '--new-session', '--clearenv',
-    '--setenv', 'PYTHONHASHSEED', '0',
-  ]  # fmt: skip
+    shutil.which('bwrap') or 'bwrap',
+    '--unshare-pid',
+    '--unshare-net',
+    '--unshare-ipc',
+    '--unshare-uts',
+    '--unshare-cgroup-try',
+    '--die-with-parent',
+    '--new-session',
+    '--clearenv',
+    '--setenv',
+    'PYTHONHASHSEED',
+    '0',
+  ]
   if spec['uid'] is None:
     command += ['--unshare-user', '--cap-drop', 'ALL']
   else:
@@ -166,8 +178,9 @@ def _bubblewrap(spec: dict[str, Any], filter_fd: int) -> list[str]:
     command += ['--cap-drop', 'ALL', '--cap-add', 'CAP_SETUID']
     command += ['--cap-add', 'CAP_SETGID']
   # bwrap would make the parents of a private tree (/root) private too.
-  parents = {str(d) for path in spec['readable']
-             for d in pathlib.PurePath(path).parents}  # fmt: skip
+  parents = {
+    str(d) for path in spec['readable'] for d in pathlib.PurePath(path).parents
+  }
   for path in sorted(parents - {'/'} | {'/dev'}):
     command += ['--perms', '0755', '--dir', path]
   for path in spec['readable']:
@@ -176,10 +189,21 @@ def _bubblewrap(spec: dict[str, Any], filter_fd: int) -> list[str]:
     command += ['--dev-bind', device, device]
   command += ['--symlink', isolation.STDIN_FILE, '/dev/stdin']
   return [
-    *command, '--perms', '1777', '--size', str(spec['limits']['tmp_bytes']),
-    '--tmpfs', '/tmp', '--remount-ro', '/', '--chdir', '/tmp',
-    '--seccomp', str(filter_fd), '--',
-  ]  # fmt: skip
+    *command,
+    '--perms',
+    '1777',
+    '--size',
+    str(spec['limits']['tmp_bytes']),
+    '--tmpfs',
+    '/tmp',
+    '--remount-ro',
+    '/',
+    '--chdir',
+    '/tmp',
+    '--seccomp',
+    str(filter_fd),
+    '--',
+  ]
 
 
 def sealed(data: bytes) -> int:
@@ -187,8 +211,14 @@ def sealed(data: bytes) -> int:
   fd = os.memfd_create('sandbox', os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
   with open(fd, 'wb', closefd=False) as file:
     file.write(data)
-  fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK
-              | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)  # fmt: skip
+  fcntl.fcntl(
+    fd,
+    fcntl.F_ADD_SEALS,
+    fcntl.F_SEAL_SEAL
+    | fcntl.F_SEAL_SHRINK
+    | fcntl.F_SEAL_GROW
+    | fcntl.F_SEAL_WRITE,
+  )
   os.lseek(fd, 0, os.SEEK_SET)
   return fd
 

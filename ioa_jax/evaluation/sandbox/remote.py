@@ -276,7 +276,7 @@ class Channel:
       ]  # Identity counts, not equality: elements may lie about that.
       text = self._reply(request['ask'], before, operation, arguments)
     except BaseException as e:
-      text = self._error(e)
+      text = _error_text(e, self._objects.export)
     finally:
       self._nested -= 1
     self._send(text)
@@ -298,34 +298,35 @@ class Channel:
       raise values.Inexpressible('a result of too many bytes')
     return text
 
-  def _error(self, error):
-    if isinstance(error, exceptions.CandidateError):  # Of a call back.
-      kind = exceptions.NAME_OF.get(error.kind)
-    elif isinstance(error, values.Inexpressible):
-      kind = 'Inexpressible'
-    else:
-      kind = next(
-        (
-          exceptions.NAME_OF[c]
-          for c in type(error).__mro__
-          if c in exceptions.NAME_OF
-        ),
-        None,
-      )
-    detail = _json.encode_basestring_ascii(exceptions.describe(error))
-    kind = 'null' if kind is None else f'"{kind}"'
-    try:
-      own = (
-        error.values
-        if isinstance(error, exceptions.CandidateError)
-        else error.args
-      )
-      encoder = values.Encoder(self._objects.export)
-      arguments = encoder.text(tuple(own))
-      handle = encoder.text(error)
-    except BaseException:
-      arguments, handle = '{"t":[]}', 'null'
-    return f'{{"error":{{"t":[{detail},{kind},{arguments},{handle}]}}}}'
+
+def _error_text(error, export):
+  if isinstance(error, exceptions.CandidateError):  # Of a call back.
+    kind = exceptions.NAME_OF.get(error.kind)
+  elif isinstance(error, values.Inexpressible):
+    kind = 'Inexpressible'
+  else:
+    kind = next(
+      (
+        exceptions.NAME_OF[c]
+        for c in type(error).__mro__
+        if c in exceptions.NAME_OF
+      ),
+      None,
+    )
+  detail = _json.encode_basestring_ascii(exceptions.describe(error))
+  kind = 'null' if kind is None else f'"{kind}"'
+  try:
+    own = (
+      error.values
+      if isinstance(error, exceptions.CandidateError)
+      else error.args
+    )
+    encoder = values.Encoder(export)
+    arguments = encoder.text(tuple(own))
+    handle = encoder.text(error)
+  except BaseException:
+    arguments, handle = '{"t":[]}', 'null'
+  return f'{{"error":{{"t":[{detail},{kind},{arguments},{handle}]}}}}'
 
 
 def _is(one, other):
