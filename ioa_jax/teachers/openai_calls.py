@@ -148,7 +148,7 @@ class Job:
     while (wait := limiter.try_acquire(estimate)) > 0:
       told = limiter.told_seconds(estimate)
       if told > self._settings.max_retry_after_seconds:
-        raise self._too_long(told, 'its limit is used up until then')
+        raise _too_long(self._settings, told, 'its limit is used up until then')
       await self._pause(wait)
     arrival = Arrival()
     try:
@@ -195,17 +195,15 @@ class Job:
       failure = f'{refusal.status} {self._connection.clean(refusal.message)}'
     told = rate_limits.retry_after_seconds(arrival.headers)
     if told is not None and told > s.max_retry_after_seconds:
-      raise self._too_long(told, failure)
+      raise _too_long(s, told, failure)
     if failures >= s.max_attempts:
       raise TeacherError(
         f'{s.base_url} failed {failures} times for {request.describe()}, last: '
         f'{failure}. Start again to go on; what was answered is stored. '
         'teacher.max_attempts allows more.'
       )
-    cap = min(
-      s.max_backoff_seconds, s.first_backoff_seconds * 2 ** (failures - 1)
-    )
-    wait = random.uniform(0, cap)
+    grown = s.first_backoff_seconds * 2 ** (failures - 1)
+    wait = random.uniform(0, min(s.max_backoff_seconds, grown))
     if told is not None:
       # It holds for everyone, and the jitter keeps us from coming back as one.
       self._teacher.limiter.pause(told)
@@ -219,14 +217,6 @@ class Job:
       wait,
     )
     await self._pause(wait)
-
-  def _too_long(self, seconds, why) -> TeacherError:
-    return TeacherError(
-      f'{self._settings.base_url} asks to wait {seconds:.0f} s, until '
-      f'{_clock(seconds)} ({why}), longer than teacher.max_retry_after_seconds '
-      f'({self._settings.max_retry_after_seconds:g}). Start again later; what '
-      'was answered is stored.'
-    )
 
   async def _pause(self, seconds):
     now = asyncio.get_running_loop().time()
@@ -244,6 +234,15 @@ class Job:
     except TimeoutError:
       return
     raise _Stopped
+
+
+def _too_long(settings, seconds: float, why: str) -> TeacherError:
+  return TeacherError(
+    f'{settings.base_url} asks to wait {seconds:.0f} s, until '
+    f'{_clock(seconds)} ({why}), longer than teacher.max_retry_after_seconds '
+    f'({settings.max_retry_after_seconds:g}). Start again later; what was '
+    'answered is stored.'
+  )
 
 
 async def _final(
