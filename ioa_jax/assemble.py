@@ -30,12 +30,20 @@ from ioa_jax.domains import Domain, arithmetic, composition, seed_sources, text
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import benchmarks, final_answers
 from ioa_jax.identifier import decomposition
-from ioa_jax.models import decoder, hub, loading, vocabulary
+from ioa_jax.models import (
+  checks,
+  contents,
+  decoder,
+  hub,
+  loading,
+  vocabulary,
+)
 from ioa_jax.models.lora import LoraSpec
 from ioa_jax.models.vocabulary import Codec
-from ioa_jax.records import Probe
+from ioa_jax.records import Models, Probe
+from ioa_jax.runtime import processes
 from ioa_jax.runtime.display import Display
-from ioa_jax.runtime.rundir import LEDGER, RunDirectory
+from ioa_jax.runtime.rundir import LEDGER, MODELS, RunDirectory
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.student import Limits, Reader, Student
 from ioa_jax.teachers import Teacher, local, replay
@@ -201,7 +209,12 @@ def open_run(
   mesh: jax.sharding.Mesh,
   display: Display,
 ) -> Run:
-  """A subject in its run directory."""
+  """A subject in its run directory.
+
+  Raises:
+    ValueError: if a model is not what it was when the run began.
+  """
+  processes.in_all(lambda: _require_models(subject, directory))
   counted: Counter[str] = Counter()
   limits = lambda c: Limits(c.batch_size, c.max_tokens, config.train.row_length)
   teacher_reader = None
@@ -238,6 +251,23 @@ def open_run(
   )
 
 
+def _require_models(subject: Subject, directory: RunDirectory) -> None:
+  """Names tell nothing: weights can be replaced between two starts."""
+  models = [subject.student, subject.teacher_model]
+
+  def digests():
+    return Models(*[m and contents.digests(m.source) for m in models])
+
+  recorded = directory.read_record(MODELS, Models)
+  if recorded is None:
+    directory.write_record(MODELS, digests())
+    return
+  pairs = zip([recorded.student, recorded.teacher], models, strict=True)
+  for known, model in pairs:
+    if known is not None and model is not None:
+      contents.check_same(known, model.source)
+
+
 def open_subject(
   config: ml_collections.ConfigDict,
   mesh: jax.sharding.Mesh,
@@ -252,6 +282,13 @@ def open_subject(
     subject = _text(config, mesh, given)
   else:
     subject = _built_in(config, mesh)
+  for model in filter(None, [subject.student, subject.teacher_model]):
+    checks.length(
+      config.train.row_length,
+      model.config.max_positions,
+      'a row (config.train.row_length)',
+      model.source,
+    )
   asked = Counter(p.module for p in subject.domain.probes('gate', 'steps'))
   module, fewest = min(asked.items(), key=lambda item: item[1])
   if fewest < config.gate.min_probes:
@@ -447,6 +484,7 @@ def open_teacher(
       tokens_per_minute=c.tokens_per_minute or None,
       timeout_seconds=c.timeout_seconds,
       max_regenerations=c.max_regenerations,
+      max_reply_bytes=c.max_reply_bytes,
     )
     teacher = openai_http.OpenAITeacher(c.model, settings)
     return teacher, None, None, budget, price

@@ -121,6 +121,8 @@ class Teacher(Group):
   """A server that asks to wait for longer ends the run, which can go on."""
   max_regenerations: Changeable[CountOrNone] = 2
   """Further answers after one that is empty or does not fit its schema."""
+  max_reply_bytes: Changeable[Count] = 2**24
+  """Of one response, unpacked; at least 1024."""
   reasoning_effort: str = ''
   """Passed on to a reasoning model, as 'low'; '' is the server's default."""
   price: Price = Price()

@@ -21,9 +21,16 @@ from ioa_jax.runtime import sharding
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """Weights, sizes and tokenizer from one directory."""
+  """Weights, sizes and tokenizer from one directory.
+
+  Attributes:
+    source: the directory.
+    directory: where its config.json and its tokenizer are; the same, unless the
+      weights are in Orbax format.
+  """
 
   name: str
+  source: pathlib.Path
   directory: pathlib.Path
   config: decoder.DecoderConfig
   params: decoder.Params
@@ -97,4 +104,4 @@ def load(
       shardings=shardings,
     )
   checks.finite(params, weights)
-  return Model(name, directory, config, params, tokenizer)
+  return Model(name, weights, directory, config, params, tokenizer)

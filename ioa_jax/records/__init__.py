@@ -42,6 +42,7 @@ from ioa_jax.records.lessons import (
   WrongAnswer,
   WrongAnswers,
 )
+from ioa_jax.records.models import Models
 from ioa_jax.records.results import (
   ModuleResult,
   Recall,
@@ -68,6 +69,7 @@ __all__ = [
   'KnowledgeModule',
   'Lesson',
   'Measures',
+  'Models',
   'ModuleDiagnosis',
   'ModuleDifficulty',
   'ModuleResult',

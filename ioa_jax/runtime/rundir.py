@@ -27,7 +27,7 @@ from ioa_jax.runtime import files, processes
 
 LEDGER, LESSONS, METRICS = 'ledger.sqlite', 'lessons.jsonl', 'metrics.jsonl'
 CONFIG, DIAGNOSIS = 'config.json', 'diagnosis.json'
-CURRICULUM = 'curriculum.json'
+CURRICULUM, MODELS = 'curriculum.json', 'models.json'
 ITEMS, REJECTED = 'items.jsonl', 'rejected.jsonl'
 # What training reads: files that grow with it, and files that do not change.
 GROWING = (LESSONS, METRICS, REJECTED)
