@@ -14,6 +14,8 @@ import tempfile
 
 import pytest
 
+from tests.outside import SMOLLM2_TOOL
+
 # Before JAX is imported: the flags are read once, and processes that tests
 # start inherit them.
 os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -27,10 +29,6 @@ os.environ.setdefault(
   str(pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'compiled'),
 )
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
-
-SMOLLM2_TOOL = (
-  pathlib.Path(__file__).parents[2] / 'shared' / 'tools' / 'smollm2.py'
-)
 
 
 @pytest.fixture(scope='session')

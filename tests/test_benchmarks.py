@@ -27,13 +27,9 @@ from ioa_jax.evaluation import benchmarks, intervals, scoring
 from ioa_jax.evaluation import sandbox as sandbox_lib
 from ioa_jax.models import decoder, huggingface
 from ioa_jax.runtime import row_files
+from tests.outside import DATA, ROOT, needs_data
 
-ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = pathlib.Path(__file__).parent / 'golden_prompts'
-DATA = ROOT.parent / 'shared' / 'data'
-needs_data = pytest.mark.skipif(
-  not DATA.is_dir(), reason=f'real benchmark files are not at {DATA}'
-)
 
 
 def _private(cases):

@@ -14,7 +14,7 @@ from ioa_jax.adapter import contamination
 from ioa_jax.adapter import words as words_lib
 from ioa_jax.adapter.contamination import Contamination
 from ioa_jax.runtime import row_files
-from tests.test_domains import DATA
+from tests.outside import DATA
 
 CUPS = 'Ann has 4 red cups and 3 blue cups'
 FARMER = (
@@ -248,7 +248,7 @@ CHANGES = {
 def _rows(name):
   path = DATA / name
   if not path.exists():
-    pytest.skip(f'needs {name} under $IOA_DATA')
+    pytest.skip(f'needs {path}')
   return [row for _, row in row_files.read(path, ())]
 
 

@@ -7,7 +7,6 @@ are on this machine.
 
 import json
 import os
-import pathlib
 import runpy
 import subprocess
 import sys
@@ -19,10 +18,10 @@ from ioa_jax.domains import text
 from ioa_jax.evaluation import final_answers
 from ioa_jax.runtime import row_files
 from tests import faulty_server, word_problem_teacher
-from tests.test_pipeline import ROOT, run_config
+from tests.outside import DATA, ROOT
+from tests.test_pipeline import run_config
 from tests.test_text_pipeline import write_student
 
-DATA = pathlib.Path(os.environ.get('IOA_DATA', ROOT.parent / 'shared' / 'data'))
 FILES = {
   'instructions': ('dolly', 'dolly/valid1000_full.jsonl'),
   'maths': ('math', 'math/rllm_math_train.json.gz'),
@@ -108,7 +107,7 @@ def seeds_of(domain, tmp_path):
     kind, name = FILES[domain]
     source = DATA / name
     if not source.exists():
-      pytest.skip(f'needs {name} under $IOA_DATA')
+      pytest.skip(f'needs {DATA / name}')
   rows = list(filter(short, convert(kind, source, tmp_path / 'out')))[:80]
   assert len(rows) == 80
   for n, row in enumerate(rows):

@@ -2,7 +2,6 @@
 
 from fractions import Fraction
 import json
-import pathlib
 import time
 
 from hypothesis import given
@@ -10,11 +9,7 @@ from hypothesis import strategies as st
 import pytest
 
 from ioa_jax.evaluation import benchmarks, graders, maths, maths_spelling
-
-DATA = pathlib.Path(__file__).parents[2] / 'shared' / 'data'
-needs_data = pytest.mark.skipif(
-  not DATA.is_dir(), reason=f'real benchmark files are not at {DATA}'
-)
+from tests.outside import DATA, needs_data
 
 
 @pytest.fixture(scope='module')

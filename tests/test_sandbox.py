@@ -15,12 +15,7 @@ from ioa_jax.evaluation import benchmarks, code_grading
 from ioa_jax.evaluation import sandbox as sandbox_lib
 from ioa_jax.evaluation.sandbox import executor, launcher
 from tests import reference_solutions, sandbox_attacks
-
-REPOSITORY = pathlib.Path(__file__).parents[1]
-DATA = REPOSITORY.parent / 'shared' / 'data'
-needs_data = pytest.mark.skipif(
-  not DATA.is_dir(), reason=f'real benchmark files are not at {DATA}'
-)
+from tests.outside import DATA, ROOT, needs_data
 
 
 @pytest.fixture(scope='module', params=sandbox_lib.BACKENDS)
@@ -173,7 +168,7 @@ def test_attacks_as_an_ordinary_user(backend):
   folder = pathlib.Path(f'/tmp/ioa_jax-attacks-{os.getpid()}')
   try:
     for name in ('ioa_jax/__init__.py', 'ioa_jax/evaluation', 'tests'):
-      source, target = REPOSITORY / name, folder / name
+      source, target = ROOT / name, folder / name
       if source.is_dir():
         shutil.copytree(
           source,

@@ -1,7 +1,6 @@
 """Real weights: SmolLM2-135M-Instruct against transformers."""
 
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -14,10 +13,9 @@ from ioa_jax.models import decoder, huggingface, vocabulary
 from ioa_jax.runtime import sharding
 from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler
+from tests.outside import DATA, ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
-SHARED = ROOT.parent / 'shared'
-GSM8K = SHARED / 'data' / 'gsm8k' / 'test.jsonl'
+GSM8K = DATA / 'gsm8k' / 'test.jsonl'
 PROMPTS = (
   'What is the capital of France?',
   'Natalia sold 48 clips in April and half as many in May. How many in all?',
