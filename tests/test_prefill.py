@@ -1,5 +1,6 @@
 """Reading lanes: what is read, how often, and that nothing else changes."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from ioa_jax.models import decoder
+from ioa_jax.models.architectures import Layer
 from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import prefill
 from ioa_jax.sampling import sampler as sampler_lib
@@ -23,7 +25,7 @@ CONFIG = decoder.DecoderConfig(
   mlp_width=48,
 )
 CHUNK, WIDTH = 16, 64
-take = jax.jit(functools.partial(prefill.take, chunk=CHUNK))
+take = jax.jit(functools.partial(prefill.take, CONFIG, chunk=CHUNK))
 read = jax.jit(functools.partial(prefill.read, CONFIG, chunk=CHUNK))
 
 
@@ -52,7 +54,8 @@ def shared_prompts():
 
 def test_what_a_lane_holds_is_not_read_again(params):
   """One lane, so a prompt can have something in common only with the last."""
-  asked, lanes = shared_prompts(), prefill.empty(CONFIG, lanes=1, prompt=WIDTH)
+  asked = shared_prompts()
+  lanes = prefill.empty(CONFIG, lanes=1, prompt=WIDTH, chunk=CHUNK)
   held, turns = [], []
   for i in range(4):
     lanes, entered = take(lanes, queue(asked), jnp.int32(i))
@@ -69,10 +72,18 @@ def test_what_a_lane_holds_is_not_read_again(params):
   assert turns == [3, 0, 2, 1]
 
 
-@pytest.mark.parametrize('num_lanes', [1, 3, 4])
-def test_hidden_states_are_those_of_the_full_forward_pass(params, num_lanes):
+@pytest.mark.parametrize(
+  ('num_lanes', 'window'), [(1, None), (3, None), (4, None), (1, 9), (3, 9)]
+)
+def test_hidden_states_are_those_of_the_full_forward_pass(
+  params, num_lanes, window
+):
+  """Also with rings of 24 that go round: what they let go is read again."""
+  config = dataclasses.replace(CONFIG, layer_pattern=(Layer(window=window),))
+  take = jax.jit(functools.partial(prefill.take, config, chunk=CHUNK))
+  read = jax.jit(functools.partial(prefill.read, config, chunk=CHUNK))
   asked = shared_prompts()
-  lanes = prefill.empty(CONFIG, lanes=num_lanes, prompt=WIDTH)
+  lanes = prefill.empty(config, lanes=num_lanes, prompt=WIDTH, chunk=CHUNK)
   entered, found = jnp.int32(0), {}
   while len(found) < len(asked):
     lanes, entered = take(lanes, queue(asked), entered)
@@ -83,7 +94,7 @@ def test_hidden_states_are_those_of_the_full_forward_pass(params, num_lanes):
   for i, prompt in enumerate(asked):
     token = jnp.asarray([prompt], jnp.int32)
     hidden = decoder.forward(
-      CONFIG,
+      config,
       params,
       token,
       jnp.ones_like(token),
@@ -97,7 +108,7 @@ def test_hidden_states_are_those_of_the_full_forward_pass(params, num_lanes):
 def test_a_lane_that_is_done_stays_as_it_is_while_others_read(params):
   short, long = [4] * 3, list(range(2, 22)) * 3
   lanes, _ = take(
-    prefill.empty(CONFIG, lanes=2, prompt=WIDTH),
+    prefill.empty(CONFIG, lanes=2, prompt=WIDTH, chunk=CHUNK),
     queue([short, long]),
     jnp.int32(0),
   )
@@ -114,7 +125,7 @@ def test_a_lane_that_is_done_stays_as_it_is_while_others_read(params):
 
 def turns_to_read(params, prompts, num_lanes):
   """Reading turns until all have left; a prompt leaves when it is read."""
-  lanes = prefill.empty(CONFIG, lanes=num_lanes, prompt=WIDTH)
+  lanes = prefill.empty(CONFIG, lanes=num_lanes, prompt=WIDTH, chunk=CHUNK)
   entries, entered, turns, left = queue(prompts), jnp.int32(0), 0, len(prompts)
   while left:
     lanes, entered = take(lanes, entries, entered)
