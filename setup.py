@@ -35,12 +35,11 @@ CORE = [
   'tensorflow-datasets>=4.9.9,<5',
   'absl-py>=2.1,<3',
   'ml-collections>=1.1,<2',
-  # What the nine above bring along and this package imports itself. `regex`
-  # knows scripts and combining marks, which `re` does not; pyarrow has Parquet.
+  # What the nine above bring along and this package imports itself; pyarrow has
+  # Parquet.
   'numpy>=2.0,<3',
   'safetensors>=0.5,<1',
   'tokenizers>=0.22,<1',
-  'regex>=2024.4',
   'pyarrow>=21,<30',
   'rich>=13.7,<16',
   # Prerequisite graphs: generations, ancestors, cycles.
@@ -54,7 +53,8 @@ CORE = [
   # The bounds of settings, as pydantic reads them.
   'annotated-types>=0.6,<1',
   'pyyaml>=6.0,<7',
-  # Patterns in a stranger's adapter, matched within a limit of time; by date.
+  # Knows scripts and combining marks, which `re` does not; matches patterns of
+  # a stranger's adapter within a limit of time. Versions are dates.
   'regex>=2025.10.22,<2028',
   # TensorBoard events without TensorFlow; `clu` is no longer maintained.
   'tensorboardX>=2.6.2,<3',

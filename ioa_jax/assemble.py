@@ -501,7 +501,7 @@ def recording(config: ml_collections.ConfigDict) -> Ledger | None:
   """
   c = config.teacher
   # A teacher that is a recording has no other.
-  live = c.recording and c.get('kind') != 'replay'
+  live = c.recording and c.kind != 'replay'
   return Ledger(pathlib.Path(c.recording), read_only=True) if live else None
 
 

@@ -16,6 +16,7 @@ import ml_collections
 from ioa_jax import assemble
 from ioa_jax import config as config_lib
 from ioa_jax.assemble import NOTHING_GIVEN, Given, Run
+from ioa_jax.baselines import methods
 from ioa_jax.phases import diagnosis as diagnosis_lib
 from ioa_jax.phases import projection, synthesis
 from ioa_jax.phases import results as results_lib
@@ -44,7 +45,8 @@ def run(
 
   Raises:
     ValueError: for a bad configuration, model, directory or checkpoint, as one
-      line; a bad configuration or model leaves the directory untouched.
+      line; a bad configuration, or a model that cannot be used, leaves the
+      directory untouched.
   """
   config_lib.validate(config)
   if processes.on_first((workdir / RESULTS).exists):
@@ -158,7 +160,9 @@ def dry_run(
   config_lib.validate(config)
   mesh = sharding.make_mesh(**config.mesh)
   if remedial_rounds is None:
-    remedial_rounds = config.gate.max_rounds
+    remedial_rounds = methods.METHODS[config.method].rounds(
+      config.gate.max_rounds
+    )
   return projection.describe(
     config, assemble.open_subject(config, mesh, given), remedial_rounds
   )

@@ -17,9 +17,11 @@ this project packs and transformers pads to the longest of a batch.
 from collections.abc import Sequence
 import json
 
-from absl import app, flags
+from absl import flags
 
 from ioa_jax.runtime import commandline
+
+POSITIONAL = 'train, gate or sample'
 
 _SHAPE = flags.DEFINE_enum(
   'shape', '27m', ['27m', 'quickstart'], 'Of the model and its batch.'
@@ -53,9 +55,9 @@ _SLOTS = flags.DEFINE_integer(
 
 def main(argv: Sequence[str]) -> None:
   if len(argv) != 2 or argv[1] not in ('train', 'gate', 'sample'):
-    raise app.UsageError(f'wanted train, gate or sample, got {argv[1:]}.')
+    raise ValueError(f'wanted {POSITIONAL}, got {argv[1:]}.')
   if _LESSONS.value and argv[1] != 'train':
-    raise app.UsageError('--lessons is for train.')
+    raise ValueError('--lessons is for train.')
   # Imported where they are used: some need torch.
   if argv[1] == 'train':
     found = _train()
@@ -81,9 +83,9 @@ def _sample() -> dict:
   from benchmarks import sample
 
   if _PEER.value == 'tunix':
-    raise app.UsageError('tunix has train only.')
+    raise ValueError('tunix has train only.')
   if _MODEL.value is None and _SHAPE.value != '27m':
-    raise app.UsageError('sample has --shape=27m, or real weights by --model.')
+    raise ValueError('sample has --shape=27m, or real weights by --model.')
   return sample.measure(
     directory=_MODEL.value,
     slots=_SLOTS.value,

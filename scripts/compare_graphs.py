@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
       'add --config.identifier.panel.learners=16.'
     )
   scores: dict[str, list[float]] = {}
-  for seed in map(int, _SEEDS.value):
+  for seed in commandline.seeds(_SEEDS.value):
     config.seed = seed
     workdir = pathlib.Path(_WORKDIR.value) / str(seed)
     with display_lib.Display() as display:

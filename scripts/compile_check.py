@@ -174,7 +174,7 @@ def _train(config, model, mesh):
   )
   inputs = _placed(inputs, sharding.input_shardings(mesh, inputs))
   if spec is not None:
-    # As `subject` keeps weights that do not train.
+    # As `assemble` loads weights that do not train.
     frozen = _frozen(config, model)
     inputs = inputs.replace(
       base=_placed(frozen, sharding.param_shardings(mesh, frozen))

@@ -5,32 +5,39 @@ learns generic string tasks and the easy modules only. Neither ever sees a
 probe. Writes a Hugging Face directory with a card of held-out scores; what is
 chosen while a recipe is made is chosen on other probes.
 
+  python scripts/train_builtin_teacher.py --role=teacher --output_dir=DIR
+  python scripts/train_builtin_teacher.py --role=student --output_dir=DIR
+
+The teacher of `composition` came of two of its commands; a card names all that
+made a model. The second goes on from what the first wrote:
+
   python scripts/train_builtin_teacher.py --domain=composition --role=teacher \
-    --output_dir=DIR
-  python scripts/train_builtin_teacher.py --domain=composition --role=student \
-    --output_dir=DIR
+    --output_dir=teacher_1
+  python scripts/train_builtin_teacher.py --domain=composition --role=teacher \
+    --init=teacher_1 --by_need --seed=1 --steps=650 --output_dir=teacher_2
 
 Two CPU cores, arithmetic: about 25 minutes for the teacher, 2 for the student.
+The two commands took about 20 minutes of CPU time.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
 import json
 import pathlib
+import textwrap
 import time
-import types
 from typing import Any
 
 from absl import flags
+from builtin_recipes import RECIPES, Recipe
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tokenizers
 
-from ioa_jax.domains import arithmetic, composition
+from ioa_jax.domains import composition
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.evaluation import scoring
 from ioa_jax.models import decoder, huggingface
@@ -40,9 +47,8 @@ from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.training import losses, optimizer, packing
 
-_DOMAINS = {'arithmetic': arithmetic, 'composition': composition}
 flags.DEFINE_enum(
-  'domain', 'arithmetic', list(_DOMAINS), 'What the model is made for.'
+  'domain', 'arithmetic', list(RECIPES), 'What the model is made for.'
 )
 flags.DEFINE_enum('role', None, ['teacher', 'student'], 'Which model to train.')
 flags.DEFINE_string('output_dir', None, 'Where to write the model directory.')
@@ -58,144 +64,11 @@ flags.DEFINE_bool(
 )
 flags.mark_flags_as_required(['role', 'output_dir'])
 
+_SCRIPT = 'python scripts/train_builtin_teacher.py'
 ROW_LENGTH = 64
 EXAMPLES_PER_CORPUS = 30_000
 # Steps between two scores on the development probes, where a domain has them.
-STEPS_PER_SCORE = 250
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
-  """What differs between the models.
-
-  Attributes:
-    domain: one of the modules in `_DOMAINS`.
-    problem: module and generator to a problem that training may show.
-    weights: share of each module in the training text, or None for equal.
-    direct_share: share of problems with steps that are answered directly.
-    generic_share: share of copying and reversing.
-    average_rate: of the moving average that is written, a step.
-    dtype: of the shipped file.
-  """
-
-  domain: types.ModuleType
-  problem: Callable[[str, np.random.Generator], Any]
-  tokenizer: tokenizers.Tokenizer
-  config: decoder.DecoderConfig
-  modules: Sequence[str]
-  weights: np.ndarray | None = None
-  direct_share: float
-  generic_share: float
-  optimizer: str = 'adamw'
-  batch_rows: int = 32
-  steps: int
-  learning_rate: float
-  weight_decay: float
-  average_rate: float = 0.005
-  dtype: str
-
-
-def _decoder(vocab_size, width, heads, kv_heads, layers, mlp_width):
-  return decoder.DecoderConfig(
-    vocab_size=vocab_size,
-    width=width,
-    num_layers=layers,
-    num_heads=heads,
-    num_kv_heads=kv_heads,
-    head_width=width // heads,
-    mlp_width=mlp_width,
-    scan_unroll=layers,
-  )
-
-
-def _arithmetic_problem(name, rng):
-  size = 1.0 if rng.random() < 0.8 else 0.1 + 0.9 * rng.random()
-  return arithmetic.training_problem(name, rng, size)
-
-
-def _arithmetic(role: str) -> Recipe:
-  names = [m.name for m in arithmetic.MODULES]
-  common = functools.partial(
-    Recipe,
-    domain=arithmetic,
-    problem=_arithmetic_problem,
-    tokenizer=tokenizer_lib.build(),
-  )
-  if role == 'student':
-    return common(
-      config=_decoder(32, 64, 4, 4, 3, 160),
-      modules=arithmetic.EASY_MODULES,
-      direct_share=0.0,
-      generic_share=0.3,
-      steps=1200,
-      learning_rate=4e-3,
-      weight_decay=0.01,
-      dtype='float32',
-    )
-  # What is learned last, or what the other modules call, is shown more often.
-  weights = np.array([2.0] * len(names))
-  weights[: len(arithmetic.EASY_MODULES)] = 1.0
-  weights[names.index('comparison/larger')] = 2.5
-  weights[names.index('multiplication/table')] = 3.0
-  return common(
-    config=_decoder(32, 192, 6, 3, 4, 512),
-    modules=names,
-    weights=weights / weights.sum(),
-    direct_share=0.1,
-    generic_share=0.05,
-    steps=2800,
-    learning_rate=1.5e-3,
-    weight_decay=0.05,
-    dtype='bfloat16',
-  )
-
-
-def _composition_problem(name, rng):
-  # Half of them smaller: short numbers show sooner how digits are lined up.
-  high = 1.0 if rng.random() < 0.5 else 0.1 + 0.9 * rng.random()
-  return composition.training_problem(name, rng, high=high)
-
-
-def _composition(role: str) -> Recipe:
-  common = functools.partial(
-    Recipe,
-    domain=composition,
-    problem=_composition_problem,
-    tokenizer=composition.build_tokenizer(),
-    optimizer='muon',
-  )
-  if role == 'student':
-    return common(
-      config=_decoder(44, 48, 3, 3, 3, 128),
-      modules=composition.EASY_MODULES,
-      direct_share=0.0,
-      generic_share=0.3,
-      steps=1500,
-      learning_rate=6e-3,
-      weight_decay=0.1,
-      dtype='float32',
-    )
-  names = [m.name for m in composition.MODULES]
-  # Two numbers that have to be lined up are learned last.
-  weights = np.array([2.0] * len(names))
-  for name in ('numbers/sum', 'numbers/difference', 'numbers/distance'):
-    weights[names.index(name)] = 4.0
-  return common(
-    config=_decoder(44, 128, 4, 4, 4, 384),
-    modules=names,
-    weights=weights / weights.sum(),
-    direct_share=0.5,
-    generic_share=0.02,
-    batch_rows=48,
-    steps=1000,
-    learning_rate=4e-3,
-    weight_decay=0.1,
-    average_rate=0.01,
-    dtype='bfloat16',
-  )
-
-
-_RECIPES = {'arithmetic': _arithmetic, 'composition': _composition}
+STEPS_PER_SCORE = 325
 
 
 def _generic(rng) -> tuple[str, str]:
@@ -347,8 +220,11 @@ def _development(recipe: Recipe, params: decoder.Params) -> dict[str, float]:
 
 
 def _by_need(recipe: Recipe, scores: dict[str, float]) -> Recipe:
+  """With what is lacking shown most, and more at once: that is learned last."""
   weights = np.array([0.2 + 1 - scores[name] for name in recipe.modules])
-  return dataclasses.replace(recipe, weights=weights / weights.sum())
+  return dataclasses.replace(
+    recipe, weights=weights / weights.sum(), direct_share=0.7
+  )
 
 
 @functools.cache
@@ -378,21 +254,27 @@ def score(
   return {name: s.mean for name, s in scores.items()}
 
 
-def _card(command: str, role: str, recipe: Recipe, scores, count: int) -> str:
+def _card(
+  commands: Sequence[str], role: str, recipe: Recipe, scores, count: int
+) -> str:
   mean = {f: sum(s.values()) / len(s) for f, s in scores.items()}
   rows = '\n'.join(
     f'| {name} | {scores["steps"][name]:.3f} | {scores["direct"][name]:.3f} |'
     for name in scores['steps']
   )
+  made_by = ''.join(f'    {command}\n' for command in commands)
+  learned = textwrap.fill(
+    f'on {", ".join(recipe.modules)}. Numbers are written least significant '
+    'digit first, which the tokenizer does. Held-out scores (greedy, '
+    f'{count} probes a module, none in any training text):',
+    break_on_hyphens=False,
+  )
   return f"""# The built-in {role}
 
 {decoder.num_params(recipe.config):,} parameters, trained from scratch with
 
-    {command}
-
-on {', '.join(recipe.modules)}. Numbers are written least significant digit
-first, which the tokenizer does. Held-out scores (greedy, {count} probes a
-module, none in any training text):
+{made_by}
+{learned}
 
 | module | step by step | direct |
 |---|---|---|
@@ -402,7 +284,11 @@ module, none in any training text):
 
 
 def write(
-  command: str, role: str, recipe: Recipe, params, directory: pathlib.Path
+  commands: Sequence[str],
+  role: str,
+  recipe: Recipe,
+  params: decoder.Params,
+  directory: pathlib.Path,
 ) -> None:
   """Writes the model directory, scored as it is stored."""
   huggingface.save(
@@ -431,7 +317,7 @@ def write(
   scores = {f: score(recipe, stored, p) for f, p in probes.items()}
   count = len(probes['steps']) // len(recipe.domain.MODULES)
   (directory / 'README.md').write_text(
-    _card(command, role, recipe, scores, count)
+    _card(commands, role, recipe, scores, count)
   )
 
 
@@ -441,20 +327,31 @@ def _command(options: dict[str, Any]) -> str:
     for name, value in options.items()
     if value not in (None, False) or name == 'seed'
   ]
-  return ' '.join(['python scripts/train_builtin_teacher.py', *given])
+  return ' '.join([_SCRIPT, *given])
+
+
+def _commands_before(init: pathlib.Path | None) -> list[str]:
+  """Those that made the model that training goes on from, by its card."""
+  if init is None:
+    return []
+  lines = (init / 'README.md').read_text().splitlines()
+  return [x.strip() for x in lines if x.startswith(f'    {_SCRIPT}')]
 
 
 def main(argv: Sequence[str]) -> None:
   del argv
   names = ('domain', 'role', 'seed', 'steps', 'init', 'by_need')
   options = {name: flags.FLAGS[name].value for name in names}
-  recipe = _RECIPES[options['domain']](options['role'])
+  if options['by_need'] and options['domain'] != 'composition':
+    raise ValueError('--by_need needs development probes: those of composition')
+  recipe = RECIPES[options['domain']](options['role'])
   if options['steps']:
     recipe = dataclasses.replace(recipe, steps=options['steps'])
   init = options['init'] and pathlib.Path(options['init'])
   params = train(recipe, options['seed'], init=init, by_need=options['by_need'])
   directory = pathlib.Path(flags.FLAGS.output_dir)
-  write(_command(options), options['role'], recipe, params, directory)
+  commands = [*_commands_before(init), _command(options)]
+  write(commands, options['role'], recipe, params, directory)
   print((directory / 'README.md').read_text())
 
 

@@ -86,7 +86,7 @@ HELP = [
   *((c.replace('_', '-'), '--help') for c in commands.COMMANDS),
   ('distill', '-h'),
   ('distill', '--config=quickstart', '--helpfull'),
-  ('convert', '--help'),
+  ('convert_checkpoint', '--help'),
   ('--help',),
   (),
 ]

@@ -477,3 +477,18 @@ def test_a_config_reaches_the_domain(tmp_path):
   (item, *_) = plan(found.adapter, 'scores/pair', 'stage')
   codec = found.codec
   assert codec.decode(codec.prompt(item.request.prompt)) == item.request.prompt
+
+
+def test_what_the_shipped_models_learned_from_shows_no_probe(hidden):
+  recipes = runpy.run_path(str(ROOT / 'scripts/builtin_recipes.py'))['RECIPES']
+  teacher, student = (recipes['composition'](r) for r in ('teacher', 'student'))
+  small, large = (decoder.num_params(r.config) for r in (student, teacher))
+  assert 10 * small < large
+  assert set(student.modules) == set(composition.EASY_MODULES)
+  assert set(teacher.modules) == set(NAMES)
+  rng = np.random.default_rng(0)
+  for recipe in (teacher, student):
+    for name in recipe.modules:
+      for _ in range(50):
+        problem = recipe.problem(name, rng)
+        assert not {key_of(p) for p in (problem, *problem.calls)} & hidden

@@ -17,7 +17,6 @@ from ioa_jax.baselines import methods
 from ioa_jax.config import describe, people, settings
 from ioa_jax.domains import text
 from ioa_jax.evaluation import benchmarks, final_answers
-from ioa_jax.identifier import dependency, responses
 from ioa_jax.models import decoder, lora
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -79,9 +78,6 @@ def test_every_field_says_what_it_is_and_its_default_is_one(path):
     ('method', methods.METHODS),
     ('domain.grader', final_answers.KINDS),
     ('domain.benchmarks', benchmarks.BENCHMARKS),
-    ('identifier.dependency', dependency.SOURCES),
-    ('identifier.panel.response', responses.RESPONSES),
-    ('organizer.response', responses.RESPONSES),
     ('adapter.strategies', prompts.STRATEGIES),
     ('student.lora.targets', lora.PROJECTIONS),
     ('student.remat', decoder.REMAT_POLICIES),

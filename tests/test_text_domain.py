@@ -212,19 +212,6 @@ def test_an_answer_needs_no_solution_beside_it():
     make(given, columns=columns | {'answer': ''})
 
 
-def test_prompts_alone_are_read():
-  bare = [(f'f:{n}', {'question': f' What is {n % 9}? '}) for n in range(20)]
-  seeds = text.prompts(bare, {'problem': 'question', 'module': ''})
-  assert [(s.module, s.problem, s.answer) for s in seeds] == [
-    ('', f'What is {n}?', '') for n in range(9)
-  ]
-  tagged = [(w, r | {'unit': 'a/b'}) for w, r in bare]
-  seeds = text.prompts(tagged, {'problem': 'question', 'module': 'unit'})
-  assert {s.module for s in seeds} == {'a/b'}
-  with pytest.raises(text.DomainError, match="f:0: column 'task'"):
-    text.prompts(bare, {'problem': 'task', 'module': ''})
-
-
 # Values of every shape that YAML and JSON have, around the keys that count.
 _KEYS = st.sampled_from(
   [

@@ -104,15 +104,22 @@ def test_another_tokenizer_is_refused():
 
 
 @pytest.mark.parametrize(
-  'prompt, answer', [('52+61=', '113'), ('98-39=', '59'), ('652|615=', '652')]
+  'model, prompt, answer',
+  [
+    ('arithmetic/student', '52+61=', '113'),
+    ('arithmetic/student', '98-39=', '59'),
+    ('arithmetic/student', '652|615=', '652'),
+    ('composition/teacher', 'pair 59,75:', 'double 59=118;118+75=193'),
+    ('composition/teacher', 'octuple 126=', '1008'),
+  ],
 )
-def test_transformers_alone_gets_the_students_answers(prompt, answer):
+def test_transformers_alone_gets_the_models_answers(model, prompt, answer):
   transformers = pytest.importorskip('transformers')
   pytest.importorskip('torch')
-  directory = ASSETS / 'arithmetic' / 'student'
+  directory = ASSETS / model
   tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
   model = transformers.AutoModelForCausalLM.from_pretrained(directory)
   asked = tokenizer(prompt, return_tensors='pt')
-  written = model.generate(**asked, max_new_tokens=8, do_sample=False)
+  written = model.generate(**asked, max_new_tokens=32, do_sample=False)
   new = written[0][asked['input_ids'].shape[1] :]
   assert tokenizer.decode(new, skip_special_tokens=True) == answer

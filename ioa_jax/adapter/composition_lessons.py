@@ -284,9 +284,5 @@ def _lesson(item: Item, text: str) -> Lesson:
       'format_template': True,
       'simplified_language': False,
     },
-    metadata={
-      **item.lineage(),
-      'trains': problem.module,
-      'difficulty': round(problem.difficulty, 3),
-    },
+    metadata={**item.lineage(), 'trains': problem.module},
   )

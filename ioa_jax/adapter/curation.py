@@ -7,7 +7,6 @@ evidence, so that a person can disagree with it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 import dataclasses
 import zlib
@@ -24,7 +23,6 @@ __all__ = [
   'NearDuplicates',
   'Rejection',
   'Repeats',
-  'count_reasons',
   'curate',
   'words',
 ]
@@ -177,8 +175,3 @@ def curate(
         continue
     kept.append(lesson)
   return kept, rejected
-
-
-def count_reasons(rejected: Sequence[Rejection]) -> dict[str, int]:
-  """Metrics by reason, most frequent first."""
-  return dict(Counter(r.reason for r in rejected).most_common())

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 import json
-import os
 import pathlib
-import shutil
 from typing import Any
 
 from ioa_jax.records import Lesson
+from ioa_jax.runtime import files
 
 FILE = 'lessons_messages.jsonl'
 SAVED = 'hf_dataset'
@@ -54,19 +53,16 @@ def write(
   import datasets  # Takes a second.
 
   rows = [row(lesson) for lesson in lessons]
-  temporary = directory.with_name(f'.{directory.name}.tmp')
-  shutil.rmtree(temporary, ignore_errors=True)
-  temporary.mkdir(parents=True)
-  (temporary / FILE).write_text(
-    ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in rows),
-    encoding='utf-8',
-  )
-  datasets.Dataset.from_list(rows).save_to_disk(str(temporary / SAVED))
-  (temporary / 'README.md').write_text(
-    card(lessons, lineage=lineage, rejected=rejected), encoding='utf-8'
-  )
-  shutil.rmtree(directory, ignore_errors=True)
-  os.replace(temporary, directory)
+  with files.whole(directory) as temporary:
+    temporary.mkdir(parents=True)
+    (temporary / FILE).write_text(
+      ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in rows),
+      encoding='utf-8',
+    )
+    datasets.Dataset.from_list(rows).save_to_disk(str(temporary / SAVED))
+    (temporary / 'README.md').write_text(
+      card(lessons, lineage=lineage, rejected=rejected), encoding='utf-8'
+    )
 
 
 def card(

@@ -55,3 +55,7 @@ class Method:
   examples: Examples = read_and_answer
   max_examples: int = 1
   select: Select | None = None
+
+  def rounds(self, most: int) -> int:
+    """Remedial rounds of a stage: none without a gate."""
+    return most if self.gated else 0

@@ -25,7 +25,6 @@ COMMANDS = (
   'ledger',
   'convert_checkpoint',
 )
-_SHORT = {'convert': 'convert_checkpoint'}
 
 
 def main() -> None:
@@ -39,7 +38,7 @@ def main() -> None:
 
     terminal.say(ioa_jax.__version__)
     return
-  name = _SHORT.get(first, first.replace('-', '_'))
+  name = first.replace('-', '_')
   if name not in COMMANDS:
     commandline.fail(
       f'ioa {first}: no such command; there are '

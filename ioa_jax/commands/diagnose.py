@@ -2,9 +2,9 @@ r"""Says what a student does not know and its teacher does; trains nothing.
 
   python scripts/diagnose.py --config=configs/quickstart.py --workdir=RUN
 
-RUN receives config.json, diagnosis.json, ledger.sqlite, report.html and
-items.jsonl (how hard each probe is for student and teacher), and distill.py
-continues from there with the same --config and --workdir.
+RUN receives config.json, models.json, diagnosis.json, ledger.sqlite,
+report.html and items.jsonl (how hard each probe is for student and teacher),
+and distill.py continues from there with the same --config and --workdir.
 --config.identifier.panel.learners=16 also measures, on learners that are taught
 for a short time, what stands on what and how hard each item is; their answers
 are in RUN/panel.npz.

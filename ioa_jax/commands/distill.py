@@ -2,9 +2,10 @@ r"""Teaches a student what its teacher knows: the whole method, resumable.
 
   python scripts/distill.py --config=configs/quickstart.py --workdir=RUN
 
-RUN receives config.json, diagnosis.json, items.jsonl, curriculum.json,
-ledger.sqlite, lessons.jsonl, metrics.jsonl, tensorboard/, checkpoints/,
-student/ (a Hugging Face directory), results.json and report.html. The same
+RUN receives config.json, models.json, diagnosis.json, items.jsonl,
+curriculum.json, ledger.sqlite, lessons.jsonl, rejected.jsonl, metrics.jsonl,
+tensorboard/, checkpoints/, student/ (a Hugging Face directory), results.json
+and report.html. The same
 command continues a run that was stopped (SIGTERM saves first) and says so if it
 is finished.
 

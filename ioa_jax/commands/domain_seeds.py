@@ -118,6 +118,7 @@ def define_flags() -> None:
 
 def main(argv: Sequence[str]) -> None:
   del argv
+  from ioa_jax.runtime import files as files_lib
   from ioa_jax.runtime import row_files as files
 
   columns, convert = _FORMATS[FLAGS.format]
@@ -141,7 +142,7 @@ def main(argv: Sequence[str]) -> None:
   if not lines:
     raise ValueError(f'{source}: no row can be a seed of {FLAGS.format}.')
   output.mkdir(parents=True, exist_ok=True)
-  (output / 'seeds.jsonl').write_text(''.join(lines), encoding='utf-8')
+  files_lib.write_text(output / 'seeds.jsonl', ''.join(lines))
   for name, count in sorted(counts.items()):
     terminal.say(f'{count:6} {name}')
   terminal.say(f'Wrote {output / "seeds.jsonl"}.')

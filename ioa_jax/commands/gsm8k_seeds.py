@@ -43,7 +43,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   del argv
   from ioa_jax.domains import taxonomy
-  from ioa_jax.runtime import row_files as files
+  from ioa_jax.runtime import files, row_files
 
   source, output = (
     pathlib.Path(FLAGS.input),
@@ -51,8 +51,8 @@ def main(argv: Sequence[str]) -> None:
   )
   counts: Counter[str] = Counter()
   lines = []
-  for where, row in files.read(source, ('question', 'answer')):
-    answer = files.text_field(where, row, 'answer')
+  for where, row in row_files.read(source, ('question', 'answer')):
+    answer = row_files.text_field(where, row, 'answer')
     name = unit(answer)
     if name is None:
       counts['left out: no calculation is marked'] += 1
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
       json.dumps(
         {
           'module': name,
-          'problem': files.text_field(where, row, 'question'),
+          'problem': row_files.text_field(where, row, 'question'),
           'solution': _MARK.sub('', answer),
         },
         ensure_ascii=False,
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
   if not lines:
     raise ValueError(f'{source}: no answer marks its calculations as <<...>>.')
   output.mkdir(parents=True, exist_ok=True)
-  (output / 'seeds.jsonl').write_text('\n'.join(lines) + '\n')
+  files.write_text(output / 'seeds.jsonl', '\n'.join(lines) + '\n')
   before = ((), *((name,) for name, _, _ in UNITS))
   units = {
     name: (description, needs)

@@ -17,7 +17,7 @@ import pathlib
 
 from absl import flags
 
-from ioa_jax.runtime import commandline, terminal
+from ioa_jax.runtime import commandline, files, row_files, terminal
 
 FLAGS = flags.FLAGS
 
@@ -52,7 +52,9 @@ def main(argv: Sequence[str]) -> None:
     config.domain.split,
     [name for name in columns.values() if name],
   )
-  problems = [str(row[columns['problem']]) for _, row in rows]
+  problems = [
+    row_files.text_field(where, row, columns['problem']) for where, row in rows
+  ]
   teacher, _, _, budget, price = assemble.open_teacher(
     config, sharding.make_mesh(**config.mesh)
   )
@@ -104,7 +106,7 @@ def main(argv: Sequence[str]) -> None:
         name: row.get(column) for name, column in columns.items() if column
       }
       lines.append(json.dumps({'module': unit, **values}, ensure_ascii=False))
-  (output / 'seeds.jsonl').write_text(''.join(x + '\n' for x in lines))
+  files.write_text(output / 'seeds.jsonl', ''.join(x + '\n' for x in lines))
   taxonomy.write(output / 'taxonomy.yaml', modules)
   for name, count in counts.most_common():
     terminal.say(f'{count:6} {name}')

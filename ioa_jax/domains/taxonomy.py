@@ -17,6 +17,7 @@ import networkx as nx
 import yaml
 
 from ioa_jax.records import KnowledgeModule
+from ioa_jax.runtime import files
 
 # Of each module: its description and its prerequisites.
 Units = Mapping[str, tuple[str, Sequence[str]]]
@@ -154,7 +155,7 @@ def write(path: pathlib.Path, modules: Sequence[KnowledgeModule]) -> None:
     }
     for m in modules
   ]
-  path.write_text(
+  files.write_text(
+    path,
     yaml.safe_dump({'modules': entries}, sort_keys=False, allow_unicode=True),
-    encoding='utf-8',
   )

@@ -7,8 +7,7 @@ Which columns of the seeds hold what is configured:
   answer    the final answer, text or a number; '' takes it from the solution
   module    the tag, `category/module`
 
-Solution or answer there must be. `prompts` reads seeds that have neither, for
-a teacher to answer.
+Solution or answer there must be.
 
 A taxonomy file describes the modules and what each stands on, see `taxonomy`.
 Without one, modules are the tags in the order of the file, and nothing stands
@@ -224,26 +223,6 @@ def _distinct(items: Iterable[Seed]) -> list[Seed]:
   for seed in items:
     found.setdefault(_digest(seed.problem), seed)
   return list(found.values())
-
-
-def prompts(
-  rows: Iterable[tuple[str, Mapping[str, Any]]], columns: Mapping[str, str]
-) -> list[Seed]:
-  """Seeds that are problems alone, with the module where it is known.
-
-  Equal ones are one. Nothing else is read of them: `answer` is ''.
-
-  Raises:
-    DomainError: naming file, line and what is wanted.
-  """
-  return _distinct(
-    Seed(
-      _field(where, row, 'module', columns) if columns.get('module') else '',
-      _field(where, row, 'problem', columns),
-      '',
-    )
-    for where, row in rows
-  )
 
 
 def _read_seeds(rows, columns, grader) -> Iterator[Seed]:

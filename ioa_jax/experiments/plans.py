@@ -30,7 +30,7 @@ import ml_collections
 from ioa_jax import config as config_lib
 from ioa_jax.experiments import comparison
 from ioa_jax.records import Results
-from ioa_jax.runtime import terminal
+from ioa_jax.runtime import files, terminal
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Completion, Request
 
@@ -173,7 +173,7 @@ def execute(
     finally:
       cores.put(held)
     file = job.directory / 'results.json'
-    results = Results.from_json(file.read_text(), str(file))
+    results = Results.from_json(files.read_text(file), str(file))
     with lock:
       say(
         f'{next(counted)} of {len(todo)}: {job.name}, seed {job.seed}: '
@@ -241,8 +241,14 @@ def _finished(job: Job) -> bool:
   config = job.directory / 'config.json'
   if not config.exists():
     return False
+  try:
+    there = json.loads(files.read_text(config))
+  except json.JSONDecodeError as e:
+    raise ValueError(
+      f'{config} is damaged ({e}); use another --workdir.'
+    ) from None
   changed = config_lib.difference(
-    json.loads(config.read_text()), json.loads(config_lib.to_json(job.config))
+    there, json.loads(config_lib.to_json(job.config))
   )
   if changed:
     raise ValueError(
@@ -298,7 +304,7 @@ def _run(
   # Compiled programs are the same in all runs of a shape.
   env = {'JAX_COMPILATION_CACHE_DIR': str(workdir / 'compiled'), **os.environ}
   log = workdir / f'{job.directory.name}.log'
-  with log.open('w') as file:
+  with log.open('w', encoding='utf-8') as file:
     process = subprocess.Popen(
       [*job.command(), *flags], stdout=file, stderr=subprocess.STDOUT, env=env
     )
@@ -306,7 +312,9 @@ def _run(
     code = process.wait()
     running.discard(process)
   if code or not (job.directory / 'results.json').exists():
-    end = ' '.join(log.read_text().split())[-500:]
+    end = ' '.join(log.read_text(encoding='utf-8', errors='replace').split())[
+      -500:
+    ]
     raise ValueError(f'{job.name}, seed {job.seed}: it ended early: {end}')
   _share(job.directory / 'ledger.sqlite', shared)
 

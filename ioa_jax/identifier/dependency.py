@@ -25,7 +25,6 @@ import numpy as np
 
 Edge = tuple[str, str]
 MEASURED = ('conditional', 'interventional')
-SOURCES = (*MEASURED, 'teacher', 'given')
 _RESAMPLES = 1000
 
 

@@ -15,7 +15,6 @@ from ioa_jax.runtime import files
 
 FORMAT_VERSION = 2
 _SWAPS = 500
-RESPONSES = ('exact', 'likelihood')
 _FIELDS = (
   'exposure_NxK',
   'right_NxTxKxP',

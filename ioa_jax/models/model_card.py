@@ -22,7 +22,6 @@ def render(
   results: Mapping[str, Any],
   lineage: Mapping[str, Any],
   base_model: str | None = None,
-  license_id: str | None = None,
 ) -> str:
   """The card as Markdown with the hub's YAML header.
 
@@ -32,8 +31,6 @@ def render(
     base_model: hub id of what the student was before, if it is on the hub.
   """
   header = ['library_name: transformers', 'pipeline_tag: text-generation']
-  if license_id:
-    header.append(f'license: {license_id}')
   if base_model:
     header.append(f'base_model: {base_model}')
   header += ['tags:', '- distillation', '- ioa_jax']

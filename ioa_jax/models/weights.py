@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 import pathlib
 import re
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from ioa_jax.runtime import files as files_lib
 from ioa_jax.runtime import processes
 
 INDEX = 'model.safetensors.index.json'
@@ -78,7 +78,9 @@ def _finite(text: str) -> float:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-  path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + '\n')
+  files_lib.write_text(
+    path, json.dumps(value, indent=2, ensure_ascii=False) + '\n'
+  )
 
 
 class Store:
@@ -362,9 +364,8 @@ def write(
     fetched = {name: np.ascontiguousarray(fetch()) for name, _, fetch in shard}
     if not processes.is_first():
       continue
-    unfinished = directory / f'{file}.tmp'
-    save_file(unfinished, fetched)
-    os.replace(unfinished, directory / file)
+    with files_lib.whole(directory / file) as unfinished:
+      save_file(unfinished, fetched)
   if n > 1:
     write_json(
       directory / INDEX,

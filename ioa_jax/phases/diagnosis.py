@@ -96,7 +96,7 @@ def organise(run: Run, diagnosis: Diagnosis) -> Curriculum:
   budget = organizer.Budget(
     total_steps=c.train.total_steps,
     probe_every_steps=c.gate.probe_every_steps,
-    max_rounds=c.gate.max_rounds if run.method.gated else 0,
+    max_rounds=run.method.rounds(c.gate.max_rounds),
     remedial_share=c.gate.remedial_share,
   )
   return organizer.organise(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import pathlib
 import time
 
 import jax
@@ -28,6 +29,7 @@ from ioa_jax.records import (
   Verdict,
   parse_event,
 )
+from ioa_jax.runtime import files
 from ioa_jax.runtime.rundir import METRICS
 from ioa_jax.training import gate as gate_lib
 
@@ -197,7 +199,7 @@ def export(run: Run, taught: Taught, results: Results) -> None:
       run.directory.path / 'adapter',
       taught.adapters,
       spec,
-      base_model=hub.reference(run.config.student.model, base.directory),
+      base_model=hub.reference(run.config.student.model, base.source),
     )
     params = lora.merge(base.params, taught.adapters, spec)
   target = run.directory.path / 'student'
@@ -208,9 +210,12 @@ def export(run: Run, taught: Taught, results: Results) -> None:
     dtype=run.config.student.export_dtype,
     source=base.directory,
   )
+  reference = hub.reference(run.config.student.model, base.source)
   card = model_card.render(
     base.name,
     results=results.to_dict(),
+    # Where it lies here is nobody else's business.
+    base_model=None if pathlib.Path(reference).is_absolute() else reference,
     lineage={
       'domain': results.domain,
       'teacher': results.teacher.name,
@@ -218,4 +223,4 @@ def export(run: Run, taught: Taught, results: Results) -> None:
       'config sha256': results.config_sha256,
     },
   )
-  (target / 'README.md').write_text(card)
+  files.write_text(target / 'README.md', card)

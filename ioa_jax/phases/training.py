@@ -133,7 +133,7 @@ def _empty_curriculum(run: Run, *, scored: bool, on_policy: bool):
     * c.adapter.seeds_per_module
     * (
       max(c.adapter.items_per_seed, c.adapter.rehearsal_items_per_seed)
-      + c.gate.max_rounds * c.adapter.remedial_items_per_seed
+      + run.method.rounds(c.gate.max_rounds) * c.adapter.remedial_items_per_seed
     )
   )
   allocate = functools.partial(

@@ -6,7 +6,6 @@ from typing import Literal
 
 from ioa_jax.records.base import Count, Interval, Record, record
 
-OUTCOMES = ('mastered', 'unmastered', 'untaught', 'not_reached')
 Outcome = Literal['mastered', 'unmastered', 'untaught', 'not_reached']
 
 

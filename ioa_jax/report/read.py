@@ -40,7 +40,7 @@ class Run:
 
   Attributes:
     name: of the directory, without where it lies.
-    config_text: the file as it is, because its hash is the run's identity.
+    config_text: the file as it is.
   """
 
   name: str

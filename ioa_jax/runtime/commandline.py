@@ -144,6 +144,10 @@ def _guarded(main: Main) -> Main:
       fail(str(e))
     except BrokenPipeError:  # As with `| head`.
       sys.stderr.close()
+    except OSError as e:
+      if e.filename is None:  # Of no path that a person gave.
+        raise
+      fail(f'{e.filename}: {e.strerror}.')
     except KeyboardInterrupt:
       print('stopped.', file=sys.stderr)
       sys.exit(130)  # As shells count SIGINT.

@@ -72,7 +72,7 @@ def join(
   """
   # On CPU, XLA itself moves nothing between processes.
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-  # It would take SIGTERM from this process, which `loop.StopRequest` handles.
+  # It would take SIGTERM from this process; `signals.StopRequest` handles it.
   jax.config.update('jax_enable_preemption_service', False)
   try:
     jax.distributed.initialize(coordinator, num_processes, process)

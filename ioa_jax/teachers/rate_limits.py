@@ -1,7 +1,7 @@
 """When the next call may go out: configured limits and what the server says.
 
-No clock of its own and no sleeping, so a test can drive it by hand. Used from
-one thread (the event loop of the HTTP teacher).
+The clock is an argument and nothing sleeps, so a test can drive it by hand.
+Used from one thread (the event loop of the HTTP teacher).
 """
 
 from __future__ import annotations
