@@ -8,7 +8,7 @@ from ioa_jax import config as config_lib
 from ioa_jax.baselines import cascod, dss, method, methods, star_agents
 from ioa_jax.domains import arithmetic
 from ioa_jax.domains import tokenizer as tokenizer_lib
-from ioa_jax.records import Lesson
+from tests import lessons as lessons_lib
 from tests import test_pipeline
 
 CODEC = tokenizer_lib.DigitCodec(tokenizer_lib.build())
@@ -16,19 +16,11 @@ CODEC = tokenizer_lib.DigitCodec(tokenizer_lib.build())
 
 def lesson(module, operands):
   problem = arithmetic.Problem(module, operands)
-  return Lesson(
+  return lessons_lib.lesson(
+    problem.prompt('steps'),
+    problem.completion('steps'),
     module=module,
-    prereq=(),
-    difficulty_tag='introductory',
-    problem=problem.prompt('steps'),
-    completion=problem.completion('steps'),
-    solution={
-      'steps': [],
-      'final_answer': problem.answer,
-      'verification': '',
-    },
-    adapter_flags={},
-    metadata={},
+    solution={'final_answer': problem.answer},
   )
 
 

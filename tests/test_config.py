@@ -360,6 +360,7 @@ def test_what_may_change_between_starts():
     'teacher.tokens_per_minute',
     'teacher.timeout_seconds',
     'teacher.max_regenerations',
+    'teacher.max_reply_bytes',
   }
   assert {k for k, f in FIELDS.items() if f.changeable} == added | {
     k for k in FIELDS if before.match(k)

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from ioa_jax import records
 from ioa_jax.adapter import curation
+from tests import lessons as lessons_lib
 
 pytest.importorskip('datasketch', reason='needs the extra "eval"')
 
@@ -27,17 +27,8 @@ PROBE = (
 )
 
 
-def lesson(problem, completion='The answer is 7.', **metadata):
-  return records.Lesson(
-    module='m',
-    prereq=(),
-    difficulty_tag='introductory',
-    problem=problem,
-    completion=completion,
-    solution={},
-    adapter_flags={},
-    metadata=metadata,
-  )
+def lesson(problem, completion='The answer is 7.', **lineage):
+  return lessons_lib.lesson(problem, completion, lineage=lineage)
 
 
 def count_tokens(text):

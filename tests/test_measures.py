@@ -3,30 +3,21 @@
 import json
 
 from ioa_jax.adapter import measures
-from ioa_jax.records import Lesson, Seed
+from ioa_jax.records import Seed
 from ioa_jax.report import facts, page, read
+from tests import lessons as lessons_lib
 
 
 def lesson(problem, steps):
-  return Lesson(
-    module='m',
-    prereq=(),
-    difficulty_tag='introductory',
-    problem=problem,
-    completion='',
-    solution={
-      'steps': steps,
-      'final_answer': '',
-      'verification': '',
-    },
-    adapter_flags={
+  return lessons_lib.lesson(
+    problem,
+    '',
+    solution={'steps': steps},
+    flags={
       'concretization': True,
       'decomposition': True,
-      'cognitive_load': {'scale': '', 'notes': ''},
-      'format_template': False,
       'simplified_language': True,
     },
-    metadata={'kind': 'stage'},
   )
 
 
@@ -87,6 +78,7 @@ def event(seeds, lessons, common):
     'modules': ['m'],
     'lessons': len(lessons),
     'rejected': {},
+    'untaught': [],
     'teacher_tokens': 1,
     'measures': {
       'seeds': measures.of_seeds(seeds, common),

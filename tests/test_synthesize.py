@@ -9,9 +9,9 @@ import rich.console
 
 from ioa_jax import pipeline
 from ioa_jax.adapter import dataset
-from ioa_jax.records import Lesson
 from ioa_jax.runtime import display as display_lib
 from tests import faulty_server, word_problem_teacher
+from tests import lessons as lessons_lib
 from tests.test_pipeline import SMALL, load_config, run_config
 from tests.test_text_pipeline import config, files  # noqa: F401
 
@@ -65,18 +65,10 @@ def test_a_data_card_does_not_grow_with_the_lessons():
 
   def lesson(n):
     verified = '2 of 3 independent solutions agree with tests that fail:'
-    return Lesson(
-      module='code/a',
-      prereq=(),
-      difficulty_tag='introductory',
-      problem=f'Write f{n}.',
-      completion='c',
-      solution={
-        'final_answer': 'c',
-        'verification': f'{verified}\nassert f{n}(1) == {n}',
-      },
-      adapter_flags={},
-      metadata={'kind': 'stage'},
+    return lessons_lib.lesson(
+      f'Write f{n}.',
+      'c',
+      solution={'verification': f'{verified}\nassert f{n}(1) == {n}'},
     )
 
   cards = [
