@@ -118,9 +118,11 @@ def _composition(role: str) -> Recipe:
     return common(
       config=_decoder(44, 48, 3, 3, 3, 128),
       modules=composition.EASY_MODULES,
+      # Sums and differences are learned last.
+      weights=np.array([2, 2, 1, 1]) / 6,
       direct_share=0.0,
-      generic_share=0.2,
-      steps=800,
+      generic_share=0.1,
+      steps=1100,
       learning_rate=6e-3,
       weight_decay=0.1,
       dtype='float32',

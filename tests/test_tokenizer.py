@@ -111,6 +111,7 @@ def test_another_tokenizer_is_refused():
     ('arithmetic/student', '652|615=', '652'),
     ('composition/teacher', 'pair 59,75:', 'double 59=118;118+75=193'),
     ('composition/teacher', 'octuple 126=', '1008'),
+    ('composition/student', '59+75=', '134'),
   ],
 )
 def test_transformers_alone_gets_the_models_answers(model, prompt, answer):
