@@ -9,7 +9,6 @@ import pytest
 from ioa_jax.adapter import (
   Amounts,
   Level,
-  Rejected,
   practice,
   prompts,
   rejections,
@@ -18,7 +17,7 @@ from ioa_jax.adapter import (
 from ioa_jax.domains import text
 from ioa_jax.evaluation import final_answers, sandbox
 from ioa_jax.identifier.decomposition import Asking
-from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Seed
+from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Rejected, Seed
 from ioa_jax.teachers.requests import Completion, schema_text
 from tests import word_problem_teacher
 from tests.test_text_domain import COLUMNS, rows
@@ -450,7 +449,7 @@ def test_a_control_character_is_in_no_kept_lesson():
   for character, outcome in (('\x0c', 1), ('\x1b', 1), ('\n', 0), ('\t', 0)):
     text = f'Tim has 4 red cars {character} and 5 blue ones. How many?'
     _, rejected = write([json.dumps(draft(problem=text))], [[RIGHT] * 3])
-    assert rejected == ({'control_character': 1} if outcome else {})
+    assert rejected == ({'schema': 1} if outcome else {})
 
 
 def test_rejections_are_kept_with_their_text_and_counted_by_module():

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import json
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import pydantic
 
-from ioa_jax.records import Lesson, Probe, Seed
+from ioa_jax.records import Lesson, Probe, Rejected, Seed
 from ioa_jax.runtime import processes
 from ioa_jax.teachers.requests import Completion, Request
 
@@ -88,49 +87,17 @@ class Item:
       'request': self.request.key(),
     }
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Rejected:
-  """A lesson that was not kept: a line of `rejected.jsonl`.
-
-  Attributes:
-    module: that it was asked for.
-    kind, stage, round: of the request.
-    request: its key in the ledger.
-    reason: one word, for counts.
-    evidence: what shows it, '' if the reason says all.
-    text: of the lesson, or what the teacher said instead of one.
-  """
-
-  module: str
-  kind: str
-  stage: int
-  round: int
-  request: str
-  reason: str
-  evidence: str
-  text: str
-
-  @classmethod
-  def of(cls, item: Item, reason: str, text: str, evidence: str = '') -> Self:
-    return cls(
-      module=item.seed.module,
-      kind=item.kind,
-      stage=item.stage,
-      round=item.round,
-      request=item.request.key(),
+  def rejected(self, reason: str, text: str, evidence: str = '') -> Rejected:
+    return Rejected(
+      module=self.seed.module,
+      kind=self.kind,
+      stage=self.stage,
+      round=self.round,
+      request=self.request.key(),
       reason=reason,
       evidence=evidence,
       text=text,
     )
-
-  def to_json(self) -> str:
-    # Escaped: a teacher's text may hold half a character.
-    return json.dumps(dataclasses.asdict(self))
-
-  @classmethod
-  def from_json(cls, line: str) -> Self:
-    return cls(**json.loads(line))
 
 
 def agreed(

@@ -17,9 +17,9 @@ import dataclasses
 import numpy as np
 
 from ioa_jax import adapter
-from ioa_jax.adapter import Amounts, Ask, Level, Rejected
+from ioa_jax.adapter import Amounts, Ask, Level
 from ioa_jax.domains import arithmetic
-from ioa_jax.records import Lesson, Probe
+from ioa_jax.records import Lesson, Probe, Rejected
 from ioa_jax.teachers.requests import Completion, Request
 
 _NAMES = [m.name for m in arithmetic.MODULES]
@@ -161,11 +161,11 @@ def curate(
   for item, completion in zip(items, completions, strict=True):
     text = completion.text
     if completion.finish_reason != 'stop':
-      rejected.append(Rejected.of(item, 'truncated', text))
+      rejected.append(item.rejected('truncated', text))
       continue
     reason = arithmetic.verify_lesson(item.problem, item.answer_format, text)
     if reason == 'contains_probe' or (reason and confirmed):
-      rejected.append(Rejected.of(item, reason, text))
+      rejected.append(item.rejected(reason, text))
       continue
     lessons.append(_lesson(item, text))
   return lessons, rejected

@@ -20,9 +20,9 @@ import dataclasses
 import numpy as np
 
 from ioa_jax import adapter
-from ioa_jax.adapter import Amounts, Ask, Level, Rejected, practice
+from ioa_jax.adapter import Amounts, Ask, Level, practice
 from ioa_jax.domains import composition, operations
-from ioa_jax.records import DIFFICULTIES, Lesson, Probe
+from ioa_jax.records import DIFFICULTIES, Lesson, Probe, Rejected
 from ioa_jax.teachers.requests import Completion, Request
 
 _MODULES = {m.name: m for m in composition.MODULES}
@@ -246,11 +246,11 @@ def curate(
   lessons, rejected = [], []
   for item, completion in zip(items, completions, strict=True):
     if completion.finish_reason != 'stop':
-      rejected.append(Rejected.of(item, 'truncated', completion.text))
+      rejected.append(item.rejected('truncated', completion.text))
       continue
     reason = composition.verify_lesson(item.problem, item.way, completion.text)
     if reason == 'contains_probe' or (reason and confirmed):
-      rejected.append(Rejected.of(item, reason, completion.text))
+      rejected.append(item.rejected(reason, completion.text))
       continue
     lessons.append(_lesson(item, completion.text))
   return lessons, rejected

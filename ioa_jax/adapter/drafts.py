@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from typing import Literal
-import unicodedata
 
 import pydantic
 
@@ -99,10 +98,6 @@ class Reader:
     written = lesson.problem + lesson.completion
     if any(control in written for control in self._codec.control_texts):
       return None, 'control_token'
-    if any(
-      unicodedata.category(c) == 'Cc' and c not in '\n\t' for c in written
-    ):
-      return None, 'control_character'
     if item.practised:
       shown = contamination.Contamination({'practised': item.practised})
       if shown.find(lesson.problem) is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ioa_jax.adapter import Item, Rejected
-from ioa_jax.records import Lesson
+from ioa_jax.adapter import Item
+from ioa_jax.records import Lesson, Rejected
 
 
 def count(rejected: Sequence[Rejected]) -> Counter[str]:

@@ -16,7 +16,6 @@ from ioa_jax.adapter import (
   Amounts,
   Ask,
   Level,
-  Rejected,
   curation,
   practice,
   prompts,
@@ -26,7 +25,7 @@ from ioa_jax.domains import Domain
 from ioa_jax.domains.text import Grader
 from ioa_jax.identifier.decomposition import Asking
 from ioa_jax.models.vocabulary import ChatCodec
-from ioa_jax.records import DIFFICULTIES, Lesson, Probe
+from ioa_jax.records import DIFFICULTIES, Lesson, Probe, Rejected
 from ioa_jax.teachers.requests import Completion, Request, schema_text
 
 _ALL = 1_000_000  # Seeds.
@@ -192,7 +191,7 @@ class TextAdapter:
       lesson, reason = self._reader.read(item, completion)
       if lesson is None:
         said = completion.text or completion.discarded
-        rejected.append(Rejected.of(item, reason, said))
+        rejected.append(item.rejected(reason, said))
       else:
         drafts.append(lesson)
     # What costs nothing comes first: confirming is paid for.
@@ -208,7 +207,7 @@ class TextAdapter:
       if confirmed is None:
         item = of_request[lesson.metadata['request']]
         said = '\n---\n'.join(c.text for c in mine)
-        rejected.append(Rejected.of(item, 'unconfirmed', _text(lesson), said))
+        rejected.append(item.rejected('unconfirmed', _text(lesson), said))
       else:
         lessons.append(confirmed)
     kept, dropped = self._clean(lessons, of_request, self._repeats.of(earlier))
@@ -247,8 +246,7 @@ class TextAdapter:
       near_duplicates=near_duplicates,
     )
     return kept, [
-      Rejected.of(
-        of_request[lessons[r.index].metadata['request']],
+      of_request[lessons[r.index].metadata['request']].rejected(
         r.reason,
         _text(lessons[r.index]),
         r.evidence,

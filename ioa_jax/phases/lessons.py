@@ -8,13 +8,12 @@ import dataclasses
 from ioa_jax.adapter import (
   Item,
   Level,
-  Rejected,
   agreed,
   measures,
   rejections,
 )
 from ioa_jax.assemble import Run
-from ioa_jax.records import Lesson, Measures, Supply
+from ioa_jax.records import Lesson, Measures, Rejected, Supply
 from ioa_jax.runtime.rundir import LESSONS, METRICS, REJECTED
 from ioa_jax.training import packing
 

@@ -178,3 +178,26 @@ class Lesson(Record):
   solution: Solution
   adapter_flags: AdapterFlags
   metadata: Lineage
+
+
+@record
+class Rejected(Record):
+  """A lesson that was not kept: a line of `rejected.jsonl`.
+
+  Attributes:
+    module: that it was asked for.
+    kind, stage, round: of the request.
+    request: its key in the ledger.
+    reason: one word, for counts.
+    evidence: what shows it, '' if the reason says all.
+    text: of the lesson, or what the teacher said instead of one.
+  """
+
+  module: str
+  kind: str
+  stage: Count
+  round: Count
+  request: str
+  reason: str
+  evidence: str
+  text: str
