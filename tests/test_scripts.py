@@ -89,3 +89,22 @@ def test_help_says_what_and_how():
   done = run('--helpfull')
   text = done.stdout + done.stderr
   assert 'resumable' in text and '--workdir' in text and 'report.html' in text
+
+
+@pytest.mark.parametrize(
+  'script,arguments,message',
+  [
+    ('benchmark.py', ['nothing'], "wanted train, gate or sample, got ['not"),
+    ('benchmark.py', ['sample', '--peer=tunix'], 'tunix has train only'),
+    (
+      'gsm8k_seeds.py',
+      [f'--input={__file__}', '--output_dir=/dev/null/x'],
+      'test_scripts.py',
+    ),
+  ],
+)
+def test_scripts_beside_distill_end_in_one_line_too(script, arguments, message):
+  done = run(*arguments, script=script)
+  assert done.returncode == 2 and 'Traceback' not in done.stderr
+  (line,) = [x for x in done.stderr.splitlines() if x.startswith('error: ')]
+  assert message in line
