@@ -119,7 +119,6 @@ def _score(path, model, data, name, decoding=GREEDY, form='plain', **options):
   with (
     benchmarks.Tools() as tools,
     session.directory.locked(),
-    jax.set_mesh(mesh),
     display_lib.Display(quiet=True) as display,
   ):
     return session.run(exam, tools, [1], display)
@@ -290,15 +289,16 @@ def test_a_runs_student_is_asked_as_it_was_trained(tmp_path, models, data):
     _score(out, student, data, 'gsm8k', form=None, shots=1)
 
 
-def _asked(model, form, stops=(), max_tokens=6, **limits):
+def _asked(model, form, stops=(), max_tokens=6, mesh=None, **limits):
   item = benchmark_items.Item('1', 'abc', {}, 'task', 'instructed', 'trained')
   asking = answers_lib.Asking(form, max_tokens=max_tokens, **limits)
   (question,) = answers_lib.questions(benchmarks.get('dolly'), [item], asking)
-  mesh = sharding.make_mesh(data=1, devices=jax.devices()[:1])
+  mesh = mesh or sharding.make_mesh(data=1, devices=jax.devices()[:1])
   asked = respondent.Respondent(
     model, 'name', dtype='float32', mesh=mesh, batch_size=1
   )
-  ((one,),) = asked.answers([question], asking, logits_lib.Sampling(), stops)
+  with jax.set_mesh(mesh):
+    ((one,),) = asked.answers([question], asking, logits_lib.Sampling(), stops)
   return asked, question, asking, one
 
 
@@ -330,6 +330,19 @@ def test_stop_texts_end_an_answer_and_only_limits_truncate(models):
 def test_answers_end_where_the_model_has_no_more_room(models):
   *_, (_, text, finish) = _asked(models[0], 'plain', max_tokens=600)
   assert (len(text), finish) == (512 - 3, 'length')
+
+
+@pytest.mark.parametrize('axes', [{'fsdp': 2}, {'tensor': 2}])
+def test_a_model_over_several_devices_answers_the_same(models, axes):
+  devices = jax.devices()[:2]
+  if len(devices) < 2:
+    pytest.skip('needs two devices')
+  mesh = sharding.make_mesh(**{'data': 1} | axes, devices=devices)
+  asked, *_, split = _asked(models[0], 'plain', mesh=mesh)
+  *_, alone = _asked(models[0], 'plain')
+  assert split == alone
+  arrays = jax.tree.leaves(asked._model.params)
+  assert all(len(x.sharding.device_set) == 2 for x in arrays)
 
 
 def test_a_model_in_orbax_format_answers_the_same(tmp_path, models):

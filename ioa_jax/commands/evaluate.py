@@ -114,8 +114,6 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   del argv
   # Imported after the flags are checked: bad input answers at once.
-  import jax
-
   from ioa_jax.evaluation import benchmarks as benchmarks_lib
   from ioa_jax.evaluation import sessions
   from ioa_jax.models import hub
@@ -153,11 +151,7 @@ def main(argv: Sequence[str]) -> None:
       batch_size=FLAGS.batch_size,
       mesh=mesh,
     )
-    with (
-      session.directory.locked(),
-      jax.set_mesh(mesh),
-      display_lib.Display() as display,
-    ):
+    with session.directory.locked(), display_lib.Display() as display:
       results = {
         e.benchmark.name: session.run(e, tools, ks, display) for e in exams
       }

@@ -121,7 +121,7 @@ class Session:
     model: as a person named it.
     source: its directory.
     form: of `benchmark_items.FORMS`; None is the one that is usual for it.
-    mesh: where its weights lie; the caller puts it in scope.
+    mesh: where its weights lie.
 
   Raises:
     ConfigError: if the folder belongs to another model or way of sampling.
@@ -242,15 +242,17 @@ class Session:
         done += len(ended)
         display.update(done=done)
 
-    answers_lib.grade(
-      benchmark,
-      tools,
-      missing,
-      shown(),
-      lambda rows: self.directory.append_lines(
-        ANSWERS, (json.dumps(r, ensure_ascii=False) for r in rows)
-      ),
-    )
+    # Weights are read outside of it, as a run does.
+    with jax.set_mesh(self._loading['mesh']):
+      answers_lib.grade(
+        benchmark,
+        tools,
+        missing,
+        shown(),
+        lambda rows: self.directory.append_lines(
+          ANSWERS, (json.dumps(r, ensure_ascii=False) for r in rows)
+        ),
+      )
 
   def _conditions(self, exam, asking) -> dict[str, Any]:
     """What somebody needs to measure the same again."""
