@@ -137,7 +137,9 @@ def test_other_weights_do_not_get_the_score_of_the_first(
   _score(out, model, data, 'gsm8k')
   before = (out / 'answers.jsonl').read_bytes()
   shutil.copy(models[1] / 'model.safetensors', model / 'model.safetensors')
-  with pytest.raises(ValueError, match=r'another configuration \(model.weig'):
+  with pytest.raises(
+    ValueError, match=r'--output_dir=.* another configuration \(model.weig'
+  ):
     _score(out, model, data, 'gsm8k')
   assert (out / 'answers.jsonl').read_bytes() == before
   # The same model elsewhere is the same model.

@@ -147,33 +147,35 @@ def grade(
     completions: of (place in `asked`, completion, finish reason), as they end.
     save: takes rows to append; called every few seconds and at the end.
   """
-  waiting: list[tuple[int, str, str, futures.Future]] = []
+  waiting: dict[futures.Future, tuple[int, str, str]] = {}
+
+  def save_graded(graded):
+    rows = [
+      _row(benchmark, asked, *waiting.pop(f), *f.result()) for f in graded
+    ]
+    if rows:
+      save(rows)
+
   saved_at = time.monotonic()
   with futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
     try:
       for ended in completions:
-        waiting += [
-          (
-            i,
-            text,
-            finish,
-            pool.submit(benchmark.grade, tools, asked[i].item, text),
-          )
-          for i, text, finish in ended
-        ]
+        for i, text, finish in ended:
+          job = pool.submit(benchmark.grade, tools, asked[i].item, text)
+          waiting[job] = i, text, finish
         if time.monotonic() - saved_at >= _SAVED_EVERY_SECONDS:
-          done = [w for w in waiting if w[3].done()]
-          waiting = [w for w in waiting if not w[3].done()]
-          save([_row(benchmark, asked, *w) for w in done])
+          save_graded([f for f in waiting if f.done()])
           saved_at = time.monotonic()
     finally:
-      # Also when it is interrupted: what is written is not lost.
-      save([_row(benchmark, asked, *w) for w in waiting])
+      # Also when it is interrupted: what is written is not lost. Code takes
+      # long, so not all at the end.
+      while waiting:
+        futures.wait(waiting, _SAVED_EVERY_SECONDS)
+        save_graded([f for f in waiting if f.done()])
 
 
-def _row(benchmark, asked, i, text, finish, graded) -> dict[str, Any]:
+def _row(benchmark, asked, i, text, finish, score, reason) -> dict[str, Any]:
   question = asked[i]
-  score, reason = graded.result()
   return {
     'benchmark': benchmark.name,
     'item': question.item.item_id,

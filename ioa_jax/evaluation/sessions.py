@@ -18,6 +18,7 @@ import jax
 import ml_collections
 
 import ioa_jax
+from ioa_jax import config as config_lib
 from ioa_jax.evaluation import answers as answers_lib
 from ioa_jax.evaluation import benchmark_items, respondent
 from ioa_jax.evaluation import benchmarks as benchmarks_lib
@@ -153,12 +154,16 @@ class Session:
     files_of_model = {
       name.replace('.', '_'): value for name, value in self._digests.items()
     }
-    self.directory = rundir.RunDirectory(
-      path,
-      ml_collections.ConfigDict(
-        {'model': files_of_model, 'sampling': self._sampling}
-      ),
-    )
+    identity = {'model': files_of_model, 'sampling': self._sampling}
+    try:
+      self.directory = rundir.RunDirectory(
+        path, ml_collections.ConfigDict(identity)
+      )
+    except config_lib.ConfigError as e:
+      # A folder of scores is no run.
+      raise config_lib.ConfigError(
+        str(e).replace('--workdir', '--output_dir')
+      ) from None
     self._respondent: respondent.Respondent | None = None
 
   def run(
