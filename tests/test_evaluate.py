@@ -192,9 +192,22 @@ def test_another_prompt_or_limit_is_answered_again(
     again['decoding'] = sessions.Decoding(max_tokens=7)
   out = tmp_path / 'out'
   for _ in range(2):
-    _score(out, models[0], data, 'gsm8k')
+    first = _score(out, models[0], data, 'gsm8k')
     assert len(_lines(out)) == 4
-  assert _score(out, models[0], data, 'gsm8k', **again)['new_answers'] == 4
+  second = _score(out, models[0], data, 'gsm8k', **again)
+  assert second['new_answers'] == 4
+  differ = {
+    k
+    for k in ('prompt', 'shots', 'examples_sha256', 'decoding')
+    if first[k] != second[k]
+  }
+  assert differ == (
+    {'prompt'}
+    if 'form' in again
+    else {'shots', 'examples_sha256'}
+    if 'shots' in again
+    else {'decoding'}
+  )
   assert _score(out, models[0], data, 'gsm8k')['new_answers'] == 0
 
 
@@ -211,6 +224,7 @@ def test_results_of_benchmarks_are_added_and_say_how_they_were_measured(
   assert (r['prompt'], r['shots'], r['items']) == ('plain', 0, 2)
   assert list(r['files']) == [str(data / 'gsm8k/test.jsonl')]
   assert r['model']['sha256'] == contents.digests(models[0])
+  assert r['examples_sha256'] == results['dolly']['examples_sha256']
   assert r['decoding'] == {
     'temperature': 0.0,
     'top_p': 1.0,

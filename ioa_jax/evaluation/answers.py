@@ -225,7 +225,7 @@ def summarize(
     ),
     'interval': 'wilson' if binary else 'bootstrap over items',
     'items': len(rows),
-    'answers_per_item': times,
+    'samples_per_item': times,
   }
   result |= _by_seed(graded)
   if benchmark.metric == 'pass@k':

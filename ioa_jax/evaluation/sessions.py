@@ -264,6 +264,7 @@ class Session:
     return {
       'prompt': asking.form,
       'shots': exam.shots,
+      'examples_sha256': benchmark_items.digest(exam.examples),
       'files': exam.sources,
       'model': {'name': self._model, 'sha256': self._digests},
       'decoding': self._sampling
