@@ -92,6 +92,12 @@ SCHEMA = [
   'llguidance>=1.9,<2',
 ]
 
+LM_EVAL = [
+  # Its filters, which `tests/test_lm_eval.py` grades by too; the table in
+  # docs/benchmarks.md was counted with 0.4.13.
+  'lm_eval>=0.4.13,<0.5',
+]
+
 EXTRAS = {
   'eval': EVAL,
   # Answers of a local teacher that keep to a JSON schema.
@@ -117,6 +123,8 @@ EXTRAS = {
     *QLORA,
     *TPU,
   ],
+  # lm-evaluation-harness beside `evaluate`, and the test that compares them.
+  'lm_eval': LM_EVAL,
   # A teacher behind an OpenAI-compatible server.
   'http': HTTP,
   # LoRA over a frozen base in 8 or 4 bits.

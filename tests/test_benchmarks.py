@@ -27,6 +27,7 @@ from ioa_jax.evaluation import benchmarks, intervals, scoring
 from ioa_jax.evaluation import sandbox as sandbox_lib
 from ioa_jax.models import decoder, huggingface
 from ioa_jax.runtime import row_files
+from ioa_jax.sampling import guides
 from tests.outside import DATA, ROOT, needs_data
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden_prompts'
@@ -124,17 +125,31 @@ def data(tmp_path):
   return tmp_path
 
 
-@pytest.mark.parametrize('name', benchmarks.BENCHMARKS)
-def test_prompts_are_golden(data, name):
-  items, _ = benchmarks.get(name).load(data)
-  got = '\n----\n'.join(f'{i.prompt}\n----\n{dict(i.reference)}' for i in items)
-  path = GOLDEN / f'{name}.txt'
+def _require_golden(path, got):
   if os.environ.get('UPDATE_GOLDEN'):
     path.write_text(got, encoding='utf-8')
   want = path.read_text(encoding='utf-8')
   assert got == want, '\n'.join(
     difflib.unified_diff(want.split('\n'), got.split('\n'), lineterm='')
   )
+
+
+@pytest.mark.parametrize('name', benchmarks.BENCHMARKS)
+def test_prompts_are_golden(data, name):
+  items, _ = benchmarks.get(name).load(data)
+  got = '\n----\n'.join(f'{i.prompt}\n----\n{dict(i.reference)}' for i in items)
+  _require_golden(GOLDEN / f'{name}.txt', got)
+
+
+@pytest.mark.parametrize('name', benchmarks.BENCHMARKS)
+def test_other_forms_are_golden(data, name):
+  items, _ = benchmarks.get(name).load(data)
+  forms = [
+    text
+    for i in items
+    for text in (i.text('instruct'), i.text('trained'), i.example)
+  ]
+  _require_golden(GOLDEN / f'{name}_forms.txt', '\n----\n'.join(forms))
 
 
 @needs_data
@@ -146,7 +161,6 @@ def test_prompts_are_golden(data, name):
     ('mbpp', 974),
     ('dolly', 1000),
     ('vicuna', 80),
-    ('math', 7470),
   ],
 )
 def test_real_files_are_read_whole(name, count):
@@ -291,7 +305,9 @@ def test_each_benchmark_tells_right_from_wrong(data, name, right, wrong):
     except ValueError as e:
       pytest.skip(str(e))
     scores = [
-      benchmark.grade(tools, item, benchmark.cut(text))[0]
+      benchmark.grade(
+        tools, item, guides.StopTexts(str, benchmark.stops).cut(text)
+      )[0]
       for text in (right, wrong)
     ]
   assert scores == [1.0, 0.0]
@@ -334,8 +350,11 @@ def test_bootstrap_covers_what_it_should():
 def test_missing_answers_are_no_score(data):
   benchmark = benchmarks.get('gsm8k')
   items, _ = benchmark.load(data)
+  asked = answers_lib.questions(
+    benchmark, items, answers_lib.Asking('plain', max_tokens=9)
+  )
   with pytest.raises(ValueError, match=r'1 of 1 items lack answers'):
-    answers_lib.summarize(benchmark, items, {}, samples=1, ks=[1], seed=0)
+    answers_lib.summarize(benchmark, asked, {}, ks=[1])
 
 
 def test_answers_of_an_item_have_their_own_seeds():
@@ -439,6 +458,12 @@ def test_an_interrupted_evaluation_continues(data, tmp_path, model_dir):
     (['--benchmarks=gsm8k', '--k=2'], '--k=2: numbers from 1 to --samples'),
     (['--benchmarks=gsm8k', '--samples=2'], 'set --temperature'),
     (['--benchmarks=gsm8k', '--data_dir=/nowhere'], '/nowhere'),
+    (['--benchmarks=gsm8k', '--mesh=fsdp'], "--mesh='fsdp': AXIS=SIZE"),
+    (['--benchmarks=gsm8k', '--protocol=minillm'], 'is for dolly and vicuna'),
+    (
+      ['--benchmarks=dolly', '--protocol=minillm', '--seed=1'],
+      '--seed: --protocol=minillm sets this',
+    ),
   ],
 )
 def test_mistakes_are_one_line(tmp_path, arguments, message):

@@ -79,14 +79,9 @@ def _gpqa(files, where, row):
 
   item = benchmarks.get('gpqa_diamond').to_item(where, row)
   gold = item.reference['gold']
-  # Without the frame of the benchmark's prompt: its words, the same in every
-  # seed, would make each lesson overlap with each probe.
-  frame = benchmarks.PROMPTS['lm-eval:gpqa_diamond_cot_zeroshot']
-  begin, end = frame.partition('{')[0], frame.rpartition('\n')[2]
-  problem = item.prompt.removeprefix(begin).removesuffix(end).strip()
   worked = str(row.get('Explanation') or '').strip()
   solution = f'{worked}\nThe answer is ({gold}).'.strip()
-  return row.get('High-level domain'), problem, solution, gold
+  return row.get('High-level domain'), item.trained, solution, gold
 
 
 # What a row must have, and how (module, problem, solution, answer) comes of it;

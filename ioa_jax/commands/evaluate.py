@@ -10,18 +10,21 @@ dolly/valid1000_full.jsonl, vicuna/question.jsonl (with answer_gpt35.jsonl),
 gpqa/gpqa_diamond.csv. Without --data_dir the hub is read (gsm8k, math,
 aime2024, humaneval, mbpp, gpqa_diamond), or what is cached of it.
 
-Prompts are zero-shot and fixed. Those of gsm8k, humaneval, mbpp and
-gpqa_diamond are lm-evaluation-harness's; see ioa_jax/evaluation/benchmarks.py.
-Code runs in a sandbox, and not at all where there is no isolation.
+Prompts are fixed; --prompt chooses the form. A student of a run is asked as it
+was trained, anything else gets the published prompt to continue. --shots puts
+the first training items before it, out of the folder's gsm8k/train.jsonl,
+math/train.jsonl or mbpp/mbpp.jsonl. docs/benchmarks.md says what compares with
+published scores. Code runs in a sandbox, and not at all where there is none.
 
 SCORES receives answers.jsonl (one line per answer, with its verdict) and
-results.json. The same command continues where it was stopped.
+results.json, to which other benchmarks are added. The same command continues
+where it was stopped; answers to other questions than today's do not count, and
+another model or another way of sampling needs another folder.
 """
 
 from collections.abc import Sequence
-import json
 import pathlib
-import time
+import re
 
 from absl import flags
 
@@ -65,8 +68,42 @@ def define_flags() -> None:
   flags.DEFINE_integer(
     'batch_size', 16, 'Prompts answered at once.', lower_bound=1
   )
+  flags.DEFINE_enum(
+    'prompt',
+    None,
+    ['plain', 'chat', 'instruct', 'trained'],
+    'plain: the published prompt, which the model continues. chat: the same in '
+    'its chat template. instruct: as one asks an assistant. trained: the bare '
+    'problem in the chat template, as a run trains on it. By default trained '
+    'for RUN/student, else plain.',
+  )
+  flags.DEFINE_integer(
+    'shots',
+    0,
+    'Examples before each item. Published scores have 5 or 8 for gsm8k, 4 for '
+    'math, 3 for mbpp.',
+    lower_bound=0,
+  )
   flags.DEFINE_bool(
-    'chat', False, "Put each prompt into the model's chat template."
+    'all_items',
+    False,
+    'Score what published scores leave out too: of mbpp, all task ids and not '
+    '11 to 510.',
+  )
+  flags.DEFINE_enum(
+    'protocol',
+    None,
+    ['minillm'],
+    "MiniLLM's for dolly and vicuna: temperature 1, seeds 10, 20, 30, 40 and "
+    '50, 256 tokens of a prompt and of an answer; mean and spread.',
+  )
+  flags.DEFINE_enum(
+    'dtype', 'float32', ['float32', 'bfloat16'], 'Of weights and arithmetic.'
+  )
+  flags.DEFINE_list(
+    'mesh',
+    [],
+    'Devices along axes, as fsdp=4,tensor=2; by default all share a batch.',
   )
   flags.DEFINE_integer(
     'seed', 0, 'Of sampling.', lower_bound=0, upper_bound=2**32 - 1
@@ -77,139 +114,114 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   del argv
   # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax.evaluation import answers as answers_lib
   from ioa_jax.evaluation import benchmarks as benchmarks_lib
-  from ioa_jax.runtime import rundir
+  from ioa_jax.evaluation import sessions
+  from ioa_jax.models import hub
+  from ioa_jax.runtime import display as display_lib
+  from ioa_jax.runtime import sharding
 
-  if not all(k.isdigit() and 0 < int(k) <= FLAGS.samples for k in FLAGS.k):
-    raise ValueError(
-      f'--k={",".join(FLAGS.k)}: numbers from 1 to --samples ({FLAGS.samples}).'
+  decoding = _decoding()
+  ks = _ks(decoding)
+  chosen = [benchmarks_lib.get(name) for name in FLAGS.benchmarks]
+  if FLAGS.protocol:
+    _require_rouge(chosen)
+  mesh = sharding.make_mesh(**_axes())
+  # All files are read before the model: a mistake in the last one shows now.
+  data_dir = pathlib.Path(FLAGS.data_dir) if FLAGS.data_dir else None
+  exams = [
+    sessions.read_exam(
+      benchmark,
+      data_dir,
+      shots=FLAGS.shots,
+      limit=FLAGS.limit,
+      all_items=FLAGS.all_items,
     )
+    for benchmark in chosen
+  ]
+  with benchmarks_lib.Tools() as tools:
+    for benchmark in chosen:
+      benchmark.require(tools)
+    session = sessions.Session(
+      pathlib.Path(FLAGS.output_dir),
+      FLAGS.model,
+      hub.locate(FLAGS.model),
+      decoding,
+      form=FLAGS.prompt,
+      dtype=FLAGS.dtype,
+      batch_size=FLAGS.batch_size,
+      mesh=mesh,
+    )
+    with session.directory.locked(), display_lib.Display() as display:
+      results = {
+        e.benchmark.name: session.run(e, tools, ks, display) for e in exams
+      }
+  _print_table(results)
+  terminal.say(f'Answers: {session.directory.path / sessions.ANSWERS}')
+
+
+def _decoding():
+  """What the flags say of sampling.
+
+  Raises:
+    ValueError: for flags that exclude each other.
+  """
+  from ioa_jax.evaluation import sessions
+
+  if FLAGS.protocol:
+    fixed = ('temperature', 'top_p', 'seed', 'samples', 'max_tokens')
+    given = [f'--{name}' for name in fixed if FLAGS[name].present]
+    if given:
+      raise ValueError(
+        f'{", ".join(given)}: --protocol={FLAGS.protocol} sets this; leave out '
+        'one of them.'
+      )
+    return sessions.MINILLM
   if FLAGS.samples > 1 and FLAGS.temperature == 0:
     raise ValueError(
       f'--samples={FLAGS.samples} at temperature 0 are {FLAGS.samples} times '
       'the same answer; set --temperature.'
     )
-  data_dir = pathlib.Path(FLAGS.data_dir) if FLAGS.data_dir else None
-  chosen = [benchmarks_lib.get(name) for name in FLAGS.benchmarks]
-  # All files are read before the model: a mistake in the last one shows now.
-  loaded = {b.name: b.load(data_dir) for b in chosen}
-  with benchmarks_lib.Tools() as tools:
-    for benchmark in chosen:
-      benchmark.require(tools)
-    directory = rundir.RunDirectory(pathlib.Path(FLAGS.output_dir), _config())
-    directory.keep_lines(
-      'answers.jsonl', lambda _, line: answers_lib.is_whole(line)
-    )
-    results = {}
-    model = None
-    for benchmark in chosen:
-      items, left_out = loaded[benchmark.name]
-      items = items[: FLAGS.limit]
-      start = time.monotonic()
-      lines = directory.read_lines('answers.jsonl')
-      questions = answers_lib.unanswered(
-        items,
-        answers_lib.read(lines, benchmark.name),
-        benchmark=benchmark.name,
-        samples=FLAGS.samples,
-        seed=FLAGS.seed,
-      )
-      if questions:
-        model = model or _Model()
-        max_tokens = FLAGS.max_tokens or benchmark.max_tokens
-        answers_lib.grade(
-          benchmark,
-          tools,
-          questions,
-          model.answer(questions, max_tokens),
-          lambda rows: directory.append_lines(
-            'answers.jsonl', (json.dumps(r, ensure_ascii=False) for r in rows)
-          ),
-        )
-      lines = directory.read_lines('answers.jsonl')
-      results[benchmark.name] = answers_lib.summarize(
-        benchmark,
-        items,
-        answers_lib.read(lines, benchmark.name),
-        samples=FLAGS.samples,
-        ks=[int(k) for k in FLAGS.k],
-        seed=FLAGS.seed,
-      ) | {
-        'rows_without_answer': len(left_out),
-        'new_answers': len(questions),
-        'seconds': round(time.monotonic() - start, 1),
-      }
-    directory.write_json(
-      'results.json', {'model': FLAGS.model, 'benchmarks': results}
-    )
-  _print_table(results)
-  terminal.say(f'Answers: {directory.path / "answers.jsonl"}')
-
-
-def _config():
-  """What answers depend on; another value needs another directory."""
-  import ml_collections
-
-  return ml_collections.ConfigDict(
-    {
-      'model': FLAGS.model,
-      'data_dir': FLAGS.data_dir,
-      'seed': FLAGS.seed,
-      'temperature': FLAGS.temperature,
-      'top_p': FLAGS.top_p,
-      'max_tokens': FLAGS.max_tokens or 0,
-      'chat': FLAGS.chat,
-    }
+  return sessions.Decoding(
+    FLAGS.temperature,
+    FLAGS.top_p,
+    (FLAGS.seed,),
+    FLAGS.samples,
+    FLAGS.max_tokens,
   )
 
 
-class _Model:
-  """Weights and tokenizer, loaded when there is something to answer."""
-
-  def __init__(self):
-    from ioa_jax.models import hub, loading, vocabulary
-
-    directory = hub.locate(FLAGS.model)
-    self._model = loading.load(directory, FLAGS.model)
-    self._stop_tokens = vocabulary.stop_tokens(directory)
-    self._encode = self._model.encode
-    if FLAGS.chat:
-      tokenizer = vocabulary.load_tokenizer(directory)
-      self._encode = lambda text: vocabulary.chat_tokens(
-        tokenizer, directory, [{'role': 'user', 'content': text}]
-      )
-
-  def answer(self, questions, max_tokens):
-    """Yields batches of (text, finish reason)."""
-    from ioa_jax.models import decoder
-    from ioa_jax.sampling import logits as logits_lib
-    from ioa_jax.sampling import sampler as sampler_lib
-
-    sampler = sampler_lib.Sampler(
-      decoder.for_decoding(self._model.config),
-      stop_tokens=self._stop_tokens,
-      batch_size=FLAGS.batch_size,
-      max_new_tokens=max_tokens,
-      prompt_bucket=64,
+def _ks(decoding) -> list[int]:
+  most = decoding.samples * len(decoding.seeds)
+  if not all(k.isdigit() and 0 < int(k) <= most for k in FLAGS.k):
+    raise ValueError(
+      f'--k={",".join(FLAGS.k)}: numbers from 1 to --samples ({most}).'
     )
-    sampling = logits_lib.Sampling(
-      FLAGS.temperature, 0, FLAGS.top_p, max_tokens
+  return [int(k) for k in FLAGS.k]
+
+
+def _require_rouge(chosen) -> None:
+  other = [b.name for b in chosen if b.metric != 'rouge_l_stemmed_f']
+  if other:
+    raise ValueError(
+      f'--protocol={FLAGS.protocol} is for dolly and vicuna, not for '
+      f'{", ".join(other)}.'
     )
-    # So many at once that slots are full, so few that little is lost.
-    size = 8 * FLAGS.batch_size
-    for start in range(0, len(questions), size):
-      part = questions[start : start + size]
-      generations = sampler(
-        self._model.params,
-        [self._encode(q.item.prompt) for q in part],
-        [sampling] * len(part),
-        [q.seed for q in part],
+
+
+def _axes() -> dict[str, int]:
+  """--mesh as sizes of axes."""
+  axes = {}
+  for text in FLAGS.mesh:
+    axis, _, size = text.partition('=')
+    if axis not in ('data', 'fsdp', 'sequence', 'tensor') or not re.fullmatch(
+      '-1|[1-9][0-9]*', size
+    ):
+      raise ValueError(
+        f'--mesh={text!r}: AXIS=SIZE with an axis of data, fsdp, sequence and '
+        'tensor, and a size of 1 or more, or -1 for what is left.'
       )
-      yield [
-        (self._model.decode(g.tokens), 'stop' if g.stopped else 'length')
-        for g in generations
-      ]
+    axes[axis] = int(size)
+  return axes
 
 
 def _print_table(results) -> None:

@@ -2,7 +2,8 @@
 
 What an answer is does not depend on which other answers there are: its seed
 comes from benchmark, item and sample, so a resumed evaluation equals an
-unbroken one.
+unbroken one. A line counts for a question only if text, reference and limits
+are still the same.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ import hashlib
 import json
 import os
 import statistics
+import time
 from typing import Any
 
+from ioa_jax.evaluation import benchmark_items, intervals, scoring
 from ioa_jax.evaluation import benchmarks as benchmarks_lib
-from ioa_jax.evaluation import intervals, scoring
 
-Answers = dict[tuple[str, int], dict[str, Any]]
+Place = tuple[str, int, int, str]
+Answers = dict[Place, dict[str, Any]]
 _FIELDS = frozenset(
   (
     'benchmark',
     'item',
+    'seed',
     'sample',
+    'key',
     'prompt',
     'completion',
     'finish_reason',
@@ -32,20 +37,82 @@ _FIELDS = frozenset(
     'reason',
   )
 )
+# A kill loses at most what was written since.
+_SAVED_EVERY_SECONDS = 15.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+  """How one benchmark is asked.
+
+  Attributes:
+    form: of `benchmark_items.FORMS`.
+    examples: worked items before each published prompt; '' is none.
+    max_tokens: of an answer.
+    max_prompt_tokens: longer prompts lose their end; None keeps it.
+    seeds: one answer or more for each.
+    samples: of each item and seed.
+  """
+
+  form: str
+  max_tokens: int
+  examples: str = ''
+  max_prompt_tokens: int | None = None
+  seeds: tuple[int, ...] = (0,)
+  samples: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """One sample of one item, still to be answered."""
+  """One sample of one item.
 
-  item: benchmarks_lib.Item
-  sample: int
+  Attributes:
+    text: what is asked, examples included.
+    seed: of the benchmark's scores; `draw` is this answer's own.
+    key: the hash of what the answer and its score depend on, beside the model.
+  """
+
+  item: benchmark_items.Item
+  text: str
   seed: int
+  sample: int
+  draw: int
+  key: str
+
+  @property
+  def place(self) -> Place:
+    return self.item.item_id, self.seed, self.sample, self.key
 
 
 def answer_seed(seed: int, benchmark: str, item_id: str, sample: int) -> int:
   text = json.dumps([seed, benchmark, item_id, sample])
   return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], 'big')
+
+
+def questions(
+  benchmark: benchmarks_lib.Benchmark,
+  items: Sequence[benchmark_items.Item],
+  asking: Asking,
+) -> list[Question]:
+  """Every item as often as it is asked."""
+  found = []
+  for item in items:
+    text = item.text(asking.form, asking.examples)
+    limits = [asking.form, asking.max_tokens, asking.max_prompt_tokens]
+    key = benchmark_items.digest([text, item.reference, limits])
+    found += [
+      Question(
+        item,
+        text,
+        seed,
+        sample,
+        answer_seed(seed, benchmark.name, item.item_id, sample),
+        key,
+      )
+      for seed in asking.seeds
+      for sample in range(asking.samples)
+    ]
+  return found
 
 
 def read(lines: Sequence[str], benchmark: str) -> Answers:
@@ -54,7 +121,7 @@ def read(lines: Sequence[str], benchmark: str) -> Answers:
   for line in lines:
     row = json.loads(line)
     if row['benchmark'] == benchmark:
-      answers[row['item'], row['sample']] = row
+      answers[row['item'], row['seed'], row['sample'], row['key']] = row
   return answers
 
 
@@ -67,110 +134,122 @@ def is_whole(line: str) -> bool:
   return isinstance(row, dict) and set(row) == _FIELDS
 
 
-def unanswered(
-  items: Sequence[benchmarks_lib.Item],
-  answers: Answers,
-  *,
-  benchmark: str,
-  samples: int,
-  seed: int,
-) -> list[Question]:
-  return [
-    Question(item, sample, answer_seed(seed, benchmark, item.item_id, sample))
-    for item in items
-    for sample in range(samples)
-    if (item.item_id, sample) not in answers
-  ]
-
-
 def grade(
   benchmark: benchmarks_lib.Benchmark,
   tools: benchmarks_lib.Tools,
-  questions: Sequence[Question],
-  batches: Iterator[Sequence[tuple[str, str]]],
+  asked: Sequence[Question],
+  completions: Iterator[Sequence[tuple[int, str, str]]],
   save: Callable[[list[dict[str, Any]]], None],
 ) -> None:
-  """Grades completions batch by batch; each batch is saved before the next.
+  """Grades completions while others are written, and saves them by and by.
 
   Args:
-    batches: of (completion, finish reason), in the questions' order.
-    save: takes rows to append.
+    completions: of (place in `asked`, completion, finish reason), as they end.
+    save: takes rows to append; called every few seconds and at the end.
   """
-  done = 0
+  waiting: dict[futures.Future, tuple[int, str, str]] = {}
+
+  def save_graded(graded):
+    rows = [
+      _row(benchmark, asked, *waiting.pop(f), *f.result()) for f in graded
+    ]
+    if rows:
+      save(rows)
+
+  saved_at = time.monotonic()
   with futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-    for batch in batches:
-      asked = questions[done : done + len(batch)]
-      texts = [benchmark.cut(text) for text, _ in batch]
-      scores = pool.map(
-        lambda q, t: benchmark.grade(tools, q.item, t), asked, texts
-      )
-      save(
-        [
-          {
-            'benchmark': benchmark.name,
-            'item': q.item.item_id,
-            'sample': q.sample,
-            'prompt': q.item.prompt,
-            'completion': text,
-            'finish_reason': finish,
-            'score': score,
-            'reason': reason,
-          }
-          for q, text, (_, finish), (score, reason) in zip(
-            asked, texts, batch, scores
-          )
-        ]
-      )
-      done += len(batch)
+    try:
+      for ended in completions:
+        for i, text, finish in ended:
+          job = pool.submit(benchmark.grade, tools, asked[i].item, text)
+          waiting[job] = i, text, finish
+        if time.monotonic() - saved_at >= _SAVED_EVERY_SECONDS:
+          save_graded([f for f in waiting if f.done()])
+          saved_at = time.monotonic()
+    finally:
+      # Also when it is interrupted: what is written is not lost. Code takes
+      # long, so not all at the end.
+      while waiting:
+        futures.wait(waiting, _SAVED_EVERY_SECONDS)
+        save_graded([f for f in waiting if f.done()])
+
+
+def _row(benchmark, asked, i, text, finish, score, reason) -> dict[str, Any]:
+  question = asked[i]
+  return {
+    'benchmark': benchmark.name,
+    'item': question.item.item_id,
+    'seed': question.seed,
+    'sample': question.sample,
+    'key': question.key,
+    'prompt': question.text,
+    'completion': text,
+    'finish_reason': finish,
+    'score': score,
+    'reason': reason,
+  }
 
 
 def summarize(
   benchmark: benchmarks_lib.Benchmark,
-  items: Sequence[benchmarks_lib.Item],
+  asked: Sequence[Question],
   answers: Answers,
   *,
-  samples: int,
   ks: Sequence[int],
-  seed: int,
 ) -> dict[str, Any]:
-  """Score with its interval, over items; every item must be answered.
+  """Score with its interval, over items; every question must be answered.
 
   Raises:
     ValueError: if an answer is missing or k is over the number of samples.
   """
-  rows = {
-    i.item_id: [answers.get((i.item_id, s)) for s in range(samples)]
-    for i in items
-  }
-  missing = [name for name, row in rows.items() if None in row]
-  if missing or not rows:
+  missing = [q.item.item_id for q in asked if q.place not in answers]
+  if missing or not asked:
     raise ValueError(
-      f'{benchmark.name}: {len(missing)} of {len(rows)} items lack answers '
+      f'{benchmark.name}: {len(missing)} of {len(asked)} items lack answers '
       f'({missing[:3]}); run the evaluation to its end.'
     )
+  rows: dict[str, list[dict[str, Any]]] = {}
+  for question in asked:
+    rows.setdefault(question.item.item_id, []).append(answers[question.place])
+  graded = [r for row in rows.values() for r in row]
+  times = len(graded) // len(rows)
   means = [statistics.fmean(r['score'] for r in row) for row in rows.values()]
-  binary = benchmark.metric != 'rouge_l_stemmed_f' and samples == 1
+  binary = benchmark.metric != 'rouge_l_stemmed_f' and times == 1
   result = {
     'metric': 'pass@1' if benchmark.metric == 'pass@k' else benchmark.metric,
     'score': statistics.fmean(means),
     'ci95': list(
       intervals.wilson(round(sum(means)), len(means))
       if binary
-      else intervals.bootstrap_mean(means, seed=seed)
+      else intervals.bootstrap_mean(means, seed=asked[0].seed)
     ),
     'interval': 'wilson' if binary else 'bootstrap over items',
     'items': len(rows),
-    'samples_per_item': samples,
+    'samples_per_item': times,
   }
+  result |= _by_seed(graded)
   if benchmark.metric == 'pass@k':
     result['pass_at_k'] = {
       str(k): statistics.fmean(
-        scoring.pass_at_k(samples, sum(r['score'] == 1.0 for r in row), k)
+        scoring.pass_at_k(times, sum(r['score'] == 1.0 for r in row), k)
         for row in rows.values()
       )
       for k in ks
     }
-  graded = [r for row in rows.values() for r in row]
   result['no_answer'] = sum(r['reason'] == 'no_answer' for r in graded)
   result['truncated'] = sum(r['finish_reason'] == 'length' for r in graded)
   return result
+
+
+def _by_seed(graded: Sequence[dict[str, Any]]) -> dict[str, Any]:
+  """The score of each seed and their spread, where there are several."""
+  scores: dict[int, list[float]] = {}
+  for row in graded:
+    scores.setdefault(row['seed'], []).append(row['score'])
+  if len(scores) == 1:
+    return {}
+  means = {seed: statistics.fmean(found) for seed, found in scores.items()}
+  return {
+    'by_seed': {str(seed): mean for seed, mean in means.items()},
+    'spread_over_seeds': statistics.stdev(means.values()),
+  }

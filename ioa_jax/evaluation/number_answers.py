@@ -1,9 +1,10 @@
 r"""The number that a worked solution gives as its answer.
 
 The most explicit statement counts: after GSM8K's `####`, in the last
-`\boxed{}`, after "the answer is", else what the text comes to at its end, as in
-lm-eval's flexible-extract. A statement that hedges ("18 or 20"), or whose
-number is refused (`12:30`), is no answer; nothing else is taken instead.
+`\boxed{}`, after "the answer is", else what the text comes to at its end.
+docs/benchmarks.md says where lm-eval's flexible-extract differs. A statement
+that hedges ("18 or 20"), or whose number is refused (`12:30`), is no answer;
+nothing else is taken instead.
 """
 
 from __future__ import annotations

@@ -1,0 +1,296 @@
+"""One model's evaluation in a folder: what is asked, what is kept, the scores.
+
+The folder belongs to one model and one way of sampling, both by content. Each
+benchmark's result says what it was measured with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+import importlib.metadata
+import json
+import pathlib
+import time
+from typing import Any
+
+import jax
+import ml_collections
+
+import ioa_jax
+from ioa_jax import config as config_lib
+from ioa_jax.evaluation import answers as answers_lib
+from ioa_jax.evaluation import benchmark_items, respondent
+from ioa_jax.evaluation import benchmarks as benchmarks_lib
+from ioa_jax.models import contents
+from ioa_jax.runtime import files, rundir
+from ioa_jax.runtime.display import Display
+from ioa_jax.sampling import logits as logits_lib
+
+ANSWERS, RESULTS = 'answers.jsonl', 'results.json'
+# What graded answers depend on, beside this package.
+_LIBRARIES = ('jax', 'transformers', 'tokenizers')
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+  """How answers are drawn, the same for all benchmarks of a folder.
+
+  Attributes:
+    seeds: each is a whole evaluation; the score is their mean.
+    samples: answers of each item and seed.
+    max_tokens: of an answer; None is each benchmark's own.
+    max_prompt_tokens: longer prompts lose their end; None keeps it.
+  """
+
+  temperature: float = 0.0
+  top_p: float = 1.0
+  seeds: tuple[int, ...] = (0,)
+  samples: int = 1
+  max_tokens: int | None = None
+  max_prompt_tokens: int | None = None
+
+
+# evaluate_main.py and scripts/*/eval of MiniLLM (Gu et al., arXiv:2306.08543):
+# 512 tokens for both, of which prompts are padded or cut to 256.
+MINILLM = Decoding(
+  temperature=1.0,
+  seeds=(10, 20, 30, 40, 50),
+  max_tokens=256,
+  max_prompt_tokens=256,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exam:
+  """A benchmark's items, and worked ones to show before them.
+
+  Attributes:
+    shots: how many are in `examples`.
+    left_out: rows of the file without an answer to grade by.
+    sources: what was read, with its SHA-256.
+  """
+
+  benchmark: benchmarks_lib.Benchmark
+  items: Sequence[benchmark_items.Item]
+  shots: int
+  examples: str
+  left_out: int
+  sources: dict[str, str]
+
+
+def read_exam(
+  benchmark: benchmarks_lib.Benchmark,
+  data_dir: pathlib.Path | None,
+  *,
+  shots: int = 0,
+  limit: int | None = None,
+  all_items: bool = False,
+) -> Exam:
+  """A benchmark out of its files.
+
+  Args:
+    data_dir: where they are; None reads the hub.
+    limit: only so many items; None is all.
+    all_items: also those that published scores leave out.
+
+  Raises:
+    ValueError: for files or examples that are missing or damaged.
+  """
+  items, left_out = benchmark.load(data_dir)
+  if not all_items:
+    items = [i for i in items if benchmark.is_scored(i)]
+    if not items:
+      raise ValueError(
+        f'{benchmark.name}: its file has none of the items that published '
+        'scores count; name another file, or give --all_items.'
+      )
+  return Exam(
+    benchmark,
+    items[:limit],
+    shots,
+    benchmark.first_examples(data_dir, shots),
+    len(left_out),
+    benchmark.sources(data_dir),
+  )
+
+
+class Session:
+  """A model that is scored in a folder.
+
+  Args:
+    model: as a person named it.
+    source: its directory.
+    form: of `benchmark_items.FORMS`; None is the one that is usual for it.
+    mesh: where its weights lie.
+
+  Raises:
+    ConfigError: if the folder belongs to another model or way of sampling.
+  """
+
+  def __init__(
+    self,
+    path: pathlib.Path,
+    model: str,
+    source: pathlib.Path,
+    decoding: Decoding,
+    *,
+    form: str | None,
+    dtype: str,
+    batch_size: int,
+    mesh: jax.sharding.Mesh,
+  ):
+    self._model, self._source, self._decoding = model, source, decoding
+    self._loading = {'dtype': dtype, 'batch_size': batch_size, 'mesh': mesh}
+    self._form = form or respondent.usual_form(source)
+    self._digests = contents.digests(source)
+    self._sampling = {
+      'temperature': decoding.temperature,
+      'top_p': decoding.top_p,
+      'seeds': list(decoding.seeds),
+      'dtype': dtype,
+    }
+    # A configuration has no dots in its names.
+    files_of_model = {
+      name.replace('.', '_'): value for name, value in self._digests.items()
+    }
+    identity = {'model': files_of_model, 'sampling': self._sampling}
+    try:
+      self.directory = rundir.RunDirectory(
+        path, ml_collections.ConfigDict(identity)
+      )
+    except config_lib.ConfigError as e:
+      # A folder of scores is no run.
+      raise config_lib.ConfigError(
+        str(e).replace('--workdir', '--output_dir')
+      ) from None
+    self._respondent: respondent.Respondent | None = None
+
+  def run(
+    self,
+    exam: Exam,
+    tools: benchmarks_lib.Tools,
+    ks: Sequence[int],
+    display: Display,
+  ) -> dict[str, Any]:
+    """Asks what is not answered yet, and writes the score down.
+
+    Call it while `directory` is locked.
+    """
+    start = time.monotonic()
+    name = exam.benchmark.name
+    asking = self._asking(exam)
+    asked = answers_lib.questions(exam.benchmark, exam.items, asking)
+    answers = answers_lib.read(self._lines(), name)
+    missing = [q for q in asked if q.place not in answers]
+    if missing:
+      self._answer(exam.benchmark, asking, missing, tools, display)
+      answers = answers_lib.read(self._lines(), name)
+    result = answers_lib.summarize(exam.benchmark, asked, answers, ks=ks)
+    result |= {
+      'rows_without_answer': exam.left_out,
+      'new_answers': len(missing),
+      'seconds': round(time.monotonic() - start, 1),
+    } | self._conditions(exam, asking)
+    self._write(name, result)
+    return result
+
+  def _asking(self, exam: Exam) -> answers_lib.Asking:
+    if exam.shots and self._form not in ('plain', 'chat'):
+      raise ValueError(
+        f'--shots={exam.shots}: examples stand before a published prompt, and '
+        f'this model is asked in the form {self._form!r}; give --prompt=plain '
+        'or --prompt=chat.'
+      )
+    decoding = self._decoding
+    return answers_lib.Asking(
+      form=self._form,
+      examples=exam.examples,
+      max_tokens=decoding.max_tokens or exam.benchmark.max_tokens,
+      max_prompt_tokens=decoding.max_prompt_tokens,
+      seeds=decoding.seeds,
+      samples=decoding.samples,
+    )
+
+  def _lines(self) -> list[str]:
+    """Answers that were written whole; others are dropped from the file."""
+    lines = self.directory.read_lines(ANSWERS)
+    whole = [line for line in lines if answers_lib.is_whole(line)]
+    path = self.directory.path / ANSWERS
+    text = ''.join(line + '\n' for line in whole)
+    if path.exists() and path.stat().st_size != len(text.encode()):
+      self.directory.write_text(ANSWERS, text)
+    return whole
+
+  def _answer(self, benchmark, asking, missing, tools, display) -> None:
+    if self._respondent is None:
+      display.update(phase='loading the model', done=0, total=0)
+      self._respondent = respondent.Respondent(
+        self._source, self._model, **self._loading
+      )
+    published = asking.form in ('plain', 'chat')
+    completions = self._respondent.answers(
+      missing,
+      asking,
+      logits_lib.Sampling(
+        temperature=self._decoding.temperature, top_p=self._decoding.top_p
+      ),
+      # They end what continues a published prompt; an assistant may say them.
+      benchmark.stops if published else (),
+    )
+
+    def shown():
+      done = 0
+      display.update(phase=benchmark.name, done=0, total=len(missing))
+      for ended in completions:
+        yield ended
+        done += len(ended)
+        display.update(done=done)
+
+    # Weights are read outside of it, as a run does.
+    with jax.set_mesh(self._loading['mesh']):
+      answers_lib.grade(
+        benchmark,
+        tools,
+        missing,
+        shown(),
+        lambda rows: self.directory.append_lines(
+          ANSWERS, (json.dumps(r, ensure_ascii=False) for r in rows)
+        ),
+      )
+
+  def _conditions(self, exam, asking) -> dict[str, Any]:
+    """What somebody needs to measure the same again."""
+    return {
+      'prompt': asking.form,
+      'shots': exam.shots,
+      'examples_sha256': benchmark_items.digest(exam.examples),
+      'files': exam.sources,
+      'model': {'name': self._model, 'sha256': self._digests},
+      'decoding': self._sampling
+      | {
+        'samples': asking.samples,
+        'max_tokens': asking.max_tokens,
+        'max_prompt_tokens': asking.max_prompt_tokens,
+      },
+      'versions': {'ioa_jax': ioa_jax.__version__}
+      | {name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }
+
+  def _write(self, name: str, result: dict[str, Any]) -> None:
+    """Beside the other benchmarks' results."""
+    path = self.directory.path / RESULTS
+    kept = {}
+    if path.exists():
+      try:
+        kept = json.loads(files.read_text(path))['benchmarks']
+        kept = dict(kept)
+      except (ValueError, TypeError, KeyError) as e:
+        raise ValueError(
+          f'{path}: is damaged ({e!r}); delete it. Every benchmark that is '
+          'named again is scored from the answers beside it.'
+        ) from None
+    value = {'model': self._model, 'benchmarks': kept | {name: result}}
+    self.directory.write_text(
+      RESULTS, json.dumps(value, indent=2, ensure_ascii=False) + '\n'
+    )
