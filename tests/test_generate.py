@@ -21,6 +21,7 @@ from ioa_jax.models import (
   orbax_params,
   peft,
 )
+from ioa_jax.records import Progress
 from ioa_jax.runtime import sharding
 from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler, streaming
@@ -290,7 +291,7 @@ def test_a_run_is_converted(directory, params, tmp_path):
       finite=jnp.bool_(True),
     )
     inputs = types.SimpleNamespace(curriculum={'count': jnp.zeros(2)})
-    kept.save(state, inputs, {})
+    kept.save(state, inputs, Progress())
   kept.close()
   for arguments, factor in (
     ({}, 21),

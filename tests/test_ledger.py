@@ -490,14 +490,12 @@ def test_a_limit_in_money_holds_for_any_teacher(ledger):
 
 
 def test_reasoning_effort_is_part_of_the_request(ledger):
-  plain = Client(Parrot(), ledger, Budget())
-  low = Client(Parrot(), ledger, Budget(), reasoning_effort='low')
-  plain.ask([request()])
-  assert low.find([request()]) == [None]
-  low.ask([request()])
-  assert low.cached == 0 and low.totals()['completions'] == 2
-  wanted = request(reasoning_effort='low')
-  assert low.find([request()]) == ledger.find([wanted]) != [None]
+  client = Client(Parrot(), ledger, Budget())
+  client.ask([request()])
+  low = request(reasoning_effort='low')
+  assert client.find([low]) == [None]
+  client.ask([low])
+  assert client.cached == 0 and client.totals()['completions'] == 2
 
 
 def test_a_request_for_another_model_or_without_its_class_is_refused(ledger):
@@ -515,7 +513,8 @@ def test_a_deleted_ledger_does_not_reset_the_budget(ledger, path, tmp_path):
   before = ledger.totals()
   fresh = Ledger(tmp_path / 'fresh.sqlite')
   for _ in range(2):  # It counts once.
-    client = Client(Parrot(), fresh, Budget(22 + 47), spent_before=before)
+    client = Client(Parrot(), fresh, Budget(22 + 47))
+    client.carry(before)
     totals = client.totals()
     assert totals['completion_tokens'] == 15 + 7
     assert totals['prompt_tokens'] == 5 + 10
@@ -524,9 +523,9 @@ def test_a_deleted_ledger_does_not_reset_the_budget(ledger, path, tmp_path):
     client.ask([request('new')])
   # A ledger that is whole is believed.
   for _ in range(2):
-    assert (
-      Client(Parrot(), ledger, Budget(), spent_before=before).totals() == before
-    )
+    client = Client(Parrot(), ledger, Budget())
+    client.carry(before)
+    assert client.totals() == before
 
 
 # The script.

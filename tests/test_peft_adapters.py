@@ -38,7 +38,7 @@ CONFIGS = {
     num_kv_heads=2,
     head_width=8,
     mlp_width=40,
-    qkv_bias=True,
+    architecture='qwen2',
   ),
 }
 TOKEN = np.arange(16, dtype=np.int32).reshape(2, 8) * 3

@@ -109,14 +109,17 @@ def test_every_artefact_is_there_and_true(finished):
     '.lock',
     'ledger.sqlite-wal',
     'ledger.sqlite-shm',
+    '.ledger.sqlite.lock',
   }
   assert names == {
     'config.json',
+    'models.json',
     'diagnosis.json',
     'items.jsonl',
     'curriculum.json',
     'ledger.sqlite',
     'lessons.jsonl',
+    'rejected.jsonl',
     'metrics.jsonl',
     'tensorboard',
     'checkpoints',

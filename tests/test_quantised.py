@@ -1,12 +1,11 @@
 """A frozen base in 8 and 4 bits: what it computes, where it lies, its size."""
 
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ioa_jax import config as config_lib
 from ioa_jax.models import decoder, huggingface, lora, quantised
 from ioa_jax.runtime import sharding
 from tests import tiny_models
@@ -172,20 +171,6 @@ def test_a_checkpoint_is_quantised_as_it_is_read(tmp_path, kind):
 def test_what_trains_is_not_quantised():
   with pytest.raises(ValueError, match=r"'int3' unknown; choose of"):
     quantised.quantise(jnp.ones((1, 2, 2)), 'int3')
-  from ioa_jax import assemble
-
-  config = tiny_config(rank=0)
+  config = config_lib.get('quickstart', {'student.quantization': 'nf4'})
   with pytest.raises(ValueError, match='quantization is .nf4. and all weights'):
-    assemble._load(config, 'student', None)
-
-
-def tiny_config(rank):
-  import ml_collections
-
-  return ml_collections.ConfigDict(
-    {
-      'model': str(pathlib.Path('nowhere')),
-      'quantization': 'nf4',
-      'lora': {'rank': rank},
-    }
-  )
+    config_lib.validate(config)

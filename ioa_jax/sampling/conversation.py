@@ -45,12 +45,13 @@ class Conversation:
     model: a directory, a preset or a hub id.
 
   Raises:
-    ValueError: for a model or adapter that cannot be used, or a system message
-      without a chat template.
+    ValueError: for a setting, model or adapter that cannot be used, or a
+      system message without a chat template.
   """
 
   def __init__(self, model: str | os.PathLike[str], options: Options):
     self._options = options
+    _sampling(options, options.max_tokens)  # Checked before a model is read.
     loaded = loading.load(
       hub.locate(str(model)),
       str(model),
@@ -100,9 +101,7 @@ class Conversation:
     )
     o = self._options
     left = self._max_positions - len(tokens)
-    sampling = logits_lib.Sampling(
-      o.temperature, o.top_k, o.top_p, min(left, o.max_tokens)
-    )
+    sampling = _sampling(o, min(left, o.max_tokens))
     seed, self._turn = o.seed + self._turn, self._turn + 1
     answer = ''
     for piece in streaming.text_pieces(
@@ -112,3 +111,9 @@ class Conversation:
       yield piece
       answer += piece
     self._messages.append({'role': 'assistant', 'content': answer})
+
+
+def _sampling(options: Options, max_tokens: int) -> logits_lib.Sampling:
+  return logits_lib.Sampling(
+    options.temperature, options.top_k, options.top_p, max_tokens
+  )
