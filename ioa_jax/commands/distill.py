@@ -33,7 +33,6 @@ from absl import flags
 from ioa_jax.runtime import commandline, terminal
 
 FLAGS = flags.FLAGS
-NOT_BETTER = 3  # The exit code.
 
 
 def define_flags() -> None:
@@ -85,7 +84,7 @@ def main(argv: Sequence[str]) -> None:
       'error: the student is not better than its base; see the report.',
       file=sys.stderr,
     )
-    sys.exit(NOT_BETTER)
+    sys.exit(commandline.NOT_BETTER)
 
 
 def _show(results, workdir):

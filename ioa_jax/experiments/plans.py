@@ -30,7 +30,7 @@ import ml_collections
 from ioa_jax import config as config_lib
 from ioa_jax.experiments import comparison
 from ioa_jax.records import Results
-from ioa_jax.runtime import files, terminal
+from ioa_jax.runtime import commandline, files, terminal
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Completion, Request
 
@@ -311,7 +311,9 @@ def _run(
     running.add(process)
     code = process.wait()
     running.discard(process)
-  if code or not (job.directory / 'results.json').exists():
+  # A student that is not better than its base is a result too.
+  ended = code in (0, commandline.NOT_BETTER)
+  if not ended or not (job.directory / 'results.json').exists():
     end = ' '.join(log.read_text(encoding='utf-8', errors='replace').split())[
       -500:
     ]

@@ -18,6 +18,7 @@ from ioa_jax.runtime import terminal
 
 Main = Callable[[Sequence[str]], None]
 _WIDTH = 80
+NOT_BETTER = 3  # Exit code of a run whose student is not better than its base.
 
 
 def DEFINE_config() -> None:  # Named like absl's own DEFINE functions.
