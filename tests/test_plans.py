@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from ioa_jax.experiments import plans
+from ioa_jax.teachers import ledger_file
 from ioa_jax.teachers.ledger import Ledger
 from tests import test_pipeline
 
@@ -138,6 +139,9 @@ def test_a_plan_runs_resumes_and_asks_the_teacher_once(tmp_path):
   (shared,) = (workdir / 'teacher').glob('0-*.sqlite')
   with sqlite3.connect(shared) as db:
     db.execute('UPDATE completions SET prompt_tokens = 7777')
+    db.create_function('seal', -1, ledger_file.fingerprint)
+    columns = ', '.join(ledger_file.SEALED)
+    db.execute(f'UPDATE completions SET fingerprint = seal({columns})')
   first = run()
   assert first.returncode == 0, first.stderr
   assert '| gap |' in first.stdout
