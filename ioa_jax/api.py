@@ -15,6 +15,7 @@ from ioa_jax.domains import Domain
 from ioa_jax.domains.text import Grader
 from ioa_jax.records import Diagnosis, Lesson, ModuleResult, Results
 from ioa_jax.runtime import display as display_lib
+from ioa_jax.runtime import files, rundir
 from ioa_jax.teachers import Teacher
 
 Config = str | os.PathLike[str] | Mapping[str, Any] | ml_collections.ConfigDict
@@ -70,7 +71,7 @@ class Distilled:
   @property
   def diagnosis(self) -> Diagnosis:
     """What the student did not know before."""
-    return self._read('diagnosis.json', Diagnosis)
+    return self._read(rundir.DIAGNOSIS, Diagnosis)
 
   def wrong_answers(self) -> dict[str, list[dict[str, str]]]:
     """Of each module, what the student answered wrong when it was diagnosed:
@@ -82,14 +83,14 @@ class Distilled:
 
   def lessons(self) -> list[Lesson]:
     """All that were kept, in the order in which they were written."""
-    text = (self.path / 'lessons.jsonl').read_text(encoding='utf-8')
+    text = files.read_text(self.path / rundir.LESSONS)
     return [Lesson.from_json(line) for line in text.split('\n') if line]
 
   def _read(self, name: str, kind):
     path = self.path / name
     if not path.exists():
       raise ValueError(f'{path} does not exist; the run has not come so far.')
-    return kind.from_json(path.read_text(encoding='utf-8'), str(path))
+    return kind.from_json(files.read_text(path), str(path))
 
 
 def distill(
