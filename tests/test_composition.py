@@ -382,7 +382,7 @@ def test_remedial_lessons_are_of_the_failed_call_smallest_first():
   assert max(found) <= failed + 0.11
   # Lessons count for the module that asked.
   done = [Completion(i.problem.completion(i.way), 'stop', 5, 20) for i in items]
-  lessons, rejected = lessons_lib.curate(items, done)
+  lessons, rejected = make_adapter().write(items, lambda requests: done, [])
   assert not rejected and {x.module for x in lessons} == {'numbers/quadruple'}
   assert {x.metadata['trains'] for x in lessons} == {'numbers/double'}
 

@@ -11,16 +11,13 @@ the teacher's, and is kept only if the verifier confirms it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
 
-from ioa_jax import adapter
-from ioa_jax.adapter import Amounts, Ask, Level
+from ioa_jax.adapter import Level, verified_lessons
 from ioa_jax.domains import arithmetic
-from ioa_jax.records import Lesson, Probe, Rejected
-from ioa_jax.teachers.requests import Completion, Request
+from ioa_jax.records import Lesson, Probe
 
 _NAMES = [m.name for m in arithmetic.MODULES]
 _KINDS = ('stage', 'remedial', 'bridging', 'rehearsal')  # Order decides draws.
@@ -36,60 +33,21 @@ _SIZES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Item(adapter.Item):
+class Item(verified_lessons.Item):
   """One solution to be asked for."""
 
   problem: arithmetic.Problem
   answer_format: str
 
+  def verify(self, text: str) -> str:
+    return arithmetic.verify_lesson(self.problem, self.answer_format, text)
 
-class ArithmeticAdapter:
-  """Lessons of the built-in domain.
+  def lesson(self, text: str) -> Lesson:
+    return _lesson(self, text)
 
-  Args:
-    seed: of the run; decides every problem.
-    teacher: name that requests go to.
-    max_tokens: of one solution.
-    amounts: new problems for each seed, by kind.
-    confirmed: keep what the verifier confirms; else all that was answered and
-      gives no probe away.
-  """
 
-  def __init__(
-    self,
-    *,
-    seed: int,
-    teacher: str,
-    max_tokens: int,
-    answer_format: str,
-    smallest_first: bool,
-    amounts: Amounts,
-    confirmed: bool = True,
-  ):
-    self._seed = seed
-    self._teacher = teacher
-    self._max_tokens = max_tokens
-    self._answer_format = answer_format
-    self._smallest_first = smallest_first
-    self._amounts = amounts
-    self._confirmed = confirmed
-
-  def _request(self, prompt: str) -> Request:
-    """Greedy: a confirmed solution has one form, so sampling adds errors."""
-    return Request(
-      model=self._teacher,
-      prompt=prompt,
-      temperature=0.0,
-      top_k=0,
-      top_p=1.0,
-      max_tokens=self._max_tokens,
-    )
-
-  confirm_samples = 0  # The verifier needs no second opinion.
-
-  def question(self, probe: Probe) -> Request:
-    """The probe as it stands."""
-    return self._request(probe.prompt)
+class ArithmeticAdapter(verified_lessons.VerifiedAdapter):
+  """Lessons of the built-in domain, see the top."""
 
   def practice(self, module: str, round: int) -> tuple[Probe, ...]:
     """None: requests of this domain show nothing that the student wrote."""
@@ -138,37 +96,6 @@ class ArithmeticAdapter:
           )
           break
     return list(items.values())
-
-  def write(
-    self, items: Sequence[Item], ask: Ask, earlier: Sequence[Lesson]
-  ) -> tuple[list[Lesson], list[Rejected]]:
-    """The teacher's solutions, kept where the verifier confirms them."""
-    del earlier  # The problems are drawn here, and may come again.
-    return curate(
-      items, ask([i.request for i in items]), confirmed=self._confirmed
-    )
-
-
-def curate(
-  items: Sequence[Item],
-  completions: Sequence[Completion],
-  *,
-  confirmed: bool = True,
-) -> tuple[list[Lesson], list[Rejected]]:
-  """Confirmed lessons with their lineage, and why the others were rejected."""
-  lessons: list[Lesson] = []
-  rejected: list[Rejected] = []
-  for item, completion in zip(items, completions, strict=True):
-    text = completion.text
-    if completion.finish_reason != 'stop':
-      rejected.append(item.rejected('truncated', text))
-      continue
-    reason = arithmetic.verify_lesson(item.problem, item.answer_format, text)
-    if reason == 'contains_probe' or (reason and confirmed):
-      rejected.append(item.rejected(reason, text))
-      continue
-    lessons.append(_lesson(item, text))
-  return lessons, rejected
 
 
 def _lesson(item: Item, text: str) -> Lesson:

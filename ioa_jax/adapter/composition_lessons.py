@@ -19,11 +19,9 @@ import dataclasses
 
 import numpy as np
 
-from ioa_jax import adapter
-from ioa_jax.adapter import Amounts, Ask, Level, practice
+from ioa_jax.adapter import Level, practice, verified_lessons
 from ioa_jax.domains import composition, operations
-from ioa_jax.records import DIFFICULTIES, Lesson, Probe, Rejected
-from ioa_jax.teachers.requests import Completion, Request
+from ioa_jax.records import DIFFICULTIES, Lesson, Probe
 
 _MODULES = {m.name: m for m in composition.MODULES}
 _NAMES = list(_MODULES)
@@ -38,7 +36,7 @@ _WIDER = (0.0, 0.1, 0.3, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Item(adapter.Item):
+class Item(verified_lessons.Item):
   """One solution to be asked for.
 
   Attributes:
@@ -47,6 +45,12 @@ class Item(adapter.Item):
 
   problem: operations.Problem
   way: str
+
+  def verify(self, text: str) -> str:
+    return composition.verify_lesson(self.problem, self.way, text)
+
+  def lesson(self, text: str) -> Lesson:
+    return _lesson(self, text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,54 +63,8 @@ class _Wanted:
   high: float
 
 
-class CompositionAdapter:
-  """Lessons of the domain.
-
-  Args:
-    seed: of the run; decides every problem.
-    teacher: name that requests go to.
-    max_tokens: of one solution.
-    smallest_first: lessons of a stage in the order of their difficulty.
-    amounts: how many problems are asked for.
-    confirmed: keep what the verifier confirms; else all that was answered and
-      gives no probe away.
-  """
-
-  confirm_samples = 0  # The verifier needs no second opinion.
-
-  def __init__(
-    self,
-    *,
-    seed: int,
-    teacher: str,
-    max_tokens: int,
-    answer_format: str,
-    smallest_first: bool,
-    amounts: Amounts,
-    confirmed: bool = True,
-  ):
-    self._seed = seed
-    self._teacher = teacher
-    self._max_tokens = max_tokens
-    self._answer_format = answer_format
-    self._smallest_first = smallest_first
-    self._amounts = amounts
-    self._confirmed = confirmed
-
-  def _request(self, prompt: str) -> Request:
-    """Greedy: a confirmed solution has one form, so sampling adds errors."""
-    return Request(
-      model=self._teacher,
-      prompt=prompt,
-      temperature=0.0,
-      top_k=0,
-      top_p=1.0,
-      max_tokens=self._max_tokens,
-    )
-
-  def question(self, probe: Probe) -> Request:
-    """The probe as it stands."""
-    return self._request(probe.prompt)
+class CompositionAdapter(verified_lessons.VerifiedAdapter):
+  """Lessons of the domain, see the top."""
 
   def practice(self, module: str, round: int) -> tuple[Probe, ...]:
     """New training problems as probes are asked, others in each round."""
@@ -183,15 +141,6 @@ class CompositionAdapter:
       way = composition.way_of(module, index, self._answer_format)
       yield _Wanted(module, way, low, high)
 
-  def write(
-    self, items: Sequence[Item], ask: Ask, earlier: Sequence[Lesson]
-  ) -> tuple[list[Lesson], list[Rejected]]:
-    """The teacher's solutions, kept where the verifier confirms them."""
-    del earlier  # The problems are drawn here, and may come again.
-    return curate(
-      items, ask([i.request for i in items]), confirmed=self._confirmed
-    )
-
 
 def _failed_calls(level: Level) -> list[_Wanted]:
   """What went wrong first in each wrong answer, up to where it failed.
@@ -234,26 +183,6 @@ def _draw(wanted: _Wanted, rng, taken) -> operations.Problem | None:
       if not composition.is_reserved(problem):
         return problem
   return None
-
-
-def curate(
-  items: Sequence[Item],
-  completions: Sequence[Completion],
-  *,
-  confirmed: bool = True,
-) -> tuple[list[Lesson], list[Rejected]]:
-  """Confirmed lessons with their lineage, and why the others were rejected."""
-  lessons, rejected = [], []
-  for item, completion in zip(items, completions, strict=True):
-    if completion.finish_reason != 'stop':
-      rejected.append(item.rejected('truncated', completion.text))
-      continue
-    reason = composition.verify_lesson(item.problem, item.way, completion.text)
-    if reason == 'contains_probe' or (reason and confirmed):
-      rejected.append(item.rejected(reason, completion.text))
-      continue
-    lessons.append(_lesson(item, completion.text))
-  return lessons, rejected
 
 
 def _lesson(item: Item, text: str) -> Lesson:

@@ -19,7 +19,7 @@ import itertools
 
 import numpy as np
 
-from ioa_jax.domains import operations, tokenizer
+from ioa_jax.domains import arithmetic, operations, tokenizer
 from ioa_jax.domains.operations import MODULES as MODULES
 from ioa_jax.domains.operations import Problem
 from ioa_jax.records import Probe, Seed
@@ -31,6 +31,10 @@ EASY_MODULES = tuple(m.name for m in MODULES[:4])
 MULTI_STEP = tuple(m.name for m in MODULES if m.level)
 _SPLIT_SEED = 20261128  # Which problems are probes; never a run's seed.
 _NAMES = [m.name for m in MODULES]
+# Answers of both built-in domains end alike.
+final_answer = arithmetic.final_answer
+is_correct = arithmetic.is_correct
+score = arithmetic.score
 
 
 def build_tokenizer():
@@ -152,21 +156,6 @@ def seeds(module: str, count: int) -> tuple[Seed, ...]:
   rng = np.random.default_rng([_SPLIT_SEED, 1, _NAMES.index(module)])
   found = (training_problem(module, rng) for _ in range(count))
   return tuple(Seed(module, p.text, p.answer) for p in found)
-
-
-def final_answer(completion: str) -> str:
-  """The scored span: what follows the last `=`, or all of a direct answer."""
-  return completion.rpartition('=')[2].strip()
-
-
-def is_correct(completion: str, answer: str) -> bool:
-  """Whether a completion ends in the right answer, however it got there."""
-  return final_answer(completion) == answer
-
-
-def score(completion: str, answer: str) -> float:
-  """See `Domain`: right or wrong."""
-  return float(is_correct(completion, answer))
 
 
 def _stated(completion: str) -> Iterator[tuple[Problem | None, str]]:
