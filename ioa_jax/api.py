@@ -120,10 +120,7 @@ def distill(
     ValueError: for anything that cannot be used, in one line.
   """
   given = assemble.Given(domain=domain, grader=grader, teacher=teacher)
-  with display_lib.Display(quiet=quiet) as display:
-    pipeline.run(
-      _settings(config, given), pathlib.Path(workdir), display, given
-    )
+  _begin(pipeline.run, config, workdir, given, quiet)
   return Distilled(workdir)
 
 
@@ -141,10 +138,7 @@ def diagnose(
   Arguments and errors are those of `distill`, which continues from it.
   """
   given = assemble.Given(domain=domain, grader=grader, teacher=teacher)
-  with display_lib.Display(quiet=quiet) as display:
-    return pipeline.identify(
-      _settings(config, given), pathlib.Path(workdir), display, given
-    )
+  return _begin(pipeline.identify, config, workdir, given, quiet)
 
 
 def synthesize(
@@ -162,10 +156,7 @@ def synthesize(
   trainer.
   """
   given = assemble.Given(domain=domain, grader=grader, teacher=teacher)
-  with display_lib.Display(quiet=quiet) as display:
-    return pipeline.synthesize(
-      _settings(config, given), pathlib.Path(workdir), display, given
-    )
+  return _begin(pipeline.synthesize, config, workdir, given, quiet)
 
 
 def dry_run(
@@ -205,6 +196,14 @@ def generate(
     talk.restart()
     answers.append(''.join(talk.say(prompt)))
   return answers[0] if isinstance(prompts, str) else answers
+
+
+def _begin(phase, config: Config, workdir: Place, given, quiet: bool):
+  """One of `pipeline`, with a display for as long as it goes on."""
+  with display_lib.Display(quiet=quiet) as display:
+    return phase(
+      _settings(config, given), pathlib.Path(workdir), display, given
+    )
 
 
 def _settings(
