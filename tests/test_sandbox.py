@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -51,6 +52,34 @@ def test_tests_run_beside_the_candidate(sandbox):
   setup = 'def helper(value):\n  return len(value)\n'
   result = sandbox.run_tests(source, tests, ['add'], setup)
   assert (result.outcome, result.calls) == ('passed', 3)
+
+
+@pytest.fixture
+def below_tmp():
+  with tempfile.TemporaryDirectory(dir='/tmp') as folder:
+    yield pathlib.Path(folder)
+
+
+def test_an_environment_below_tmp(sandbox, below_tmp, monkeypatch):
+  tree = below_tmp / 'lib' / 'numpy'
+  tree.mkdir(parents=True)
+  stand_in = 'class ndarray: pass\nclass generic: pass\nanswer = 42\n'
+  (tree / '__init__.py').write_text(stand_in)
+  found = (str(tree),), str(tree.parent)
+  monkeypatch.setattr(launcher, '_numpy', lambda: found)
+  source = (
+    'import os, numpy\ndef f():\n  return numpy.answer\n'
+    'def g(path):\n  open(path, "w").write("1")\n  return os.listdir("/tmp")\n'
+  )
+  for tests, outcome in (
+    ('assert f() == 42', 'passed'),
+    ("assert 'mine' in g('/tmp/mine')", 'passed'),
+    (f'assert g({str(tree / "__init__.py")!r})', 'error'),
+    (f'assert g({str(tree.parent / "new.py")!r})', 'error'),
+  ):
+    result = sandbox.run_tests(source, tests, ['f', 'g'])
+    assert result.outcome == outcome, result.detail
+  assert (tree / '__init__.py').read_text() == stand_in
 
 
 def test_a_wrong_answer_says_so(sandbox):

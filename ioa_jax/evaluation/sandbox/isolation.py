@@ -398,6 +398,16 @@ def _new_root(libc, spec: dict) -> None:
   os.mkdir('old')
   _check(libc.pivot_root(b'.', b'old'), 'pivot_root')
   os.chdir('/')
+  # First: the interpreter's own trees can lie below it.
+  os.mkdir('/tmp')
+  size = spec['limits']['tmp_bytes']
+  mount(
+    'tmpfs',
+    '/tmp',
+    'tmpfs',
+    _MS_NOSUID | _MS_NODEV,
+    f'size={size},nr_inodes={spec["limits"]["files"]},mode=1777',
+  )
   for path in [*spec['readable'], '/dev/null', '/dev/urandom', '/dev/zero']:
     source, device = '/old' + path, path.startswith('/dev/')
     if os.path.isdir(source):
@@ -415,15 +425,6 @@ def _new_root(libc, spec: dict) -> None:
         None,
         _MS_BIND | _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | inherited,
       )
-  os.makedirs('/tmp', exist_ok=True)
-  size = spec['limits']['tmp_bytes']
-  mount(
-    'tmpfs',
-    '/tmp',
-    'tmpfs',
-    _MS_NOSUID | _MS_NODEV,
-    f'size={size},nr_inodes={spec["limits"]["files"]},mode=1777',
-  )
   os.symlink(STDIN_FILE, '/dev/stdin')
   _check(libc.umount2(b'/old', _MNT_DETACH), 'umount /old')
   os.rmdir('/old')

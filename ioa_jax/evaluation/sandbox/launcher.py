@@ -177,11 +177,14 @@ def _bubblewrap(spec: dict[str, Any], filter_fd: int) -> list[str]:
     # Root keeps just enough to become nobody.
     command += ['--cap-drop', 'ALL', '--cap-add', 'CAP_SETUID']
     command += ['--cap-add', 'CAP_SETGID']
+  # First: the interpreter's own trees can lie below it.
+  size = str(spec['limits']['tmp_bytes'])
+  command += ['--perms', '1777', '--size', size, '--tmpfs', '/tmp']
   # bwrap would make the parents of a private tree (/root) private too.
   parents = {
     str(d) for path in spec['readable'] for d in pathlib.PurePath(path).parents
   }
-  for path in sorted(parents - {'/'} | {'/dev'}):
+  for path in sorted(parents - {'/', '/tmp'} | {'/dev'}):
     command += ['--perms', '0755', '--dir', path]
   for path in spec['readable']:
     command += ['--ro-bind', path, path]
@@ -190,12 +193,6 @@ def _bubblewrap(spec: dict[str, Any], filter_fd: int) -> list[str]:
   command += ['--symlink', isolation.STDIN_FILE, '/dev/stdin']
   return [
     *command,
-    '--perms',
-    '1777',
-    '--size',
-    str(spec['limits']['tmp_bytes']),
-    '--tmpfs',
-    '/tmp',
     '--remount-ro',
     '/',
     '--chdir',
