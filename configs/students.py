@@ -69,7 +69,7 @@ def get_config(student: str = 'qwen2.5-3b'):
     changes |= {'student.lora.rank': 16, 'optimizer.learning_rate': 1e-4}
   else:
     changes |= {'student.lora.rank': 0, 'optimizer.learning_rate': 2e-5}
-    # The weights themselves are probed and exported; an average would be a
-    # quarter more state.
-    changes['train.average_decay'] = 0.0
+    # The weights themselves are probed and exported; an average, and the best
+    # ones so far, would be a quarter more state each.
+    changes |= {'train.average_decay': 0.0, 'train.keep_best': False}
   return config_lib.get('smollm2_135m', changes)

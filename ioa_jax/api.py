@@ -28,13 +28,11 @@ class Distilled:
   Attributes:
     path: the directory.
     report: the page that shows the run.
-    student: the taught model, a Hugging Face directory.
   """
 
   def __init__(self, workdir: Place):
     self.path = pathlib.Path(workdir)
     self.report = self.path / 'report.html'
-    self.student = self.path / 'student'
 
   def __repr__(self) -> str:
     if not self.finished:
@@ -57,6 +55,15 @@ class Distilled:
         f'{self.path} is not finished; the same call continues it.'
       )
     return self._read(pipeline.RESULTS, Results)
+
+  @property
+  def student(self) -> pathlib.Path:
+    """The taught model, a Hugging Face directory.
+
+    One that is not better than its base is in `student_not_better`.
+    """
+    suffix = self.results.suffix if self.finished else ''
+    return self.path / f'student{suffix}'
 
   @property
   def retention(self) -> float:

@@ -7,7 +7,7 @@ import time
 
 from ioa_jax.adapter import WRONG_KEPT, Level
 from ioa_jax.assemble import Run
-from ioa_jax.phases import exams, on_policy
+from ioa_jax.phases import exams, guarding, on_policy
 from ioa_jax.phases.lessons import LessonBook, Order, examples
 from ioa_jax.phases.observing import Observer
 from ioa_jax.phases.training import Taught, make_trainer
@@ -60,11 +60,12 @@ def teach(
       'The same command continues.'
     )
     return None
-  adapters = trainer.trained() if run.subject.lora is not None else None
+  kept = guarding.choose(run, trainer)
   return Taught(
     trainer.state,
-    trainer.params(),
-    adapters,
+    kept.step,
+    trainer.assembled(kept.trained),
+    None if run.subject.lora is None else kept.trained,
     phase.progress(),
     trainer.compilations,
   )

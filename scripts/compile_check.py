@@ -133,7 +133,13 @@ def _train(config, model, mesh):
     if spec is not None:
       trained = lora.init(spec, params, jax.random.key(0))
     gate = gate_lib.init(plan, jnp.zeros(k), jnp.zeros(k))
-    return step_lib.init(trained, tx, gate, averages=t.average_decay > 0)
+    return step_lib.init(
+      trained,
+      tx,
+      gate,
+      averages=t.average_decay > 0,
+      keep_best=t.keep_best,
+    )
 
   plan = gate_lib.GatePlan(
     stage_modules_SxK=shape((s, k), bool),

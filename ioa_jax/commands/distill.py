@@ -81,7 +81,8 @@ def main(argv: Sequence[str]) -> None:
     sys.exit(signals.exit_code())
   if found[-1].verdict.difference <= 0:
     terminal.say(
-      'error: the student is not better than its base; see the report.',
+      'error: the student is not better than its base; see the report. It is '
+      f'in {where / "student_not_better"}.',
       file=sys.stderr,
     )
     sys.exit(commandline.NOT_BETTER)
@@ -100,6 +101,17 @@ def _show(results, workdir):
     f'Against its base {verdict.kind}: {verdict.difference:+.3f} ({low:+.3f} '
     f'to {high:+.3f}).'
   )
+  steps = results.steps
+  if steps.taken < steps.planned:
+    terminal.say(
+      f'All modules were mastered: ended after {steps.taken} of '
+      f'{steps.planned} steps.'
+    )
+  if steps.exported < steps.taken:
+    terminal.say(
+      f'Exported are the weights after {steps.exported} steps; those after '
+      f'{steps.taken} had lost what these could.'
+    )
   if verdict.fallen:
     terminal.say(f'Worse than before in: {", ".join(verdict.fallen)}.')
   terminal.say(f'Report: {workdir / "report.html"}')

@@ -192,6 +192,13 @@ class Train(Group):
   """Least weight of a module in a batch, the neediest having 1."""
   average_decay: BelowOne = 0.98
   """Of the average of weights that is probed and exported; 0 keeps none."""
+  keep_best: bool = True
+  """Keep the weights that answered most when all modules were asked together
+  (as much memory as the average), and export them if the last ones have lost
+  more than their interval."""
+  ending_share: BelowOne = 0.0
+  """Of the steps, to end with once all modules were mastered twice in a row;
+  0 goes on to total_steps."""
   steps_per_window: Count = 10
   """Steps in one call of the compiled program."""
 

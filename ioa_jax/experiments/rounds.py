@@ -61,7 +61,7 @@ def run(
     config = copy.deepcopy(config)
     if index:
       config.seed += 1
-      config.student.model = str(before / 'student')
+      config.student.model = str(before / f'student{found[-1].suffix}')
       processes.on_first(functools.partial(_hand_on, before, here, config))
     display.say(f'Round {index + 1} of at most {most}.')
     try:

@@ -23,6 +23,7 @@ from ioa_jax.records import (
   Results,
   Score,
   StageResult,
+  Steps,
   StudentResult,
   TeacherResult,
   TokenCounts,
@@ -74,6 +75,11 @@ def evaluate(
     forgetting=_forgetting(run),
     tokens=_tokens(run, progress.tokens),
     lessons=progress.lessons,
+    steps=Steps(
+      planned=run.config.train.total_steps,
+      taken=int(taught.state.step),
+      exported=taught.step,
+    ),
     compilations=taught.compilations,
     seconds=seconds | {'total': sum(seconds.values())},
     config_sha256=config_lib.sha256(run.config),
@@ -191,18 +197,21 @@ def _forgetting(run: Run) -> tuple[Recall, ...]:
 
 
 def export(run: Run, taught: Taught, results: Results) -> None:
-  """The student as a Hugging Face directory, with a card of the run."""
+  """The student as a Hugging Face directory, with a card of the run.
+
+  One that is not better than its base has another name, see `Results.suffix`.
+  """
   params, base = taught.params, run.student.model
   if taught.adapters is not None:
     spec = run.subject.lora
     peft.save(
-      run.directory.path / 'adapter',
+      run.directory.path / f'adapter{results.suffix}',
       taught.adapters,
       spec,
       base_model=hub.reference(run.config.student.model, base.source),
     )
     params = lora.merge(base.params, taught.adapters, spec)
-  target = run.directory.path / 'student'
+  target = run.directory.path / f'student{results.suffix}'
   huggingface.save(
     target,
     base.config,

@@ -30,11 +30,13 @@ class Taught:
   """The outcome: the final state and what it took.
 
   Attributes:
+    step: of the weights that are the outcome, see `guarding.choose`.
     params: of the taught student, for decoder and sampler.
     adapters: what trained, if not all of it did.
   """
 
   state: step_lib.TrainState
+  step: int
   params: decoder.Params
   adapters: lora.Adapters | None
   progress: Progress
@@ -63,6 +65,7 @@ def make_trainer(
       total_steps=c.train.total_steps,
       probe_every_steps=c.gate.probe_every_steps,
       average_decay=c.train.average_decay,
+      ending_steps=round(c.train.ending_share * c.train.total_steps),
     ),
     run.mesh,
     base=None if spec is None else student.params,
@@ -79,6 +82,7 @@ def make_trainer(
     run.mesh,
     averages=c.train.average_decay > 0,
     on_policy=on_policy,
+    keep_best=c.train.keep_best,
   )
   program = step_lib.Program(
     student.config,

@@ -108,6 +108,23 @@ class TokenCounts(Record):
 
 
 @record
+class Steps(Record):
+  """Training steps.
+
+  Attributes:
+    planned: `train.total_steps`.
+    taken: fewer where all was mastered before.
+    exported: after which the exported weights were kept. Fewer than `taken`
+      where the last weights had lost what these could; 0 is the student as it
+      came.
+  """
+
+  planned: Count
+  taken: Count
+  exported: Count
+
+
+@record
 class Results(Record):
   """`results.json`.
 
@@ -133,7 +150,13 @@ class Results(Record):
   forgetting: tuple[Recall, ...]
   tokens: TokenCounts
   lessons: Count
+  steps: Steps
   compilations: Count
   seconds: dict[str, float]
   config_sha256: str
   seed: Count
+
+  @property
+  def suffix(self) -> str:
+    """Ends the names of what is exported, so that nobody takes it by mistake."""
+    return '' if self.verdict.difference > 0 else '_not_better'

@@ -52,7 +52,7 @@ def window_events(
           stage=int(metrics['stage'][t]),
           loss=float(metrics['loss_sum'][run].sum()) / max(count, 1.0),
           grad_norm=float(metrics['grad_norm'][run].mean()),
-          learning_rate=float(learning_rate(step - 1)),
+          learning_rate=float(learning_rate(step - 1) * metrics['pace'][t]),
           tokens=tokens,
         )
       )

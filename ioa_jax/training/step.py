@@ -21,6 +21,7 @@ from ioa_jax.models import decoder, lora
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import decoded_probes, distillation, losses, probing
 from ioa_jax.training import gate as gate_lib
+from ioa_jax.training import guard as guard_lib
 
 # Purposes of the root key; each draw folds in its purpose and its step.
 DATA, DROPOUT, ON_POLICY = 0, 1, 2
@@ -37,6 +38,7 @@ class TrainState:
     average: exponential moving average of `params`; what the gate reads and
       what is exported. None if `params` themselves are: see `evaluated`.
     gate: see `gate.GateState`.
+    guard: see `guard.Guard`.
     cursor_K: rows drawn of each module, the data position.
     on_policy_cursor_K: likewise of the student's own texts; None without them.
     finite: False after a step with a non-finite loss or gradient; that step
@@ -48,6 +50,7 @@ class TrainState:
   opt_state: Any
   average: decoder.Params | None
   gate: gate_lib.GateState
+  guard: guard_lib.Guard
   cursor_K: jax.Array
   on_policy_cursor_K: jax.Array | None
   finite: jax.Array
@@ -63,6 +66,8 @@ class Inputs:
       decoding; None if the host grades them.
     distillation: what is learned from a teacher's distributions, which the
       rows then hold; None learns the lessons' text alone.
+    ending_steps: with a falling learning rate, once all is mastered; 0 goes
+      on to the last step.
   """
 
   base: decoder.Params | None
@@ -74,17 +79,25 @@ class Inputs:
   total_steps: jax.Array
   probe_every_steps: jax.Array
   average_decay: jax.Array
+  ending_steps: jax.Array
   distillation: distillation.Objective | None = None
 
 
 def init(
-  params, tx, gate, *, averages: bool = True, on_policy: bool = False
+  params,
+  tx,
+  gate,
+  *,
+  averages: bool = True,
+  on_policy: bool = False,
+  keep_best: bool = False,
 ) -> TrainState:
   """The state before the first step; copies `params`, since it is donated.
 
   Args:
     averages: whether to keep an average, which is a quarter of the state.
     on_policy: whether the curriculum has texts of the student's own.
+    keep_best: whether to keep the best weights, which is as much again.
   """
   k = gate.correct_K.shape[0]
   params = jax.tree.map(jnp.array, params)
@@ -94,6 +107,7 @@ def init(
     opt_state=tx.init(params),
     average=jax.tree.map(jnp.array, params) if averages else None,
     gate=gate,
+    guard=guard_lib.init(params if keep_best else None, gate),
     cursor_K=jnp.zeros(k, jnp.uint32),
     on_policy_cursor_K=jnp.zeros(k, jnp.uint32) if on_policy else None,
     finite=jnp.bool_(True),
@@ -109,7 +123,7 @@ def is_active(state: TrainState, inputs: Inputs) -> jax.Array:
   """Whether another step would train."""
   return (
     gate_lib.active(state.gate, inputs.plan)
-    & (state.step < inputs.total_steps)
+    & (state.step < jnp.minimum(inputs.total_steps, state.guard.ends_at))
     & state.finite
   )
 
@@ -237,6 +251,8 @@ def _learn(program, state, inputs, batch):
   grad_norm = optax.tree.norm(grads)
   finite = jnp.isfinite(loss_sum) & jnp.isfinite(grad_norm)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  pace = guard_lib.pace(state.guard, state.step, inputs.ending_steps)
+  updates = jax.tree.map(lambda u: pace * u, updates)
   params = optax.apply_updates(state.params, updates)
   # The average starts as the first parameters; a fixed decay would keep them
   # for 1 / (1 - decay) steps, so it grows from 0.
@@ -267,6 +283,7 @@ def _learn(program, state, inputs, batch):
     'loss_sum': loss_sum,
     'loss_count': count,
     'grad_norm': grad_norm,
+    'pace': pace,
     'tokens': tokens,
   }
 
@@ -292,7 +309,16 @@ def _probe(program, state, inputs):
   correct_K += more_correct_K
   probed_K += more_probed_K
   gate = gate_lib.record(gate, inputs.plan, correct_K, probed_K)
-  return state.replace(gate=gate), {
+  guard = guard_lib.look(
+    state.guard,
+    evaluated(state),
+    state.step,
+    gate,
+    inputs.plan,
+    probed_K,
+    inputs.ending_steps,
+  )
+  return state.replace(gate=gate, guard=guard), {
     'decision': decision,
     'correct_K': correct_K,
     'probed_K': probed_K,
@@ -356,6 +382,7 @@ def train_step(program: Program, state: TrainState, inputs: Inputs):
       'loss_sum': zero,
       'loss_count': zero,
       'grad_norm': zero,
+      'pace': zero,
       'tokens': jnp.int32(0),
       'drawn_K': jnp.zeros(k, jnp.uint32),
       'row_B': jnp.full(program.batch_rows, -1),

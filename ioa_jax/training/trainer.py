@@ -25,6 +25,7 @@ from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import decoded_probes, packing, probing
 from ioa_jax.training import distillation as distillation_lib
 from ioa_jax.training import gate as gate_lib
+from ioa_jax.training import guard as guard_lib
 from ioa_jax.training import step as step_lib
 
 Metrics = dict[str, np.ndarray]
@@ -61,12 +62,14 @@ class Pace:
 
   Attributes:
     average_decay: of the moving average of the weights.
+    ending_steps: see `step.Inputs`.
   """
 
   seed: int
   total_steps: int
   probe_every_steps: int
   average_decay: float
+  ending_steps: int = 0
 
 
 def make_inputs(
@@ -92,6 +95,7 @@ def make_inputs(
     total_steps=np.int32(pace.total_steps),
     probe_every_steps=np.int32(pace.probe_every_steps),
     average_decay=np.float32(pace.average_decay),
+    ending_steps=np.int32(pace.ending_steps),
   )
   # The base lies where it was loaded: it is large, and split over devices.
   return place(inputs, mesh).replace(base=base)
@@ -111,13 +115,14 @@ def make_state(
   *,
   averages: bool = True,
   on_policy: bool = False,
+  keep_best: bool = False,
 ) -> step_lib.TrainState:
   """The state before the first step, laid out on `mesh`.
 
   Args:
     params: what trains: all weights, or adapters.
     scores: of the untaught student on the gate probes, in the order of K.
-    averages, on_policy: see `step.init`.
+    averages, on_policy, keep_best: see `step.init`.
   """
   gate = gate_lib.init(
     plan,
@@ -125,7 +130,12 @@ def make_state(
     jnp.asarray([s.n for s in scores]),
   )
   state = step_lib.init(
-    params, tx, gate, averages=averages, on_policy=on_policy
+    params,
+    tx,
+    gate,
+    averages=averages,
+    on_policy=on_policy,
+    keep_best=keep_best,
   )
   return jax.device_put(state, sharding.state_shardings(mesh, state))
 
@@ -150,6 +160,7 @@ _resume = jax.jit(gate_lib.resume)
 _decide = jax.jit(gate_lib.decide)
 _record = jax.jit(gate_lib.record)
 _skip_untaught = jax.jit(gate_lib.skip_untaught)
+_look = jax.jit(guard_lib.look)
 
 
 def graded_round(
@@ -353,9 +364,25 @@ class Trainer:
     gate, metrics = graded_round(
       self.state.gate, self.inputs, self.names, grade
     )
+    self._look(gate, metrics['probed_K'][0])
     self.state = self.state.replace(gate=gate)
     metrics['step'] = np.asarray([self.step])
     return metrics
+
+  def _look(self, gate: gate_lib.GateState, probed_K: np.ndarray) -> None:
+    state, inputs = self.state, self.inputs
+    guard = _look(
+      state.guard,
+      step_lib.evaluated(state),
+      state.step,
+      gate,
+      inputs.plan,
+      probed_K,
+      inputs.ending_steps,
+    )
+    # As it lay before, or the next window would be compiled anew.
+    shardings = jax.tree.map(lambda x: x.sharding, state.guard)
+    self.state = state.replace(guard=jax.device_put(guard, shardings))
 
   def require_finite(self, metrics: Metrics) -> None:
     """Raises NonFiniteLoss if the window's last step was not finite."""
@@ -378,17 +405,23 @@ class Trainer:
 
   def params(self) -> decoder.Params:
     """The averaged student, as decoder and sampler take it."""
-    return self._assembled(self.trained())
+    return self.assembled(self.trained())
 
   def live_params(self) -> decoder.Params:
     """The student at this step, not averaged."""
-    return self._assembled(self.state.params)
+    return self.assembled(self.state.params)
+
+  def best(self) -> tuple[int, Any]:
+    """The step and what trains of the best weights; None if not kept."""
+    guard = self.state.guard
+    return int(guard.step), guard.weights
 
   def trained(self) -> Any:
     """What trains, averaged: all weights, or adapters."""
     return step_lib.evaluated(self.state)
 
-  def _assembled(self, trained) -> decoder.Params:
+  def assembled(self, trained: Any) -> decoder.Params:
+    """A student of what trains and what does not."""
     return step_lib.assemble(
       trained, self.inputs.base, self._window.program.lora
     )
