@@ -118,6 +118,7 @@ class _Phase:
     self._book.recall(progress.lessons, progress.rejected, progress.untaught)
     run.directory.truncate(METRICS, progress.events)
     run.directory.require(progress.files)
+    self.observer.recall()
     self._since = time.monotonic()
     if not restored:
       plan = self._curriculum

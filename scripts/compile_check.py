@@ -167,6 +167,8 @@ def _train(config, model, mesh):
       adaptive=scalar(bool),
       contrast=scalar(bool),
       fixed_need_K=floats,
+      needs_KxK=shape((k, k), bool),
+      readiness_power=scalar(jnp.float32),
     ),
     plan=plan,
     # The sampler's program stands for the loop of probes that are decoded.
@@ -177,6 +179,7 @@ def _train(config, model, mesh):
     total_steps=scalar(jnp.int32),
     probe_every_steps=scalar(jnp.int32),
     average_decay=scalar(jnp.float32),
+    ending_steps=scalar(jnp.int32),
   )
   inputs = _placed(inputs, sharding.input_shardings(mesh, inputs))
   if spec is not None:

@@ -381,6 +381,7 @@ def _results(diagnosis, events, stages, forgetting, score):
       'panel': 0,
     },
     'lessons': sum(s['lessons'] for s in supplies),
+    'steps': {'planned': TOTAL, 'taken': TOTAL, 'exported': TOTAL},
     'compilations': 1,
     'seconds': {
       'diagnose': 14.2,

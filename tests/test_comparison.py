@@ -95,6 +95,7 @@ def write_run(directory, seed, after, retention, events, modules=MODULES):
     ),
     tokens=records.TokenCounts(1000, 50, 0, 0, 300, 20),
     lessons=5,
+    steps=records.Steps(planned=1000, taken=1000, exported=1000),
     compilations=1,
     seconds={'train': 1.5, 'evaluate': 0.5},
     config_sha256='',

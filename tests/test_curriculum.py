@@ -27,6 +27,8 @@ def make_mix(**changes):
     adaptive=jnp.bool_(True),
     contrast=jnp.bool_(False),
     fixed_need_K=jnp.ones(K),
+    needs_KxK=jnp.zeros((K, K), bool),
+    readiness_power=jnp.float32(0),
   )
   return curriculum_lib.Mix(**(values | changes))
 
@@ -132,6 +134,26 @@ def test_weights_follow_stage_need_and_replay():
     mix, gate, plan, jnp.asarray([9, 0, 9, 0])
   )
   np.testing.assert_allclose(got, [0.25, 0, 0.75, 0], rtol=1e-6)
+
+
+def test_a_module_waits_for_what_it_stands_on():
+  # By hand. 1 stands on 0, 2 on 0 and 1, 3 on nothing; mastery 0.5, 0.25, 0 and
+  # 0, so needs 0.6, 0.8, 1 and 1, and readiness (of power 2) 1, 0.5^2,
+  # (0.5 * 0.25)^2 and 1.
+  plan = make_plan([{0, 1, 2, 3}], [5])
+  gate = start(plan).replace(
+    correct_K=jnp.asarray([4, 2, 0, 0]), probed_K=jnp.full(K, 8)
+  )
+  needs = np.zeros((K, K), bool)
+  needs[1, 0] = needs[2, 0] = needs[2, 1] = True
+  mix = make_mix(needs_KxK=needs, readiness_power=jnp.float32(2))
+  got = curriculum_lib.module_weights(mix, gate, plan, jnp.full(K, 9))
+  want = np.array([0.6, 0.8 * 0.25, 1 / 64, 1.0])
+  np.testing.assert_allclose(got, want / want.sum(), rtol=1e-5)
+  # A prerequisite without any mastery leaves a little: scores are estimates.
+  gate = gate.replace(correct_K=jnp.asarray([0, 0, 0, 0]))
+  got = curriculum_lib.module_weights(mix, gate, plan, jnp.full(K, 9))
+  assert 0 < got[2] < got[1] < got[0] == got[3]
 
 
 def test_without_taught_modules_replay_takes_the_whole_batch():

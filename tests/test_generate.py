@@ -286,6 +286,7 @@ def test_a_run_is_converted(directory, params, tmp_path):
       average=scaled(step + 1),
       opt_state=optax.adamw(1e-3).init(params),
       gate=jnp.zeros(3),
+      guard=None,
       cursor_K=jnp.zeros(3),
       on_policy_cursor_K=None,
       finite=jnp.bool_(True),

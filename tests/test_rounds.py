@@ -1,5 +1,7 @@
 """Rounds: the next begins where the last one ended, and pays nothing twice."""
 
+import types
+
 import pytest
 
 from ioa_jax import pipeline
@@ -55,10 +57,10 @@ def test_rounds_end_without_gaps_or_budget(tmp_path, monkeypatch, end):
       raise end('no more')
     workdir.mkdir(parents=True, exist_ok=True)
     Ledger(workdir / 'ledger.sqlite').close()
-    return {'round': len(seen)}
+    return types.SimpleNamespace(round=len(seen), suffix='')
 
   monkeypatch.setattr(pipeline, 'run', run)
-  assert go(tmp_path, most=9) == [{'round': 1}, {'round': 2}]
+  assert [found.round for found in go(tmp_path, most=9)] == [1, 2]
   assert seen == [
     (0, 'builtin'),
     (1, str(tmp_path / 'round-1/student')),

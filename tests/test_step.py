@@ -95,6 +95,7 @@ def make(
   fresh_window=False,
   sequential=False,
   reopen=False,
+  ending_steps=0,
 ):
   mesh = sharding.make_mesh(
     **(axes or {'data': devices}), devices=jax.devices()[:devices]
@@ -118,12 +119,18 @@ def make(
     {NAMES.index(n): packing.pack(examples(n), L) for n in fill},
   )
   pace = trainer_lib.Pace(
-    seed=7, total_steps=total_steps, probe_every_steps=5, average_decay=0.5
+    seed=7,
+    total_steps=total_steps,
+    probe_every_steps=5,
+    average_decay=0.5,
+    ending_steps=ending_steps,
   )
   inputs = trainer_lib.make_inputs(filled, mix, plan, bank, pace, mesh)
   tx, schedule = optimizer_and_schedule()
   params = decoder.init(CONFIG, jax.random.key(0))
-  state = trainer_lib.make_state(params, tx, UNTAUGHT, plan, mesh)
+  state = trainer_lib.make_state(
+    params, tx, UNTAUGHT, plan, mesh, keep_best=True
+  )
   layout = str(axes or devices)
   if fresh_window or layout not in _windows:
     _windows[layout] = new_window(mesh, state)
@@ -189,6 +196,27 @@ def test_the_student_learns_and_masters_every_stage():
   assert outcomes == ['mastered'] * 3
   loss = metrics['loss_sum'] / np.maximum(metrics['loss_count'], 1)
   assert loss[metrics['ran']][-10:].mean() < 0.1 * loss[:10].mean()
+
+
+def test_it_ends_after_two_rounds_that_mastered_all():
+  parts = make(total_steps=600, max_steps=300, rounds=0, ending_steps=32)
+  state, _, metrics = run(parts)
+  ran = metrics['ran']
+  # By hand: the second of two rounds of all modules with nothing missed.
+  whole = (metrics['probed_K'] > 0).all(1)
+  mastered = (metrics['correct_K'] >= 0.9 * metrics['probed_K']).all(1)
+  rounds = [
+    (int(s), bool(m)) for s, m in zip(metrics['step'][whole], mastered[whole])
+  ]
+  twice = next(b for (_, m), (b, n) in zip(rounds, rounds[1:]) if m and n)
+  assert int(state.step) == twice + 32 < 600
+  pace = metrics['pace'][ran]
+  np.testing.assert_allclose(pace[:twice], 1.0)
+  np.testing.assert_allclose(pace[twice:], np.arange(32, 0, -1) / 32)
+  # Where all answer everything the longest taught stay the best.
+  assert twice <= int(state.guard.step) <= int(state.step)
+  full, _, _ = run(make(total_steps=600, max_steps=300, rounds=0))
+  assert int(full.step) == 600 and parts[0].compilations == 1
 
 
 def test_recorded_outcomes_replayed_give_the_same_gate():

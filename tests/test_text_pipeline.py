@@ -20,6 +20,7 @@ from tests import faulty_server, word_problem_teacher
 from tests.test_pipeline import (
   assert_same_run,
   events,
+  exported,
   load_config,
   run_config,
 )
@@ -168,8 +169,8 @@ def test_only_adapters_train_and_the_export_is_the_merged_student(
 ):
   workdir, _ = finished
   base = huggingface.load_params(files / 'student', CONFIG)
-  got = huggingface.load_params(workdir / 'student', CONFIG)
-  adapters, spec = peft.load(workdir / 'adapter', CONFIG.num_layers)
+  got = huggingface.load_params(exported(workdir), CONFIG)
+  adapters, spec = peft.load(exported(workdir, 'adapter'), CONFIG.num_layers)
   assert spec == lora.LoraSpec(targets=tuple(sorted(lora.LoraSpec().targets)))
   want = lora.merge(base, adapters, spec)
   # Exported in bfloat16.
@@ -179,7 +180,9 @@ def test_only_adapters_train_and_the_export_is_the_merged_student(
     want,
   )
   assert max(float(abs(x['b']).max()) for x in adapters.values()) > 1e-3
-  raw = json.loads((workdir / 'adapter' / 'adapter_config.json').read_text())
+  raw = json.loads(
+    (exported(workdir, 'adapter') / 'adapter_config.json').read_text()
+  )
   assert raw['base_model_name_or_path'] == str((files / 'student').resolve())
   newest = max(
     (p for p in (workdir / 'checkpoints').iterdir() if p.name.isdigit()),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+import dataclasses
 import json
 from typing import Any
 
 import optax
 
 from ioa_jax.assemble import Run
+from ioa_jax.phases.alarms import Alarms
 from ioa_jax.phases.lessons import LessonBook
-from ioa_jax.records import Curriculum, Event, Probing, Training
+from ioa_jax.records import Curriculum, Event, Probing, Training, parse_event
 from ioa_jax.runtime.rundir import METRICS
 from ioa_jax.training import metrics as metrics_lib
 from ioa_jax.training.trainer import Metrics, Trainer
@@ -42,6 +44,17 @@ class Observer:
     self._trainer, self._book = trainer, book
     self._learning_rate = learning_rate
     self._reopened: set[str] = set()
+    # The trainer has not taken a step yet, so these are the diagnosis's.
+    scores = trainer.scores()
+    self._alarms = Alarms({k: scores[k] for k in curriculum.rehearsed})
+
+  def recall(self) -> None:
+    """Takes up what an earlier start has logged."""
+    for index, line in enumerate(self._run.directory.read_lines(METRICS), 1):
+      event = parse_event(line, f'{METRICS} line {index}')
+      if isinstance(event, Probing):
+        self._alarms.hear(event, self._taught_in(event.stage))
+        self._reopened = set(event.reopened)
 
   def log(self, events: Iterable[Event]) -> None:
     self._run.directory.append_lines(METRICS, (e.to_json() for e in events))
@@ -58,12 +71,25 @@ class Observer:
     )
     self.tokens += int(metrics['tokens'].sum())
     run.counted['student_inferred'] += int(metrics['probe_tokens'].sum())
+    events = [self._heard(e) for e in events]
     self.log(events)
     losses = [e.loss for e in events if isinstance(e, Training)]
     self.show(losses[-1] if losses else None)
     for event in events:
       if isinstance(event, Probing):
         self._tell(event)
+
+  def _heard(self, event: Event) -> Event:
+    """A probing round with what has fallen by it, which is said once."""
+    if not isinstance(event, Probing):
+      return event
+    for name in self._alarms.hear(event, self._taught_in(event.stage)):
+      was, now = self._alarms.was(name), event.scores[name]
+      self._run.display.say(
+        f'step {event.step}: {name} has fallen from {was.mean:.0%} to '
+        f'{now.mean:.0%} of its gate probes.'
+      )
+    return dataclasses.replace(event, fallen=self._alarms.fallen)
 
   def _tell(self, event: Probing) -> None:
     """One decision of the gate, and what has fallen."""

@@ -125,6 +125,13 @@ def _mix(run: Run, diagnosis: Diagnosis, curriculum: Curriculum):
     weighting=run.method.weighting,
     replay_share=run.config.train.replay_share,
     need_floor=run.config.train.need_floor,
+    needs_KxK=np.asarray(
+      [
+        [other in diagnosis.modules[name].prerequisites for other in run.names]
+        for name in run.names
+      ]
+    ),
+    readiness_power=run.config.train.readiness_power,
   )
 
 

@@ -32,6 +32,8 @@ class Probing(Record):
   Attributes:
     scores: of the modules that were asked.
     reopened: mastered modules that have fallen, and are taught again.
+    fallen: modules that had been known or mastered and now answer less, by more
+      than their interval.
   """
 
   event: Literal['probe']
@@ -41,6 +43,7 @@ class Probing(Record):
   decision: Decision
   scores: dict[str, Score]
   reopened: tuple[str, ...]
+  fallen: tuple[str, ...] = ()
 
 
 @record

@@ -158,5 +158,5 @@ class Results(Record):
 
   @property
   def suffix(self) -> str:
-    """Ends the names of what is exported, so that nobody takes it by mistake."""
+    """Ends the names of what is exported: nobody takes it by mistake."""
     return '' if self.verdict.difference > 0 else '_not_better'

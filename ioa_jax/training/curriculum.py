@@ -54,6 +54,9 @@ class Mix:
     contrast: of the latest round as well, but by `gap` and by `1 - gap`, half
       of the weight each.
     fixed_need_K: weights that do not change, if neither.
+    needs_KxK: the modules (columns) that each one (rows) directly stands on.
+    readiness_power: of their mastery, by which a weight is multiplied; 0 leaves
+      it as it is.
   """
 
   replay_share: jax.Array
@@ -62,6 +65,8 @@ class Mix:
   adaptive: jax.Array
   contrast: jax.Array
   fixed_need_K: jax.Array
+  needs_KxK: jax.Array
+  readiness_power: jax.Array
 
 
 def allocate(
@@ -120,15 +125,20 @@ def make_mix(
   weighting: str,
   replay_share: float,
   need_floor: float,
+  needs_KxK: np.ndarray | None = None,
+  readiness_power: float = 0.0,
 ) -> Mix:
   """How batches are composed.
 
   Args:
     gap_K: of the diagnosis, in [0, 1].
     weighting: see `baselines.method.Method`.
+    needs_KxK: see `Mix`; None is without prerequisites.
   """
   gap_K = np.asarray(gap_K, np.float32)
   fixed_need_K = np.ones_like(gap_K)
+  if needs_KxK is None:
+    needs_KxK = np.zeros((len(gap_K), len(gap_K)), bool)
   if weighting == 'gap':
     fixed_need_K = need_floor + (1 - need_floor) * gap_K
   return Mix(
@@ -138,7 +148,27 @@ def make_mix(
     adaptive=np.bool_(weighting == 'need'),
     contrast=np.bool_(weighting == 'contrast'),
     fixed_need_K=fixed_need_K.astype(np.float32),
+    needs_KxK=np.asarray(needs_KxK, bool),
+    readiness_power=np.float32(readiness_power),
   )
+
+
+# Nothing is known of an unmastered prerequisite for sure, so none shuts out.
+_LEAST_READY = 0.05
+
+
+def readiness(mix: Mix, mastery_K: jax.Array) -> jax.Array:
+  """How ready the student is for each module, (K,), in (0, 1].
+
+  The product of its prerequisites' mastery to a power: a soft frontier, which
+  moves as they are learned.
+
+  Args:
+    mastery_K: share of the teacher's score, in [0, 1].
+  """
+  log_K = jnp.log(jnp.maximum(mastery_K, _LEAST_READY))
+  log_ready_K = jnp.where(mix.needs_KxK, log_K, 0.0).sum(1)
+  return jnp.exp(mix.readiness_power * log_ready_K)
 
 
 def module_weights(
@@ -163,7 +193,7 @@ def module_weights(
     mix.adaptive,
     mix.need_floor + (1 - mix.need_floor) * gap_K,
     mix.fixed_need_K,
-  )
+  ) * readiness(mix, 1.0 - gap_K)
 
   def normal(weight_K):
     return weight_K / jnp.maximum(jnp.sum(weight_K), 1e-9)

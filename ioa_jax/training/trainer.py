@@ -22,16 +22,14 @@ from ioa_jax.models import decoder, lora
 from ioa_jax.records import Score
 from ioa_jax.runtime import sharding
 from ioa_jax.training import curriculum as curriculum_lib
-from ioa_jax.training import decoded_probes, packing, probing
+from ioa_jax.training import decoded_probes, graded, packing, probing
 from ioa_jax.training import distillation as distillation_lib
 from ioa_jax.training import gate as gate_lib
-from ioa_jax.training import guard as guard_lib
 from ioa_jax.training import step as step_lib
 
 Metrics = dict[str, np.ndarray]
 Rows = dict[str, np.ndarray]
 Examples = Mapping[str, Sequence[packing.Example]]
-Grade = Callable[[Sequence[str]], Mapping[str, Score]]
 
 
 class NonFiniteLoss(ValueError):
@@ -157,58 +155,7 @@ def make_window(
 
 # Only the gate passes through, so no weight is copied or laid out anew.
 _resume = jax.jit(gate_lib.resume)
-_decide = jax.jit(gate_lib.decide)
-_record = jax.jit(gate_lib.record)
 _skip_untaught = jax.jit(gate_lib.skip_untaught)
-_look = jax.jit(guard_lib.look)
-
-
-def graded_round(
-  gate: gate_lib.GateState,
-  inputs: step_lib.Inputs,
-  names: Sequence[str],
-  grade: Grade,
-) -> tuple[gate_lib.GateState, Metrics]:
-  """One probing round whose answers the host grades.
-
-  Args:
-    grade: the student's scores on the gate probes of some modules. It is
-      called again for all others when the stage is left.
-
-  Returns:
-    The gate and a window's metrics without a step. Tokens of probes are not
-    counted: who grades does.
-  """
-  plan, count_K = inputs.plan, inputs.curriculum.count_K
-  none = Score(0, 0)
-
-  def counts(ask_K):
-    found = grade([names[k] for k in np.flatnonzero(ask_K)])
-    scores = [found.get(name, none) for name in names]
-    return (
-      np.asarray([s.correct for s in scores], np.float32),
-      np.asarray([s.n for s in scores], np.int32),
-    )
-
-  ask_K = np.asarray(gate_lib.asked(gate, plan))
-  before = {'stage': int(gate.stage), 'round': int(gate.round)}
-  correct_K, probed_K = counts(ask_K)
-  gate, decision = _decide(gate, plan, correct_K, probed_K, count_K)
-  if int(gate.stage) != before['stage'] and not ask_K.all():
-    more_correct_K, more_probed_K = counts(~ask_K)
-    gate = _record(gate, plan, more_correct_K, more_probed_K)
-    correct_K, probed_K = correct_K + more_correct_K, probed_K + more_probed_K
-  metrics = {
-    **before,
-    'ran': False,
-    'tokens': 0,
-    'decision': int(decision),
-    'correct_K': correct_K,
-    'probed_K': probed_K,
-    'reopened_K': gate.reopened_K,
-    'probe_tokens': 0,
-  }
-  return gate, {k: np.asarray(value)[None] for k, value in metrics.items()}
 
 
 class Trainer:
@@ -359,30 +306,15 @@ class Trainer:
     self.state, metrics = self._window(self.state, self.inputs)
     return jax.device_get(metrics)
 
-  def grade(self, grade: Grade) -> Metrics:
-    """One probing round whose answers the host grades; see `graded_round`."""
-    gate, metrics = graded_round(
+  def grade(self, grade: graded.Grade) -> Metrics:
+    """One probing round that the host grades; see `graded.round_of`."""
+    gate, metrics = graded.round_of(
       self.state.gate, self.inputs, self.names, grade
     )
-    self._look(gate, metrics['probed_K'][0])
-    self.state = self.state.replace(gate=gate)
+    guard = graded.looked(self.state, self.inputs, gate, metrics['probed_K'][0])
+    self.state = self.state.replace(gate=gate, guard=guard)
     metrics['step'] = np.asarray([self.step])
     return metrics
-
-  def _look(self, gate: gate_lib.GateState, probed_K: np.ndarray) -> None:
-    state, inputs = self.state, self.inputs
-    guard = _look(
-      state.guard,
-      step_lib.evaluated(state),
-      state.step,
-      gate,
-      inputs.plan,
-      probed_K,
-      inputs.ending_steps,
-    )
-    # As it lay before, or the next window would be compiled anew.
-    shardings = jax.tree.map(lambda x: x.sharding, state.guard)
-    self.state = state.replace(guard=jax.device_put(guard, shardings))
 
   def require_finite(self, metrics: Metrics) -> None:
     """Raises NonFiniteLoss if the window's last step was not finite."""
