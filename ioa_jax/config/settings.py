@@ -191,8 +191,8 @@ class Train(Group):
   need_floor: AboveZero = 0.2
   """Least weight of a module in a batch, the neediest having 1."""
   readiness_power: NotNegative = 0.0
-  """Modules weigh less the less their prerequisites are mastered: by the product
-  of their mastery to this power; 0 does not look at them."""
+  """Modules weigh less where their prerequisites are not mastered: by the product
+  of their mastery to this power; 0 does not look at it."""
   average_decay: BelowOne = 0.98
   """Of the average of weights that is probed and exported; 0 keeps none."""
   keep_best: bool = True
