@@ -208,6 +208,7 @@ def _check_text(config) -> None:
   _require_text(config, 'domain.description')
   if domain.source != 'given':
     _require_text(config, 'domain.seeds')
+  _require(config, 'domain.evaluate_on', 'held_out', why)
   _require(config, 'gate.scoring', 'graded', why)
   _require(config, 'gate.sequential', False, 'answers are graded in batches')
   _require(config, 'adapter.answer_format', 'steps', why)

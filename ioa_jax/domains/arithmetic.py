@@ -31,6 +31,8 @@ from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Probe, Seed
 
 GATE_PROBES = 32
 HELD_OUT_PROBES = 48
+DEVELOPMENT_PROBES = 24
+_PROBES = GATE_PROBES + HELD_OUT_PROBES + DEVELOPMENT_PROBES
 _SPLIT_SEED = 20261124  # Which problems are probes; never a run's seed.
 
 Operands = tuple[int, ...]
@@ -396,7 +398,7 @@ def _reserved() -> tuple[dict[str, tuple[Problem, ...]], frozenset[str]]:
   for index, (name, skill) in enumerate(_SKILLS.items()):
     rng = np.random.default_rng([_SPLIT_SEED, index])
     chosen: dict = {}
-    while len(chosen) < GATE_PROBES + HELD_OUT_PROBES:
+    while len(chosen) < _PROBES:
       problem = Problem(name, skill.sample(rng, 1.0))
       if skill.may_probe(*problem.operands):
         chosen.setdefault(problem.canonical, problem)
@@ -461,14 +463,19 @@ def training_problem(
 
 
 def probes(split: str, answer_format: str = 'steps') -> tuple[Probe, ...]:
-  """All probes of a split, 'gate' or 'held_out', grouped by module.
+  """All probes of a split, grouped by module.
 
-  The two splits and all training text are disjoint; the split does not depend
-  on a run's seed, so scores of different runs are comparable.
+  Splits and training text are disjoint; they do not depend on a run's seed, so
+  scores of different runs are comparable.
+
+  Args:
+    split: 'gate', 'held_out' or 'development'.
   """
+  held_out = GATE_PROBES + HELD_OUT_PROBES
   ranges = {
     'gate': slice(0, GATE_PROBES),
-    'held_out': slice(GATE_PROBES, GATE_PROBES + HELD_OUT_PROBES),
+    'held_out': slice(GATE_PROBES, held_out),
+    'development': slice(held_out, _PROBES),
   }
   return tuple(
     Probe(

@@ -228,7 +228,7 @@ def compare(
     says=plan.says,
     untried=plan.untried,
     groups=plan.groups,
-    provenance=provenance(command),
+    provenance=provenance(command, todo),
   )
 
 
@@ -303,6 +303,7 @@ def _run(
     os.sched_setaffinity(0, held)
   # Compiled programs are the same in all runs of a shape.
   env = {'JAX_COMPILATION_CACHE_DIR': str(workdir / 'compiled'), **os.environ}
+  _note_commit(job)
   log = workdir / f'{job.directory.name}.log'
   with log.open('w', encoding='utf-8') as file:
     process = subprocess.Popen(
@@ -319,6 +320,18 @@ def _run(
     ]
     raise ValueError(f'{job.name}, seed {job.seed}: it ended early: {end}')
   _share(job.directory / 'ledger.sqlite', shared)
+
+
+def _commits_file(job: Job) -> pathlib.Path:
+  """Beside the run: which commits it was started with, one a line."""
+  return job.directory.with_name(f'{job.directory.name}.commits')
+
+
+def _note_commit(job: Job) -> None:
+  file = _commits_file(job)
+  before = file.read_text(encoding='utf-8') if file.exists() else ''
+  if (commit := _commit()) not in before.splitlines():
+    files.write_text(file, f'{before}{commit}\n')
 
 
 def _share(own: pathlib.Path, shared: pathlib.Path) -> None:
@@ -345,8 +358,30 @@ def _tuples(request: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def provenance(command: str) -> dict[str, str]:
-  """Where numbers come from: command, commit, machine, date."""
+def provenance(command: str, todo: Sequence[Job]) -> dict[str, str]:
+  """Where numbers come from: command, commits, machine, date."""
+  started = {
+    line
+    for file in map(_commits_file, todo)
+    for line in (
+      file.read_text(encoding='utf-8').splitlines()
+      if file.exists()
+      else ['unknown']
+    )
+  }
+  return {
+    'command': command,
+    'commit of the runs': ', '.join(sorted(started)),
+    'commit of this page': _commit(),
+    # Without starting JAX: the runs need the device.
+    'machine': f'{os.cpu_count()} CPU cores, {platform.machine()}, '
+    f'jax {importlib.metadata.version("jax")}',
+    'date': datetime.date.today().isoformat(),
+  }
+
+
+def _commit() -> str:
+  """Of the code that runs; 'with changes' where files differ from it."""
   here = pathlib.Path(__file__).parent
   git = lambda *args: subprocess.run(
     ['git', '-C', str(here), *args], capture_output=True, text=True, check=False
@@ -355,11 +390,4 @@ def provenance(command: str) -> dict[str, str]:
   # Untracked files cannot change what a tracked configuration does.
   if git('status', '--porcelain', '--untracked-files=no'):
     commit += ' with changes'
-  return {
-    'command': command,
-    'commit': commit,
-    # Without starting JAX: the runs need the device.
-    'machine': f'{os.cpu_count()} CPU cores, {platform.machine()}, '
-    f'jax {importlib.metadata.version("jax")}',
-    'date': datetime.date.today().isoformat(),
-  }
+  return commit
