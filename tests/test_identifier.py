@@ -120,6 +120,7 @@ def test_scores_count_each_module_apart():
   )
   assert scores == {'a': Score(1, 2), 'b': Score(1, 1)}
   assert wrong == {'a': [{'prompt': 'q', 'answer': '8', 'student': '7'}]}
+  assert grades == {'1': 1, '2': 0, '3': 1}
   assert scoring.mean_score(scores) == 0.75  # Of modules, not of probes.
 
 

@@ -45,6 +45,7 @@ def get_plan():
       'no_gap_weighting': {'train.need_floor': 1.0},
       'no_replay': {'train.replay_share': 0.0},
     },
+    'rivals': ('lion', 'cascod', 'star_agents', 'self_instruct'),
     'groups': {
       'multi-step': composition.MULTI_STEP,
       **{

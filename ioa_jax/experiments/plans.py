@@ -34,7 +34,6 @@ from ioa_jax.runtime import commandline, files, terminal
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Completion, Request
 
-_MOST_SEEDS = 20  # The exact test of `intervals.sign_flip` tries all signs.
 # Of the package that this is, and not of another one in the current directory.
 DISTILL = (sys.executable, '-P', '-m', 'ioa_jax.commands', 'distill')
 Changes = Mapping[str, Any]
@@ -50,7 +49,9 @@ class Plan:
       are compared with.
     seeds: each for every run.
     changes: of all runs.
-    groups: name to modules whose mean score is shown by itself.
+    rivals: runs, the best of which the page's answer is about; () is all.
+    groups: name to modules whose mean score is shown by itself; the answer is
+      about the first.
     cores_per_run: CPU cores that a run is held to; sums in another number of
       threads round differently, so it belongs to the result. 0 holds none.
     says: what the plan asks, for the head of its page.
@@ -61,6 +62,7 @@ class Plan:
   runs: Mapping[str, Changes]
   seeds: Sequence[int] = (0,)
   changes: Changes = dataclasses.field(default_factory=dict)
+  rivals: Sequence[str] = ()
   groups: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
   cores_per_run: int = 0
   says: str = ''
@@ -102,6 +104,8 @@ def load(spec: str | pathlib.Path) -> Plan:
   if not fields.get('config') or not fields.get('runs'):
     raise ValueError(f'{path}: a plan has a config and at least one run.')
   plan = Plan(**fields)
+  if absent := sorted(set(plan.rivals) - set(plan.runs)):
+    raise ValueError(f'{path}: rivals {absent} are no runs of the plan.')
   for name, changes in plan.runs.items():
     try:
       config_lib.load(plan.config, {**plan.changes, **changes})
@@ -115,8 +119,8 @@ def jobs(
 ) -> Iterator[Job]:
   """Every run of the plan, all of one seed before the next: a plan that is
   stopped half-way has whole comparisons."""
-  if not seeds or len(set(seeds)) < len(seeds) or len(seeds) > _MOST_SEEDS:
-    raise ValueError(f'seeds {seeds}: wanted 1 to {_MOST_SEEDS}, none twice.')
+  if not seeds or len(set(seeds)) < len(seeds):
+    raise ValueError(f'seeds {seeds}: wanted at least one, none twice.')
   for seed in seeds:
     for name, changes in plan.runs.items():
       changes = {**plan.changes, **changes, 'seed': seed}
@@ -224,11 +228,14 @@ def compare(
   return comparison.write(
     workdir,
     [(job.name, job.directory) for job in todo],
-    title=title,
-    says=plan.says,
-    untried=plan.untried,
-    groups=plan.groups,
-    provenance=provenance(command, todo),
+    comparison.About(
+      title=title,
+      says=plan.says,
+      rivals=plan.rivals,
+      untried=plan.untried,
+      groups=plan.groups,
+      provenance=provenance(command, todo),
+    ),
   )
 
 
