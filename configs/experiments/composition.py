@@ -24,7 +24,6 @@ def get_plan():
     'changes': {
       'domain.evaluate_on': 'held_out',
       'train.total_steps': 1000,
-      'gate.confidence': 0.8,
     },
     'runs': {
       'ioa': {},

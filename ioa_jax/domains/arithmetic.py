@@ -13,9 +13,12 @@ A module without steps ("leaf") is always asked directly. Division answers are
 Text is written for people here, most significant digit first; `tokenizer.py`
 reverses digits on the way to the model.
 
-Probes. Each module reserves GATE_PROBES + HELD_OUT_PROBES problems. No training
-text contains a reserved problem, neither as its problem nor as a call inside
-its steps: `training_problem` draws again until that holds.
+Probes. Each module reserves problems for three splits: 'gate' decides mastery,
+'development' is what settings are chosen on, 'held_out' is for final tables. No
+training text of a student contains a reserved problem, neither as its problem
+nor as a call inside its steps: `training_problem` draws again until that holds.
+The models that ship were trained before there was 'development' and may have
+seen it; scores on it compare settings and nothing else.
 """
 
 from __future__ import annotations
