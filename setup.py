@@ -38,6 +38,8 @@ CORE = [
   # What the nine above bring along and this package imports itself; pyarrow has
   # Parquet.
   'numpy>=2.0,<3',
+  # Bootstraps and permutation tests with `rng`.
+  'scipy>=1.15,<2',
   'safetensors>=0.5,<1',
   'tokenizers>=0.22,<1',
   'pyarrow>=21,<30',

@@ -167,6 +167,10 @@ class Run:
     """In the format that the student answers in."""
     return self.domain.probes(split, self.settled.answer_format)
 
+  def held_out_probes(self) -> tuple[Probe, ...]:
+    """Those that the run is judged by, `domain.evaluate_on`."""
+    return self.probes(self.config.domain.evaluate_on)
+
   def gate_examples(self) -> list[list[packing.Example]]:
     """The gate probes of every module with their reference answers."""
     probes = self.probes('gate')

@@ -124,7 +124,8 @@ class _Phase:
       plan = self._curriculum
       self._add(Order([(k, 'rehearsal') for k in plan.rehearsed], 0))
       kind = plan.request_kind(0)
-      self._add(Order([(k, kind) for k in plan.stages[0].modules], 0))
+      new = [k for k in plan.stages[0].modules if k not in plan.rehearsed]
+      self._add(Order([(k, kind) for k in new], 0))
       trainer.resume(remedial=False)
 
   def _take_up(self, progress: Progress) -> None:
@@ -164,9 +165,9 @@ class _Phase:
     items = [x for name in names for x in adapter.practice(name, round)]
     if not items:
       return
-    _, wrong = exams.of_student(
+    wrong = exams.of_student(
       self._run, self.trainer.params(), items, 'practising'
-    )
+    ).wrong
     for name in names:
       self._wrong[name] = tuple(wrong.get(name, ())[:WRONG_KEPT])
 
@@ -191,11 +192,11 @@ class _Phase:
   def grade(self, names: Sequence[str]) -> dict[str, Score]:
     """Has the student answer the gate probes of `names`, and grades them."""
     probes = [p for p in self._run.probes('gate') if p.module in names]
-    scores, _ = exams.of_student(
+    marks = exams.of_student(
       self._run, self.trainer.params(), probes, 'probing the student'
     )
     self.observer.show()
-    return scores
+    return marks.scores
 
   def write_on_policy(self) -> None:
     """Has the student write texts to learn from, if they are due."""

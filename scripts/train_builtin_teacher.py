@@ -250,7 +250,7 @@ def score(
       params, prompts, [greedy] * len(prompts), [0] * len(prompts)
     )
   ]
-  scores, _ = scoring.score(probes, texts, recipe.domain.is_correct)
+  scores, _, _ = scoring.score(probes, texts, recipe.domain.is_correct)
   return {name: s.mean for name, s in scores.items()}
 
 

@@ -136,6 +136,7 @@ def _diagnosis(rng):
     'wrong_answers': {k: w for k, w in wrong.items() if w},
     'difficulty': None,
     'teacher_held_out': {},
+    'teacher_grades': {},
     'tokens': {},
     'seconds': 14.2,
   }
@@ -369,6 +370,7 @@ def _results(diagnosis, events, stages, forgetting, score):
       'fallen': [],
     },
     'modules': modules,
+    'grades': {},
     'stages': stages,
     'reopened': {},
     'forgetting': forgetting,

@@ -86,18 +86,24 @@ def test_steps_call_only_the_skills_of_prerequisites(name):
         assert set(re.findall(r'[+*/|-]', call)) <= allowed
 
 
-def test_gate_held_out_and_training_are_disjoint():
-  gate = arithmetic.probes('gate')
-  held_out = arithmetic.probes('held_out')
-  assert len(gate) == len(NAMES) * arithmetic.GATE_PROBES
-  assert len(held_out) == len(NAMES) * arithmetic.HELD_OUT_PROBES
-  reserved = {p.prompt[:-1] for p in (*gate, *held_out)}
-  assert len(reserved) == len(gate) + len(held_out)
+def test_three_splits_and_training_are_disjoint():
+  probes = []
+  for split, count in (
+    ('gate', arithmetic.GATE_PROBES),
+    ('held_out', arithmetic.HELD_OUT_PROBES),
+    ('development', arithmetic.DEVELOPMENT_PROBES),
+  ):
+    found = arithmetic.probes(split)
+    assert len(found) == len(NAMES) * count
+    assert all(p.probe_id.startswith(f'{split}/') for p in found)
+    probes += found
+  reserved = {p.prompt[:-1] for p in probes}
+  assert len(reserved) == len(probes)
   # The same problem with its operands exchanged counts as the same, but for
   # two_by_teen, which splits its second operand: exchanged, its steps differ.
   commuted = reserved | {
     f'{b}{op}{a}'
-    for probe in (*gate, *held_out)
+    for probe in probes
     if probe.module != 'multiplication/two_by_teen'
     and (m := re.fullmatch(r'(\d+)([+*|])(\d+)', probe.prompt[:-1]))
     for a, op, b in [m.groups()]

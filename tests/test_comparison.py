@@ -1,14 +1,11 @@
 """The table of a plan: by hand, from files, escaped."""
 
 import dataclasses
-import itertools
 import json
 
-import numpy as np
 import pytest
 
 from ioa_jax import records
-from ioa_jax.evaluation import intervals
 from ioa_jax.experiments import comparison
 
 
@@ -69,6 +66,7 @@ def write_run(directory, seed, after, retention, events, modules=MODULES):
     wrong_answers={},
     difficulty=None,
     teacher_held_out={},
+    teacher_grades={},
     tokens={},
     seconds=1.0,
   )
@@ -83,6 +81,13 @@ def write_run(directory, seed, after, retention, events, modules=MODULES):
     modules={
       'a': result(after[0], 1.0, 0.5),
       'b': result(after[1], 0.8, 1 - after[1]),
+    },
+    grades={
+      f'held_out/{name}/{i}': records.Grades(
+        float(i < round(10 * teacher)), 0.0, float(i < round(10 * share))
+      )
+      for name, teacher, share in (('a', 1.0, after[0]), ('b', 0.8, after[1]))
+      for i in range(10)
     },
     stages=(
       stage('teach', 'mastered', 1),
@@ -145,21 +150,32 @@ def test_where_nothing_was_deficient_nothing_is_mastered(tmp_path):
   assert comparison.read(tmp_path / 'r').mastered_at is None
 
 
-def test_a_curve_keeps_what_was_not_probed(tmp_path):
-  write_run(tmp_path / 'r', 0, (1.0, 0.6), 0.9, EVENTS)
+def test_a_curve_is_of_whole_rounds_and_never_of_an_older_student(tmp_path):
+  modules = MODULES | {'d': module(10, 2, 'deficient')}
+  events = [
+    train(400),
+    probe(b=4, d=10),
+    train(700),
+    # d was not asked: its 1.0 is of the student of 400 tokens.
+    probe(b=8),
+    train(1000),
+    probe(a=9, b=6, d=5),
+  ]
+  write_run(tmp_path / 'r', 0, (1.0, 0.6), 0.9, events, modules)
   run = comparison.read(tmp_path / 'r')
-  # The module that cannot be taught is no part of the mean.
-  assert run.curve == [(0, 0.5), (400, 0.75), (700, 1.0), (1000, 0.825)]
-  assert run.mastered_at == 700
+  # What was known, or cannot be taught, is no part of the mean.
+  want = [(0, 0.1), (400, 0.75), (1000, (0.75 + 0.5) / 2)]
+  assert [t for t, _ in run.curve] == [t for t, _ in want]
+  assert [v for _, v in run.curve] == pytest.approx([v for _, v in want])
+  assert run.mastered_at is None
   first = run.results.forgetting[:1]
   once = dataclasses.replace(run.results, forgetting=first)
   assert comparison.forgotten(dataclasses.replace(run, results=once)) is None
-  assert comparison.group_score(run, ['b']) == pytest.approx(0.75)
   # From the best to the last: 0.4 of a, nothing of b.
   assert comparison.forgotten(run) == pytest.approx(0.2)
   grid = dict(comparison.curve([run]))
   at = lambda t: grid[max(g for g in grid if g <= t)]
-  assert (at(399), at(500), at(1000)) == (0.5, 0.75, pytest.approx(0.825))
+  assert (at(399), at(900)) == pytest.approx((0.1, 0.75))
 
 
 def test_catching_up_is_in_tokens_of_the_other():
@@ -171,38 +187,45 @@ def test_catching_up_is_in_tokens_of_the_other():
 
 
 def test_paired_differences_and_gains(tmp_path):
-  for seed, (mine, theirs) in enumerate([(0.9, 0.6), (0.8, 0.6), (1.0, 0.5)]):
-    write_run(tmp_path / f'x-{seed}', seed, (1, 0.8), mine, EVENTS)
-    write_run(tmp_path / f'y-{seed}', seed, (1, 0.4), theirs, EVENTS[:2])
+  for seed, (mine, theirs) in enumerate([(0.8, 0.4), (0.7, 0.4), (0.8, 0.3)]):
+    write_run(tmp_path / f'x-{seed}', seed, (1, mine), 0.9, EVENTS)
+    write_run(tmp_path / f'y-{seed}', seed, (1, theirs), 0.6, EVENTS[:2])
   found = comparison.write(
     tmp_path,
     [(n, tmp_path / f'{n}-{s}') for s in range(3) for n in 'xy'],
-    title='t',
-    says='<script>',
-    untried=['<b>'],
-    groups={'deep': ['b']},
-    provenance={'commit': 'abc'},
+    comparison.About(
+      title='t',
+      says='<script>',
+      rivals=(),
+      untried=['<b>'],
+      groups={'deep': ['b']},
+      provenance={'commit': 'abc'},
+    ),
   )
   y = found['summary']['y']
   behind = y['scores']['retention']['behind_first']
-  assert behind['mean'] == pytest.approx(1 / 3)
-  assert behind['ci95'][0] == pytest.approx(0.2)
-  assert behind['ci95'][1] == pytest.approx(0.5)
-  # All three in one direction: 2 of the 8 ways to turn signs are as far.
+  # Of b alone, beside a teacher of (1.0 + 0.8) / 2.
+  assert behind['by_seed'] == pytest.approx([0.4 / 1.8, 0.3 / 1.8, 0.5 / 1.8])
+  assert behind['mean'] == pytest.approx(0.4 / 1.8)
+  assert 0 < behind['ci95'][0] < 0.4 / 1.8 < behind['ci95'][1]
+  # All three in one direction: 2 of the 8 ways to swap are as far.
   assert y['scores']['retention']['p'] == 0.25
   gain = y['scores']['deep']['relative_gain_of_first']
-  assert gain['mean'] == pytest.approx(1.0)
+  assert gain['mean'] == pytest.approx((2.3 - 1.1) / 1.1)
   assert y['all_mastered_at'] == [None] * 3
-  assert y['held_out_loss']['mean'] == pytest.approx((0.5 + 0.6) / 2)
+  assert y['held_out_loss']['mean'] == pytest.approx(
+    (0.5 + (0.6 + 0.6 + 0.7) / 3) / 2
+  )
   assert (tmp_path / 'table.json').exists()
   text = (tmp_path / 'table.md').read_text()
-  (row,) = [x for x in text.splitlines() if x.startswith('| y |')]
-  assert 'never (0 of 3)' in row and '+100.0%' in row
-  # It stands at 0.75 after 400 tokens, where x is by then as well.
-  assert y['caught_up_after'] == [1.0] * 3 and '100% of its tokens' in row
+  rows = ''.join(x for x in text.splitlines() if x.startswith('| y |'))
+  assert 'never (0 of 3)' in rows and '+109.1%' in rows
+  # It stands at 0.5 after 400 tokens, where x is by then as well.
+  assert y['caught_up_after'] == [1.0] * 3 and '100% of its tokens' in rows
+  assert 'x is above y, the best of y, on the deep modules' in text
   assert '- commit: abc' in text and '- <b>' in text
   with pytest.raises(ValueError, match=r"names \['z'\]"):
-    comparison.group_score(comparison.read(tmp_path / 'x-0'), ['z'])
+    comparison.scores_of([comparison.read(tmp_path / 'x-0')], ['z'])
   page = (tmp_path / 'comparison.html').read_text()
   assert '<script>' not in page and '&lt;script&gt;' in page
   assert '&lt;b&gt;' in page and 'abc' in page
@@ -214,17 +237,3 @@ def test_a_run_that_is_not_finished_is_said(tmp_path):
   (tmp_path / 'config.json').write_text('{}')
   with pytest.raises(ValueError, match='not a finished run'):
     comparison.read(tmp_path)
-
-
-def test_sign_flip_counts_every_way_to_turn_the_signs():
-  rng = np.random.default_rng(0)
-  for n in (1, 4, 7):
-    values = rng.normal(0.5, 1, n)
-    as_far = [
-      abs(np.dot(signs, values)) >= abs(values.sum()) - 1e-12
-      for signs in itertools.product((1, -1), repeat=n)
-    ]
-    assert intervals.sign_flip(values) == np.mean(as_far)
-  assert intervals.sign_flip([0.1] * 5) == 2 / 32
-  with pytest.raises(ValueError, match='0 pairs'):
-    intervals.sign_flip([])

@@ -193,6 +193,9 @@ def test_a_configuration_that_lacks_a_field_is_not_run():
     ({'gate.scoring': 'in_step'}, "gate.scoring is 'in_step', wanted 'graded'"),
     ({'gate.sequential': True}, 'graded in batches'),
     ({'domain.min_probes': 17}, 'max_probes 16 is below'),
+    ({'domain.evaluate_on': 'development'}, "wanted 'held_out'"),
+    ({'gate.min_probes': 2}, 'min_probes is 2, which says nothing: .* in 20%'),
+    ({'gate.min_probes': 6, 'gate.tau_mastery': 0.3}, 'says nothing'),
     (
       {'adapter.confirm_samples': 3, 'teacher.temperature': 0.0},
       'temperature is 0, so several',

@@ -7,6 +7,7 @@ import runpy
 import pytest
 from scipy import stats
 
+from ioa_jax.config import checks
 from ioa_jax.training import gate
 
 SCRIPT = pathlib.Path(__file__).parents[1] / 'scripts' / 'gate_errors.py'
@@ -32,3 +33,13 @@ def test_more_looks_pass_more_and_more_confidence_passes_less(script):
     assert all(a <= b + 0.02 for a, b in zip(once[share], often[share]))
     assert often[share] == sorted(often[share], reverse=True)
   assert gate.normal_quantile(0.5) == 0
+
+
+@pytest.mark.parametrize('probes', [3, 8, 16, 32, 64])
+@pytest.mark.parametrize('tau', [0.3, 0.8, 0.9, 0.95])
+def test_configurations_are_judged_as_the_gate_judges(script, probes, tau):
+  found = script['table'](probes=probes, looks=1, stages=20_000, tau=tau)
+  for share, passed in found.items():
+    for confidence, rate in zip((0.5, 0.8, 0.9, 0.95), passed, strict=True):
+      want = checks.pass_rate(probes, confidence, tau, share)
+      assert rate == pytest.approx(want, abs=0.02)

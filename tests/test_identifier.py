@@ -115,11 +115,12 @@ def test_scores_count_each_module_apart():
     Probe('2', 'a', 'q', 'r', '8'),
     Probe('3', 'b', 's', 'r', '9'),
   ]
-  scores, wrong = scoring.score(
+  scores, wrong, grades = scoring.score(
     probes, ['7', '7', '9'], lambda text, answer: text == answer
   )
   assert scores == {'a': Score(1, 2), 'b': Score(1, 1)}
   assert wrong == {'a': [{'prompt': 'q', 'answer': '8', 'student': '7'}]}
+  assert grades == {'1': 1, '2': 0, '3': 1}
   assert scoring.mean_score(scores) == 0.75  # Of modules, not of probes.
 
 

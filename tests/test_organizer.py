@@ -233,8 +233,11 @@ def test_steps_follow_gaps_and_fit_the_budget():
 
 
 def test_without_order_there_is_one_stage_of_everything():
-  (only,) = organise(CHAIN, order=None).stages
+  found = organise(CHAIN, order=None)
+  (only,) = found.stages
   assert only.modules == ('a', 'b', 'c') and only.kind == 'consolidate'
+  # What is known has as few lessons as it has beside stages.
+  assert found.rehearsed == organise(CHAIN, order='prerequisites').rehearsed
 
 
 def test_other_orders_keep_the_sizes_and_lose_nothing():

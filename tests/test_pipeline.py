@@ -143,6 +143,15 @@ def test_every_artefact_is_there_and_true(finished):
   assert results['student']['score_after'] == pytest.approx(
     sum(m['after'] for m in modules.values()) / len(modules)
   )
+  for key in ('teacher', 'before', 'after'):
+    for name, m in modules.items():
+      grades = [
+        g[key]
+        for probe, g in results['grades'].items()
+        if probe.startswith(f'held_out/{name}/')
+      ]
+      assert len(grades) == m['n']
+      assert m[key] == pytest.approx(sum(grades) / m['n'])
   # What it was taught it finds likelier, right or not.
   taught = [k for s in results['stages'] for k in s['modules']]
   assert sum(modules[k]['loss_after'] for k in taught) < sum(
@@ -211,7 +220,7 @@ def test_no_lesson_shows_a_probe(finished):
   workdir, *_ = finished
   reserved = {
     p.prompt[:-1]
-    for split in ('gate', 'held_out')
+    for split in ('gate', 'held_out', 'development')
     for p in arithmetic.probes(split)
   }
   for line in (workdir / 'lessons.jsonl').read_text().splitlines():

@@ -233,7 +233,8 @@ def _print_table(results) -> None:
     left = column in ('benchmark', 'metric')
     table.add_column(column, justify='left' if left else 'right')
   for name, r in results.items():
-    rows = {r['metric']: (r['score'], '{:.3f} – {:.3f}'.format(*r['ci95']))}
+    ends = '{:.3f} – {:.3f}'.format(*r['ci95']) if r['ci95'] else ''
+    rows = {r['metric']: (r['score'], ends)}
     rows |= {
       f'pass@{k}': (value, '')
       for k, value in r.get('pass_at_k', {}).items()

@@ -36,7 +36,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   del argv
   # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax.experiments import comparison, plans
+  from ioa_jax.experiments import comparison_page, plans
 
   args = FLAGS
   plan, workdir = plans.load(args.plan), pathlib.Path(args.workdir)
@@ -64,4 +64,4 @@ def main(argv: Sequence[str]) -> None:
       command=command,
       at_once=args.jobs,
     )
-  terminal.say(comparison.markdown(found))
+  terminal.say(comparison_page.markdown(found))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 import difflib
+import math
 import numbers
+import statistics
 from typing import Any
 
 import ml_collections
@@ -15,6 +17,8 @@ from ioa_jax.config import methods
 from ioa_jax.config.describe import fields
 
 _MEASURED = ('interventional', 'conditional')
+# How often a student at half of the threshold may pass a look of the gate.
+_MOST_BY_LUCK = 0.15
 
 
 class ConfigError(ValueError):
@@ -123,6 +127,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
       'configuration with all settings.'
     )
   _check_measuring(config)
+  _check_gate(config)
   _check_steps(config)
   _require_text(config, 'student.model')
   if config.teacher.kind != 'replay':  # One model's recording names it.
@@ -167,6 +172,38 @@ def _check_measuring(config) -> None:
     )
 
 
+def _check_gate(config) -> None:
+  g = config.gate
+  by_luck = pass_rate(
+    g.min_probes, g.confidence, g.tau_mastery, g.tau_mastery / 2
+  )
+  if by_luck > _MOST_BY_LUCK:
+    raise ConfigError(
+      f'config.gate.min_probes is {g.min_probes}, which says nothing: with '
+      f'gate.tau_mastery {g.tau_mastery} and gate.confidence {g.confidence} a '
+      f'student at half of the threshold passes a look in {by_luck:.0%} of '
+      f'cases, wanted at most {_MOST_BY_LUCK:.0%}; raise it.'
+    )
+
+
+def pass_rate(
+  probes: int, confidence: float, tau_mastery: float, share: float
+) -> float:
+  """How often one look at `probes` answers passes a student.
+
+  Args:
+    share: of the teacher's score that the student truly has, in [0, 1].
+  """
+  # A Wilson bound is above tau where a score test against tau says so.
+  z = statistics.NormalDist().inv_cdf(confidence)
+  spread = math.sqrt(probes * tau_mastery * (1 - tau_mastery))
+  least = math.ceil(probes * tau_mastery + z * spread - 1e-6)
+  return sum(
+    math.comb(probes, right) * share**right * (1 - share) ** (probes - right)
+    for right in range(least, probes + 1)
+  )
+
+
 def _check_steps(config) -> None:
   rows, parts = config.train.batch_rows, config.train.microbatches
   if rows % parts:
@@ -208,6 +245,7 @@ def _check_text(config) -> None:
   _require_text(config, 'domain.description')
   if domain.source != 'given':
     _require_text(config, 'domain.seeds')
+  _require(config, 'domain.evaluate_on', 'held_out', why)
   _require(config, 'gate.scoring', 'graded', why)
   _require(config, 'gate.sequential', False, 'answers are graded in batches')
   _require(config, 'adapter.answer_format', 'steps', why)

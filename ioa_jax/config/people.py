@@ -34,10 +34,14 @@ class Columns(Group):
 
 
 class Domain(Group):
-  """What is taught. Of a built-in domain only `kind` counts."""
+  """What is taught. Of a built-in domain `kind` and `evaluate_on`
+  count."""
 
   kind: Literal['text', 'arithmetic', 'composition'] = 'text'
   """'text' is a domain of one's own; the others ship with the package."""
+  evaluate_on: Literal['held_out', 'development'] = 'held_out'
+  """The probes that results are of: 'held_out' is for tables, 'development'
+  for choosing settings (built-in domains)."""
   name: str = 'mine'
   """For reports and cards."""
   description: str = ''

@@ -164,7 +164,8 @@ class Gate(Group):
   reopen: bool = False
   """Probe and teach a mastered module again when it falls."""
   min_probes: Count = 8
-  """Fewer answered probes of a module are no evidence."""
+  """Fewer answered probes of a module are no evidence. So few that half of
+  tau_mastery passes more than 15 % of looks by luck are refused."""
   probe_every_steps: Count = 50
   """Steps between two probings."""
   max_rounds: CountOrNone = 2

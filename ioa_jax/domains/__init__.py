@@ -18,7 +18,11 @@ class Domain(Protocol):
   MODULES: Sequence[KnowledgeModule]
 
   def probes(self, split: str, answer_format: str) -> tuple[Probe, ...]:
-    """Probes of a split, 'gate' or 'held_out', the same for every run."""
+    """Probes of a split, the same for every run.
+
+    Args:
+      split: 'gate', or what `domain.evaluate_on` names.
+    """
     ...
 
   def seeds(self, module: str, count: int) -> tuple[Seed, ...]:

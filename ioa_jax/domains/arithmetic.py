@@ -13,9 +13,12 @@ A module without steps ("leaf") is always asked directly. Division answers are
 Text is written for people here, most significant digit first; `tokenizer.py`
 reverses digits on the way to the model.
 
-Probes. Each module reserves GATE_PROBES + HELD_OUT_PROBES problems. No training
-text contains a reserved problem, neither as its problem nor as a call inside
-its steps: `training_problem` draws again until that holds.
+Probes. Each module reserves problems for three splits: 'gate' decides mastery,
+'development' is what settings are chosen on, 'held_out' is for final tables. No
+training text of a student contains a reserved problem, neither as its problem
+nor as a call inside its steps: `training_problem` draws again until that holds.
+The models that ship were trained before there was 'development' and may have
+seen it; scores on it compare settings and nothing else.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Probe, Seed
 
 GATE_PROBES = 32
 HELD_OUT_PROBES = 48
+DEVELOPMENT_PROBES = 24
+_PROBES = GATE_PROBES + HELD_OUT_PROBES + DEVELOPMENT_PROBES
 _SPLIT_SEED = 20261124  # Which problems are probes; never a run's seed.
 
 Operands = tuple[int, ...]
@@ -396,7 +401,7 @@ def _reserved() -> tuple[dict[str, tuple[Problem, ...]], frozenset[str]]:
   for index, (name, skill) in enumerate(_SKILLS.items()):
     rng = np.random.default_rng([_SPLIT_SEED, index])
     chosen: dict = {}
-    while len(chosen) < GATE_PROBES + HELD_OUT_PROBES:
+    while len(chosen) < _PROBES:
       problem = Problem(name, skill.sample(rng, 1.0))
       if skill.may_probe(*problem.operands):
         chosen.setdefault(problem.canonical, problem)
@@ -461,14 +466,19 @@ def training_problem(
 
 
 def probes(split: str, answer_format: str = 'steps') -> tuple[Probe, ...]:
-  """All probes of a split, 'gate' or 'held_out', grouped by module.
+  """All probes of a split, grouped by module.
 
-  The two splits and all training text are disjoint; the split does not depend
-  on a run's seed, so scores of different runs are comparable.
+  Splits and training text are disjoint; they do not depend on a run's seed, so
+  scores of different runs are comparable.
+
+  Args:
+    split: 'gate', 'held_out' or 'development'.
   """
+  held_out = GATE_PROBES + HELD_OUT_PROBES
   ranges = {
     'gate': slice(0, GATE_PROBES),
-    'held_out': slice(GATE_PROBES, GATE_PROBES + HELD_OUT_PROBES),
+    'held_out': slice(GATE_PROBES, held_out),
+    'development': slice(held_out, _PROBES),
   }
   return tuple(
     Probe(

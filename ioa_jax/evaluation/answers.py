@@ -215,15 +215,16 @@ def summarize(
   times = len(graded) // len(rows)
   means = [statistics.fmean(r['score'] for r in row) for row in rows.values()]
   binary = benchmark.metric != 'rouge_l_stemmed_f' and times == 1
+  ends = (
+    intervals.wilson(round(sum(means)), len(means))
+    if binary
+    else intervals.bootstrap_mean(means, seed=asked[0].seed)
+  )
   result = {
     'metric': 'pass@1' if benchmark.metric == 'pass@k' else benchmark.metric,
     'score': statistics.fmean(means),
-    'ci95': list(
-      intervals.wilson(round(sum(means)), len(means))
-      if binary
-      else intervals.bootstrap_mean(means, seed=asked[0].seed)
-    ),
-    'interval': 'wilson' if binary else 'bootstrap over items',
+    'ci95': ends and list(ends),
+    'interval': 'wilson' if binary else 'BCa bootstrap over items',
     'items': len(rows),
     'samples_per_item': times,
   }

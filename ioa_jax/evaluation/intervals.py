@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-import itertools
+from collections.abc import Callable, Sequence
 import math
 
 import numpy as np
+from scipy import stats
 
 _Z95 = 1.959963984540054
 
@@ -64,10 +64,41 @@ def mean_difference(
   return mean, mean - math.sqrt(lower) / k, mean + math.sqrt(upper) / k
 
 
+def bca(
+  data: Sequence[np.ndarray],
+  statistic: Callable[..., np.ndarray],
+  *,
+  seed: int,
+  resamples: int,
+) -> tuple[float, float] | None:
+  """The 95 % BCa bootstrap interval of a statistic; None where it has none.
+
+  Args:
+    data: samples that are drawn again apart from each other.
+    statistic: takes samples (..., n) and `axis`, the last one; gives (...).
+  """
+  options = dict(data=data, statistic=statistic, vectorized=True, axis=-1)
+  drawn = stats.bootstrap(
+    **options,
+    n_resamples=resamples,
+    method='percentile',
+    rng=np.random.default_rng(seed),
+  )
+  values = drawn.bootstrap_distribution
+  if np.ptp(values) < 1e-12:  # Nothing varies.
+    return float(values[0]), float(values[0])
+  ends = stats.bootstrap(
+    **options, n_resamples=0, method='BCa', bootstrap_result=drawn
+  ).confidence_interval
+  if not np.isfinite(ends).all():
+    return None
+  return float(ends.low), float(ends.high)
+
+
 def bootstrap_mean(
   values: Sequence[float], *, seed: int, resamples: int = 2000
-) -> tuple[float, float]:
-  """The 95 % percentile bootstrap interval of a mean over items.
+) -> tuple[float, float] | None:
+  """The 95 % BCa bootstrap interval of a mean over items; None for one item.
 
   For scores that are no single yes or no (ROUGE-L, pass@k from several
   samples). Items are drawn, not samples: answers to one item are not
@@ -78,30 +109,35 @@ def bootstrap_mean(
   """
   if not len(values):
     raise ValueError('bootstrap_mean: no values.')
+  if len(values) == 1:
+    return None
   array = np.asarray(values, np.float64)
-  rng = np.random.default_rng(seed)
-  # One resample at a time keeps memory at one row of indices.
-  means = [
-    array[rng.integers(0, len(array), len(array))].mean()
-    for _ in range(resamples)
-  ]
-  low, high = np.quantile(means, (0.025, 0.975))
-  return float(low), float(high)
+  return bca((array,), np.mean, seed=seed, resamples=resamples)
 
 
-def sign_flip(differences: Sequence[float]) -> float:
-  """Two-sided exact p of paired differences whose mean would be 0.
+def swap_p(first: Sequence[float], second: Sequence[float]) -> float:
+  """Two-sided p of paired values whose two sides are the same.
 
-  The share of all 2**n ways to turn their signs that are as far from 0. With n
-  pairs nothing can be below 2 / 2**n: five seeds reach 0.0625.
+  Sides are swapped within pairs, in all ways up to 16 pairs and in 100,000
+  drawn ones above. With n pairs nothing can be below 2 / 2**n: five reach
+  0.0625.
 
   Raises:
-    ValueError: without any pair, or with more than 20.
+    ValueError: without any pair, or with unequal numbers.
   """
-  array = np.asarray(differences, np.float64)
-  if not 1 <= len(array) <= 20:
-    raise ValueError(f'sign_flip: {len(array)} pairs, wanted 1 to 20.')
-  signs = np.array(list(itertools.product((-1, 1), repeat=len(array))))
-  sums = np.abs(signs @ array)
-  # Rounding must not make the observed sum smaller than itself.
-  return float(np.mean(sums >= abs(array.sum()) - 1e-12))
+  if not len(first) or len(first) != len(second):
+    raise ValueError(
+      f'swap_p: {len(first)} and {len(second)} values, wanted pairs.'
+    )
+  if len(first) == 1:  # Both ways to swap are as far from 0.
+    return 1.0
+  found = stats.permutation_test(
+    (np.asarray(first, np.float64), np.asarray(second, np.float64)),
+    lambda x, y, axis: np.mean(x - y, axis=axis),
+    permutation_type='samples',
+    vectorized=True,
+    n_resamples=100_000,
+    batch=10_000,
+    rng=np.random.default_rng(0),
+  )
+  return float(found.pvalue)

@@ -13,15 +13,15 @@ def score(
   probes: Sequence[Probe],
   completions: Sequence[str],
   grade: Callable[[str, str], float],
-) -> tuple[dict[str, Score], dict[str, list[dict[str, str]]]]:
-  """Scores of each module, and what was answered wrongly.
+) -> tuple[dict[str, Score], dict[str, list[dict[str, str]]], dict[str, float]]:
+  """Scores of each module, what was answered wrongly, and every grade.
 
   Args:
     grade: takes a completion and the reference answer, gives [0, 1].
 
   Returns:
     Module to Score, in the order of the probes; module to what was not wholly
-    right as `{prompt, answer, student}`, the worst first.
+    right as `{prompt, answer, student}`, the worst first; probe to its grade.
 
   Raises:
     ValueError: if a grade is no number in [0, 1].
@@ -29,12 +29,14 @@ def score(
   correct: dict[str, float] = {}
   asked: dict[str, int] = {}
   wrong: dict[str, list[tuple[float, dict[str, str]]]] = {}
+  grades: dict[str, float] = {}
   for probe, completion in zip(probes, completions, strict=True):
     right = grade(completion, probe.answer)
     if not 0 <= right <= 1:  # NaN compares with nothing.
       raise ValueError(
         f'a score of {right} for {probe.prompt[:60]!r}; wanted 0 to 1.'
       )
+    grades[probe.probe_id] = float(right)
     asked[probe.module] = asked.get(probe.module, 0) + 1
     correct[probe.module] = correct.get(probe.module, 0) + right
     if right < 1:
@@ -48,7 +50,8 @@ def score(
     k: [answered for _, answered in sorted(v, key=lambda pair: pair[0])]
     for k, v in wrong.items()
   }
-  return {k: Score(correct[k], n) for k, n in asked.items()}, worst_first
+  scores = {k: Score(correct[k], n) for k, n in asked.items()}
+  return scores, worst_first, grades
 
 
 def mean_score(scores: Mapping[str, Score]) -> float:

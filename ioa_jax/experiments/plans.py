@@ -34,7 +34,6 @@ from ioa_jax.runtime import commandline, files, terminal
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import Completion, Request
 
-_MOST_SEEDS = 20  # The exact test of `intervals.sign_flip` tries all signs.
 # Of the package that this is, and not of another one in the current directory.
 DISTILL = (sys.executable, '-P', '-m', 'ioa_jax.commands', 'distill')
 Changes = Mapping[str, Any]
@@ -50,7 +49,9 @@ class Plan:
       are compared with.
     seeds: each for every run.
     changes: of all runs.
-    groups: name to modules whose mean score is shown by itself.
+    rivals: runs, the best of which the page's answer is about; () is all.
+    groups: name to modules whose mean score is shown by itself; the answer is
+      about the first.
     cores_per_run: CPU cores that a run is held to; sums in another number of
       threads round differently, so it belongs to the result. 0 holds none.
     says: what the plan asks, for the head of its page.
@@ -61,6 +62,7 @@ class Plan:
   runs: Mapping[str, Changes]
   seeds: Sequence[int] = (0,)
   changes: Changes = dataclasses.field(default_factory=dict)
+  rivals: Sequence[str] = ()
   groups: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
   cores_per_run: int = 0
   says: str = ''
@@ -102,6 +104,8 @@ def load(spec: str | pathlib.Path) -> Plan:
   if not fields.get('config') or not fields.get('runs'):
     raise ValueError(f'{path}: a plan has a config and at least one run.')
   plan = Plan(**fields)
+  if absent := sorted(set(plan.rivals) - set(plan.runs)):
+    raise ValueError(f'{path}: rivals {absent} are no runs of the plan.')
   for name, changes in plan.runs.items():
     try:
       config_lib.load(plan.config, {**plan.changes, **changes})
@@ -115,8 +119,8 @@ def jobs(
 ) -> Iterator[Job]:
   """Every run of the plan, all of one seed before the next: a plan that is
   stopped half-way has whole comparisons."""
-  if not seeds or len(set(seeds)) < len(seeds) or len(seeds) > _MOST_SEEDS:
-    raise ValueError(f'seeds {seeds}: wanted 1 to {_MOST_SEEDS}, none twice.')
+  if not seeds or len(set(seeds)) < len(seeds):
+    raise ValueError(f'seeds {seeds}: wanted at least one, none twice.')
   for seed in seeds:
     for name, changes in plan.runs.items():
       changes = {**plan.changes, **changes, 'seed': seed}
@@ -224,11 +228,14 @@ def compare(
   return comparison.write(
     workdir,
     [(job.name, job.directory) for job in todo],
-    title=title,
-    says=plan.says,
-    untried=plan.untried,
-    groups=plan.groups,
-    provenance=provenance(command),
+    comparison.About(
+      title=title,
+      says=plan.says,
+      rivals=plan.rivals,
+      untried=plan.untried,
+      groups=plan.groups,
+      provenance=provenance(command, todo),
+    ),
   )
 
 
@@ -303,6 +310,7 @@ def _run(
     os.sched_setaffinity(0, held)
   # Compiled programs are the same in all runs of a shape.
   env = {'JAX_COMPILATION_CACHE_DIR': str(workdir / 'compiled'), **os.environ}
+  _note_commit(job)
   log = workdir / f'{job.directory.name}.log'
   with log.open('w', encoding='utf-8') as file:
     process = subprocess.Popen(
@@ -319,6 +327,18 @@ def _run(
     ]
     raise ValueError(f'{job.name}, seed {job.seed}: it ended early: {end}')
   _share(job.directory / 'ledger.sqlite', shared)
+
+
+def _commits_file(job: Job) -> pathlib.Path:
+  """Beside the run: which commits it was started with, one a line."""
+  return job.directory.with_name(f'{job.directory.name}.commits')
+
+
+def _note_commit(job: Job) -> None:
+  file = _commits_file(job)
+  before = file.read_text(encoding='utf-8') if file.exists() else ''
+  if (commit := _commit()) not in before.splitlines():
+    files.write_text(file, f'{before}{commit}\n')
 
 
 def _share(own: pathlib.Path, shared: pathlib.Path) -> None:
@@ -345,8 +365,30 @@ def _tuples(request: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def provenance(command: str) -> dict[str, str]:
-  """Where numbers come from: command, commit, machine, date."""
+def provenance(command: str, todo: Sequence[Job]) -> dict[str, str]:
+  """Where numbers come from: command, commits, machine, date."""
+  started = {
+    line
+    for file in map(_commits_file, todo)
+    for line in (
+      file.read_text(encoding='utf-8').splitlines()
+      if file.exists()
+      else ['unknown']
+    )
+  }
+  return {
+    'command': command,
+    'commit of the runs': ', '.join(sorted(started)),
+    'commit of this page': _commit(),
+    # Without starting JAX: the runs need the device.
+    'machine': f'{os.cpu_count()} CPU cores, {platform.machine()}, '
+    f'jax {importlib.metadata.version("jax")}',
+    'date': datetime.date.today().isoformat(),
+  }
+
+
+def _commit() -> str:
+  """Of the code that runs; 'with changes' where files differ from it."""
   here = pathlib.Path(__file__).parent
   git = lambda *args: subprocess.run(
     ['git', '-C', str(here), *args], capture_output=True, text=True, check=False
@@ -355,11 +397,4 @@ def provenance(command: str) -> dict[str, str]:
   # Untracked files cannot change what a tracked configuration does.
   if git('status', '--porcelain', '--untracked-files=no'):
     commit += ' with changes'
-  return {
-    'command': command,
-    'commit': commit,
-    # Without starting JAX: the runs need the device.
-    'machine': f'{os.cpu_count()} CPU cores, {platform.machine()}, '
-    f'jax {importlib.metadata.version("jax")}',
-    'date': datetime.date.today().isoformat(),
-  }
+  return commit

@@ -87,7 +87,9 @@ def organise(
     everything = [k for k in diagnosed if k in {*targets, *known}]
     student = _readiness(diagnosed, everything, rules.response)
     only = _stage(everything, 'consolidate', student, budget.total_steps, 0)
-    return _curriculum([only], [], [], rules, budget)
+    # Known modules have the lessons that they have beside stages, so methods
+    # differ in order and weights and not in what there is to read.
+    return _curriculum([only], known, [], rules, budget)
   if not identified:
     targets, known = [k for k in diagnosed if k in {*targets, *known}], []
   student = _readiness(diagnosed, targets, rules.response)

@@ -39,8 +39,8 @@ def diagnose(run: Run) -> Diagnosis:
   """
   start = time.monotonic()
   probes = run.probes('gate')
-  teacher, _ = exams.of_teacher(run, probes, 'probing the teacher')
-  student, wrong = exams.of_student(
+  teacher = exams.of_teacher(run, probes, 'probing the teacher').scores
+  student, wrong, _ = exams.of_student(
     run, run.student.model.params, probes, 'probing the student'
   )
   held_out = _teacher_held_out(run)
@@ -80,7 +80,8 @@ def diagnose(run: Run) -> Diagnosis:
       k: tuple(v[: diagnosis_lib.WRONG_SHOWN]) for k, v in wrong.items()
     },
     difficulty=fitted and learner_panel.difficulties(responses, fitted),
-    teacher_held_out=held_out,
+    teacher_held_out=held_out.scores,
+    teacher_grades=held_out.grades,
     # What was cached depends on how often the diagnosis was begun.
     tokens={k: v for k, v in run.counted.items() if k != 'teacher_cached'},
     seconds=time.monotonic() - start,
@@ -110,17 +111,17 @@ def organise(run: Run, diagnosis: Diagnosis) -> Curriculum:
   )
 
 
-def _teacher_held_out(run: Run) -> dict[str, Score]:
-  # The teacher is held to its best format, whatever the student is taught.
-  probes = run.domain.probes('held_out', 'steps')
-  scores, _ = exams.of_teacher(run, probes, 'evaluating the teacher')
-  if not scoring.mean_score(scores):
+def _teacher_held_out(run: Run) -> exams.Marks:
+  # In the format that is taught: what the teacher cannot say in it, no student
+  # can learn.
+  marks = exams.of_teacher(run, run.held_out_probes(), 'evaluating the teacher')
+  if not scoring.mean_score(marks.scores):
     raise ValueError(
       f'the teacher {run.subject.teacher.name!r} answers no held-out probe '
       'correctly, so there is nothing to retain. Check its answers in '
       'ledger.sqlite against the domain and its grader.'
     )
-  return scores
+  return marks
 
 
 def _responses(run: Run) -> Responses:

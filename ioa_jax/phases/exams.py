@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ioa_jax.assemble import Run
 from ioa_jax.evaluation import scoring
@@ -11,7 +12,19 @@ from ioa_jax.models import decoder
 from ioa_jax.records import Probe, Score, WrongAnswers
 from ioa_jax.runtime import processes
 
-Marks = tuple[dict[str, Score], WrongAnswers]
+
+class Marks(NamedTuple):
+  """What an exam came to.
+
+  Attributes:
+    scores: of each module.
+    wrong: of each module, the worst first.
+    grades: probe to its grade in [0, 1]; one without an answer has none.
+  """
+
+  scores: dict[str, Score]
+  wrong: WrongAnswers
+  grades: dict[str, float]
 
 
 def of_student(
@@ -56,8 +69,8 @@ def _graded(run, probes, texts) -> Marks:
   """Graded once: what a sandbox says may hang on a clock."""
 
   def grade():
-    scores, wrong = scoring.score(probes, texts, run.domain.score)
-    return {k: v.to_dict() for k, v in scores.items()}, wrong
+    scores, *rest = scoring.score(probes, texts, run.domain.score)
+    return {k: v.to_dict() for k, v in scores.items()}, *rest
 
-  scores, wrong = processes.on_first(grade)
-  return {k: Score(**v) for k, v in scores.items()}, wrong
+  scores, *rest = processes.on_first(grade)
+  return Marks({k: Score(**v) for k, v in scores.items()}, *rest)

@@ -31,7 +31,7 @@ def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
   answer_format = config_lib.settle(config).answer_format
   questions = [
     subject.adapter.question(p)
-    for split in ('gate', 'held_out')
+    for split in ('gate', config.domain.evaluate_on)
     for p in subject.domain.probes(split, answer_format)
   ]
   asked = len(questions)

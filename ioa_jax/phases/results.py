@@ -17,6 +17,7 @@ from ioa_jax.phases.training import Taught
 from ioa_jax.records import (
   Curriculum,
   Diagnosis,
+  Grades,
   ModuleResult,
   Probing,
   Recall,
@@ -41,7 +42,7 @@ def evaluate(
   """Held-out scores of teacher, student before and after; the account."""
   start = time.monotonic()
   teacher, progress = diagnosis.teacher_held_out, taught.progress
-  modules, scores = _modules(run, teacher, taught)
+  modules, scores, grades = _modules(run, teacher, taught)
   before_score, after_score = map(scoring.mean_score, scores)
   teacher_score = scoring.mean_score(teacher)
   seconds = {
@@ -66,6 +67,10 @@ def evaluate(
     retention=after_score / teacher_score,
     verdict=judge(*scores),
     modules=modules,
+    grades={
+      probe: Grades(diagnosis.teacher_grades.get(probe), *found)
+      for probe, found in grades.items()
+    },
     stages=_stages(curriculum, taught.state.gate, progress.untaught),
     reopened={
       name: int(alarms)
@@ -89,12 +94,18 @@ def evaluate(
 
 def _modules(
   run: Run, teacher: dict[str, Score], taught: Taught
-) -> tuple[dict[str, ModuleResult], tuple[dict[str, Score], dict[str, Score]]]:
-  """Every module's result, and the scores before and after."""
-  probes = run.probes('held_out')
+) -> tuple[
+  dict[str, ModuleResult],
+  tuple[dict[str, Score], dict[str, Score]],
+  dict[str, tuple[float, float]],
+]:
+  """Every module's result; scores and grades, before and after."""
+  probes = run.held_out_probes()
   base = run.student.model.params
-  before, _ = exams.of_student(run, base, probes, 'evaluating the base student')
-  after, _ = exams.of_student(
+  before, _, first = exams.of_student(
+    run, base, probes, 'evaluating the base student'
+  )
+  after, _, last = exams.of_student(
     run, taught.params, probes, 'evaluating the student'
   )
   loss = lambda params: scoring.mean_loss(
@@ -113,7 +124,7 @@ def _modules(
     )
     for name in run.names
   }
-  return modules, (before, after)
+  return modules, (before, after), {k: (first[k], last[k]) for k in first}
 
 
 def judge(before: dict[str, Score], after: dict[str, Score]) -> Verdict:

@@ -45,6 +45,7 @@ from ioa_jax.records.lessons import (
 )
 from ioa_jax.records.models import Models
 from ioa_jax.records.results import (
+  Grades,
   ModuleResult,
   Recall,
   Results,
@@ -65,6 +66,7 @@ __all__ = [
   'Difficulty',
   'Edge',
   'Event',
+  'Grades',
   'GraphRecord',
   'ItemDifficulty',
   'ItemLoss',

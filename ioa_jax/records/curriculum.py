@@ -56,7 +56,8 @@ class Curriculum(Record):
   """`curriculum.json`.
 
   Attributes:
-    rehearsed: modules that the student knows and must not forget.
+    rehearsed: modules that the student knows and must not forget; they have
+      few lessons, also where one stage is of everything.
   """
 
   stages: tuple[Stage, ...]

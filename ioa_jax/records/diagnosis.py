@@ -147,6 +147,7 @@ class Diagnosis(Record):
     difficulty: of each module on the learner panel; None without a panel, and
       for a module whose items do not tell learners apart.
     teacher_held_out: the teacher's scores on the held-out probes.
+    teacher_grades: likewise, probe to grade; one without an answer has none.
     tokens: read and written meanwhile, by who did.
   """
 
@@ -157,6 +158,7 @@ class Diagnosis(Record):
   wrong_answers: dict[str, tuple[WrongAnswer, ...]]
   difficulty: dict[str, ModuleDifficulty | None] | None
   teacher_held_out: dict[str, Score]
+  teacher_grades: dict[str, float]
   tokens: dict[str, Count]
   seconds: float
 

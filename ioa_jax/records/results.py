@@ -48,6 +48,15 @@ class ModuleResult(Record):
 
 
 @record
+class Grades(Record):
+  """Of the answers to one held-out probe; the teacher may have none."""
+
+  teacher: float | None
+  before: float
+  after: float
+
+
+@record
 class StageResult(Record):
   """How a stage ended; `untaught` are its modules without any lesson."""
 
@@ -129,8 +138,10 @@ class Results(Record):
   """`results.json`.
 
   Attributes:
-    retention: the student's score after teaching over the teacher's.
+    retention: the student's score after teaching over the teacher's, both in
+      the format that is taught.
     verdict: whether it is better than it was.
+    grades: of every held-out probe, by its name.
     reopened: mastered modules that fell and were taught again, how often.
     lessons: that were kept.
     compilations: of the training step; 1.
@@ -145,6 +156,7 @@ class Results(Record):
   retention: float
   verdict: Verdict
   modules: dict[str, ModuleResult]
+  grades: dict[str, Grades]
   stages: tuple[StageResult, ...]
   reopened: dict[str, Count]
   forgetting: tuple[Recall, ...]
