@@ -29,7 +29,7 @@ from ioa_jax.config.kinds import (
   Share,
 )
 from ioa_jax.config.methods import METHODS
-from ioa_jax.config.people import Domain, Student, Teacher
+from ioa_jax.config.people import Domain, Judge, Student, Teacher
 
 
 class Panel(Group):
@@ -271,6 +271,7 @@ class Settings(Group):
   """'ioa', or another way to spend the same tokens, to compare with."""
   domain: Domain = Domain()
   teacher: Teacher = Teacher()
+  judge: Judge = Judge()
   student: Student = Student()
   identifier: Identifier = Identifier()
   organizer: Organizer = Organizer()

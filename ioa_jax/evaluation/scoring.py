@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import math
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ from ioa_jax.records import Probe, Score
 def score(
   probes: Sequence[Probe],
   completions: Sequence[str],
-  grade: Callable[[str, str], float],
+  grades: Sequence[float],
 ) -> tuple[dict[str, Score], dict[str, list[dict[str, str]]]]:
   """Scores of each module, and what was answered wrongly.
 
   Args:
-    grade: takes a completion and the reference answer, gives [0, 1].
+    grades: how right each completion is, in [0, 1].
 
   Returns:
     Module to Score, in the order of the probes; module to what was not wholly
@@ -29,8 +29,7 @@ def score(
   correct: dict[str, float] = {}
   asked: dict[str, int] = {}
   wrong: dict[str, list[tuple[float, dict[str, str]]]] = {}
-  for probe, completion in zip(probes, completions, strict=True):
-    right = grade(completion, probe.answer)
+  for probe, completion, right in zip(probes, completions, grades, strict=True):
     if not 0 <= right <= 1:  # NaN compares with nothing.
       raise ValueError(
         f'a score of {right} for {probe.prompt[:60]!r}; wanted 0 to 1.'

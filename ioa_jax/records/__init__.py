@@ -45,6 +45,7 @@ from ioa_jax.records.lessons import (
 )
 from ioa_jax.records.models import Models
 from ioa_jax.records.results import (
+  JudgeResult,
   ModuleResult,
   Recall,
   Results,
@@ -67,6 +68,7 @@ __all__ = [
   'GraphRecord',
   'ItemDifficulty',
   'ItemLoss',
+  'JudgeResult',
   'KnowledgeModule',
   'Lesson',
   'Measures',
