@@ -3,13 +3,19 @@
 import dataclasses
 import json
 import logging as std_logging
+import os
 import pathlib
+import signal
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
 pytest.importorskip('openai', reason='needs the extra `http`')
 
+from ioa_jax.runtime import signals
+from ioa_jax.teachers import batch_calls
 from ioa_jax.teachers import ledger as ledger_lib
 from ioa_jax.teachers.batch_teacher import BatchTeacher
 from ioa_jax.teachers.client import Client
@@ -516,6 +522,35 @@ def interrupted(server, ledger, **options):
     )
 
 
+def test_a_signal_that_training_makes_a_wish_ends_the_wait(ledger, caplog):
+  with BatchServer(course=('in_progress',)) as server:
+
+    def stop(line):
+      os.kill(os.getpid(), signal.SIGTERM)
+
+    client = Client(teacher(server.url), ledger, Budget())
+    with signals.StopRequest() as wish, pytest.raises(KeyboardInterrupt):
+      client.ask(
+        [request(i) for i in range(6)], Answer, for_lessons=True, on_wait=stop
+      )
+    assert wish.signal_name == 'SIGTERM'
+    assert 'takes up its answers' in caplog.text
+    assert not signals.is_stopping()
+    server.course = batch_server.COURSE
+    answers, _ = ask(server, ledger)
+  assert_right(answers)
+  assert len(server.batches) == 1
+
+
+def test_many_requests_are_several_batches_at_once(ledger, monkeypatch):
+  monkeypatch.setattr(batch_calls, '_MOST_LINES', 2)
+  with BatchServer() as server:
+    answers, said = ask(server, ledger, 5)
+  assert_right(answers)
+  assert len(server.batches) == 3 and said[-1].count('completed') >= 1
+  assert any(line.count('; ') == 2 for line in said)
+
+
 @pytest.mark.parametrize('which', ['never', 'lessons', 'all'])
 def test_what_is_in_a_batch_is_waited_for_whatever_is_configured(ledger, which):
   """Also where more is asked than the batch holds, or less."""
@@ -546,6 +581,31 @@ def test_a_damaged_request_is_not_sent_or_stored(ledger, tmp_path):
     with pytest.raises(ledger_lib.LedgerError, match='was damaged'):
       ask(server, ledger)
   assert len(server.batches) == 1
+
+
+@pytest.mark.slow
+def test_the_command_shows_batches_and_gives_them_up(ledger, tmp_path):
+  path = tmp_path / 'ledger.sqlite'
+
+  def command(*options):
+    return subprocess.run(
+      [sys.executable, ROOT / 'scripts' / 'ledger.py', path, *options],
+      capture_output=True,
+      text=True,
+      check=True,
+      cwd=ROOT,
+      env=os.environ | {'PYTHONPATH': str(ROOT)},
+    ).stdout
+
+  with BatchServer(course=('in_progress',)) as server:
+    interrupted(server, ledger)
+    (batch,) = under_way(ledger)
+    shown = command()
+    assert f'under way: {batch.name} on {server.url} (batch_' in shown
+    assert '6 of 6 requests open' in shown
+    assert f'given up: {batch.name}' in command('--give_up_batches')
+    assert 'under way' not in command()
+  assert not under_way(ledger) and states(ledger) == (0, 6)
 
 
 def test_reservations_are_the_worst_case(ledger):

@@ -30,8 +30,8 @@ from ioa_jax.teachers.connection import Arrival, TeacherError
 from ioa_jax.teachers.ledger import BudgetExceeded
 from ioa_jax.teachers.requests import Request, worst_case_prompt_tokens
 
-# Half of what OpenAI takes, so that other servers do as well.
-_MOST_LINES = 25_000
+# Fewer than servers take: the results of a batch are read at once.
+_MOST_LINES = 5_000
 _MOST_BYTES = 100 * 2**20
 _WATCH_SECONDS = 0.1
 
@@ -98,6 +98,13 @@ class BatchJob:
         if not work.done():
           raise KeyboardInterrupt
         work.result()
+      except (KeyboardInterrupt, asyncio.CancelledError):
+        logging.warning(
+          '%s: what was sent in batches goes on at the server; the same '
+          'command takes up its answers.',
+          self._teacher.name,
+        )
+        raise
       finally:
         work.cancel()
         watch.cancel()

@@ -23,8 +23,9 @@ from ioa_jax.teachers.connection import Arrival, Connection, TeacherError
 _MOST_PAGES = 100
 # A batch that was just created may not be in every list yet.
 LOOKS = 3
-# Of a line of results: what surrounds an answer, and a token at its longest.
-_LINE_BYTES, _TOKEN_BYTES = 2**14, 2**7
+# Of a line of results: what surrounds an answer, and its tokens; a file of more
+# is no answer to what was asked.
+_LINE_BYTES, _TOKEN_BYTES = 2**12, 2**5
 _RESULTS = 'the results of a batch'
 
 Call = Callable[[Any], Awaitable[Any]]
