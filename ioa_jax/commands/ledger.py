@@ -94,9 +94,9 @@ def _act(ledger: ledger_lib.Ledger) -> None:
   if FLAGS.give_up_batches:
     with ledger.claimed():
       batches = ledger.batches(Budget())
-      for batch in batches.under_way():
-        batches.give_up(batch)
-        terminal.say(f'given up: {_batch_line(batch)}')
+      for name in batches.names():
+        batches.close(name)
+        terminal.say(f'given up: {name}')
     return
   chosen = (
     e

@@ -127,21 +127,21 @@ class BatchBook:
         (batch.file_id, batch.batch_id, batch.name),
       )
 
-  def close(self, batch: Batch) -> None:
-    """Forgets a batch whose lines have all come to an end."""
+  def close(self, name: str) -> None:
+    """Forgets a batch; open lines may be charged, and stay counted."""
     with self._db.transaction() as db:
-      db.execute('DELETE FROM batch_lines WHERE batch = ?', (batch.name,))
-      db.execute('DELETE FROM batches WHERE name = ?', (batch.name,))
-
-  def give_up(self, batch: Batch) -> None:
-    """Forgets a batch that may be charged: its open lines stay counted."""
-    with self._db.transaction() as db:
-      db.executemany(
+      db.execute(
         "UPDATE calls SET state = 'lost', note = 'batch given up' "
-        "WHERE id = ? AND state = 'sent'",
-        [(line.call,) for line in batch.lines.values()],
+        "WHERE state = 'sent' AND id IN "
+        '(SELECT call FROM batch_lines WHERE batch = ?)',
+        (name,),
       )
-    self.close(batch)
+      db.execute('DELETE FROM batch_lines WHERE batch = ?', (name,))
+      db.execute('DELETE FROM batches WHERE name = ?', (name,))
+
+  def names(self) -> list[str]:
+    """Of all batches under way, also of damaged ones."""
+    return [name for name, *_ in self._rows()]
 
   def under_way(self) -> list[Batch]:
     """Batches of this and of earlier starts, with their open lines.
@@ -149,17 +149,16 @@ class BatchBook:
     Raises:
       LedgerError: a line was changed by something else than this program.
     """
+    return [Batch(*row, self._lines(row[0])) for row in self._rows()]
+
+  def _rows(self) -> list[tuple]:
     if not self._db.rows(
       "SELECT 1 FROM sqlite_schema WHERE name = 'batch_lines'"
     ):
       return []
-    return [
-      Batch(*row, self._lines(row[0]))
-      for row in self._db.rows(
-        'SELECT name, server, file_id, batch_id, size FROM batches '
-        'ORDER BY rowid'
-      )
-    ]
+    return self._db.rows(
+      'SELECT name, server, file_id, batch_id, size FROM batches ORDER BY rowid'
+    )
 
   def _lines(self, name: str) -> dict[str, Line]:
     found = {}

@@ -31,8 +31,7 @@ from ioa_jax.teachers.ledger import BudgetExceeded
 from ioa_jax.teachers.requests import Request, worst_case_prompt_tokens
 
 # Fewer than servers take: the results of a batch are read at once.
-_MOST_LINES = 5_000
-_MOST_BYTES = 100 * 2**20
+_MOST_LINES, _MOST_BYTES = 5_000, 100 * 2**20
 _WATCH_SECONDS = 0.1
 
 
@@ -138,7 +137,7 @@ class BatchJob:
     found = []
     for batch in self._account.batches.under_way():
       if not batch.lines:
-        self._account.batches.close(batch)
+        self._account.batches.close(batch.name)
       elif batch.lines.keys() & self._requests.keys():
         if batch.server != self._settings.base_url:
           raise TeacherError(
@@ -205,7 +204,7 @@ class BatchJob:
       return
     ended = await self._ended(batch)
     await self._store(batch, ended)
-    self._account.batches.close(batch)
+    self._account.batches.close(batch.name)
     if ended is not None and ended.name == 'cancelled':
       raise TeacherError(
         f'{self._settings.base_url}: the batch {batch.batch_id} was cancelled '
@@ -252,7 +251,7 @@ class BatchJob:
   def _release(self, batch: Batch) -> None:
     """The server has taken no line of it."""
     self._account.batches.release(list(batch.lines.values()))
-    self._account.batches.close(batch)
+    self._account.batches.close(batch.name)
 
   async def _ended(self, batch: Batch) -> batch_protocol.Status | None:
     """The status in which a batch has ended; None: the server has lost it."""
