@@ -28,7 +28,7 @@ from ioa_jax.baselines import methods
 from ioa_jax.baselines.method import Method
 from ioa_jax.domains import Domain, arithmetic, composition, seed_sources, text
 from ioa_jax.domains import tokenizer as tokenizer_lib
-from ioa_jax.evaluation import benchmarks, final_answers
+from ioa_jax.evaluation import benchmarks, final_answers, judging
 from ioa_jax.identifier import decomposition
 from ioa_jax.models import (
   checks,
@@ -43,7 +43,12 @@ from ioa_jax.models.vocabulary import Codec
 from ioa_jax.records import Models, Probe
 from ioa_jax.runtime import processes
 from ioa_jax.runtime.display import Display
-from ioa_jax.runtime.rundir import LEDGER, MODELS, RunDirectory
+from ioa_jax.runtime.rundir import (
+  JUDGEMENTS,
+  LEDGER,
+  MODELS,
+  RunDirectory,
+)
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.student import Limits, Reader, Student
 from ioa_jax.teachers import Teacher, local, replay
@@ -103,6 +108,7 @@ class Subject:
     price: of a served teacher.
     lora: what trains of the student; None is all of it.
     recording: a ledger whose answers are taken before the teacher is asked.
+    judge: of open answers; it is opened with the run.
   """
 
   name: str
@@ -117,6 +123,7 @@ class Subject:
   price: Price
   lora: LoraSpec | None
   recording: Ledger | None
+  judge: judging.Judge | None = None
 
   @property
   def teacher_params(self) -> int | None:
@@ -187,6 +194,8 @@ class Run:
     self,
     requests: Sequence[Request],
     response_model: type[pydantic.BaseModel] | None = None,
+    *,
+    for_lessons: bool = False,
   ) -> list[Completion]:
     """The teacher's completions, through the ledger and within the budget."""
     self.display.update(done=0, total=len(requests))
@@ -201,9 +210,24 @@ class Run:
       )
 
     before = self.client.cached
-    completions = self.client.ask(requests, response_model, on_progress)
+    completions = self.client.ask(
+      requests,
+      response_model,
+      on_progress,
+      for_lessons=for_lessons,
+      on_wait=lambda line: self.display.update(batches=line),
+    )
+    self.display.update(batches='')
     self.counted['teacher_cached'] += self.client.cached - before
     return completions
+
+  def ask_for_lessons(
+    self,
+    requests: Sequence[Request],
+    response_model: type[pydantic.BaseModel] | None = None,
+  ) -> list[Completion]:
+    """As `ask`; with `teacher.batch` the answers may come hours later."""
+    return self.ask(requests, response_model, for_lessons=True)
 
 
 def open_run(
@@ -219,6 +243,11 @@ def open_run(
     ValueError: if a model is not what it was when the run began.
   """
   processes.in_all(lambda: _require_models(subject, directory))
+  if subject.judge is not None:
+    subject.judge.open(
+      Ledger(directory.path / JUDGEMENTS),
+      lambda done, total: display.update(done=done, total=total),
+    )
   counted: Counter[str] = Counter()
   limits = lambda c: Limits(c.batch_size, c.max_tokens, config.train.row_length)
   teacher_reader = None
@@ -412,6 +441,7 @@ def _text(config, mesh, given: Given) -> Subject:
   teacher, teacher_model, teacher_codec, budget, price = open_teacher(
     config, mesh, given
   )
+  judge = _open_judge(config)
   adapter = text_lessons.TextAdapter(
     domain,
     grader,
@@ -435,6 +465,7 @@ def _text(config, mesh, given: Given) -> Subject:
       benchmarks=tasks,
       row_length=config.train.row_length,
     ),
+    judge=judge,
   )
   return Subject(
     c.name,
@@ -449,6 +480,7 @@ def _text(config, mesh, given: Given) -> Subject:
     price,
     lora_spec(config),
     recording(config),
+    judge,
   )
 
 
@@ -473,28 +505,64 @@ def open_teacher(
   if c.kind == 'given':
     return given.take('teacher', 'teacher.kind'), None, None, budget, price
   if c.kind == 'openai':
-    try:
-      from ioa_jax.teachers import openai_http
-    except ImportError as e:
-      raise ValueError(f"config.teacher.kind is 'openai': {e}") from None
-    settings = openai_http.Settings(
-      base_url=c.base_url,
-      api_key_env=c.api_key_env,
-      max_concurrency=c.max_concurrency,
-      max_attempts=c.max_attempts,
-      max_retry_after_seconds=c.max_retry_after_seconds,
-      # 0 sets no limit.
-      requests_per_minute=c.requests_per_minute or None,
-      tokens_per_minute=c.tokens_per_minute or None,
-      timeout_seconds=c.timeout_seconds,
-      max_regenerations=c.max_regenerations,
-      max_reply_bytes=c.max_reply_bytes,
-    )
-    teacher = openai_http.OpenAITeacher(c.model, settings)
+    teacher = _served(config, c.model, c.base_url, c.api_key_env, c.batch)
     return teacher, None, None, budget, price
   model = _load(c, 'teacher', mesh)
   codec = vocabulary.ChatCodec(model.directory)
   return _local_teacher(config, model, codec), model, codec, budget, price
+
+
+def _served(
+  config: ml_collections.ConfigDict,
+  model: str,
+  base_url: str,
+  api_key_env: str,
+  batch: str = 'never',
+) -> Teacher:
+  """A model on a server, asked as hard as `config.teacher` allows."""
+  try:
+    from ioa_jax.teachers import batch_teacher, openai_http
+  except ImportError as e:
+    raise ValueError(f'a model on a server is configured: {e}') from None
+  c = config.teacher
+  settings = openai_http.Settings(
+    base_url=base_url,
+    api_key_env=api_key_env,
+    max_concurrency=c.max_concurrency,
+    max_attempts=c.max_attempts,
+    max_retry_after_seconds=c.max_retry_after_seconds,
+    # 0 sets no limit.
+    requests_per_minute=c.requests_per_minute or None,
+    tokens_per_minute=c.tokens_per_minute or None,
+    timeout_seconds=c.timeout_seconds,
+    max_regenerations=c.max_regenerations,
+    max_reply_bytes=c.max_reply_bytes,
+  )
+  direct = openai_http.OpenAITeacher(model, settings)
+  return batch_teacher.BatchTeacher(direct, batch)
+
+
+def _open_judge(config: ml_collections.ConfigDict) -> judging.Judge | None:
+  """The model that compares open answers, if there is one.
+
+  Raises:
+    ValueError: naming the field, file or variable that is missing.
+  """
+  c = config.judge
+  if not c.model:
+    return None
+  return judging.Judge(
+    judging.Asking(
+      teacher=_served(config, c.model, c.base_url, c.api_key_env),
+      max_tokens=c.max_tokens,
+      reasoning_effort=c.reasoning_effort,
+      budget=Budget(c.max_completion_tokens, c.max_usd or None),
+      price=Price(**c.price),
+      recording=Ledger(pathlib.Path(c.recording), read_only=True)
+      if c.recording
+      else None,
+    )
+  )
 
 
 def recording(config: ml_collections.ConfigDict) -> Ledger | None:

@@ -250,7 +250,11 @@ def score(
       params, prompts, [greedy] * len(prompts), [0] * len(prompts)
     )
   ]
-  scores, _, _ = scoring.score(probes, texts, recipe.domain.is_correct)
+  grades = [
+    recipe.domain.score(text, p.answer)
+    for p, text in zip(probes, texts, strict=True)
+  ]
+  scores, _ = scoring.score(probes, texts, grades)
   return {name: s.mean for name, s in scores.items()}
 
 

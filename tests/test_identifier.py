@@ -115,12 +115,9 @@ def test_scores_count_each_module_apart():
     Probe('2', 'a', 'q', 'r', '8'),
     Probe('3', 'b', 's', 'r', '9'),
   ]
-  scores, wrong, grades = scoring.score(
-    probes, ['7', '7', '9'], lambda text, answer: text == answer
-  )
+  scores, wrong = scoring.score(probes, ['7', '7', '9'], [1.0, 0.0, 1.0])
   assert scores == {'a': Score(1, 2), 'b': Score(1, 1)}
   assert wrong == {'a': [{'prompt': 'q', 'answer': '8', 'student': '7'}]}
-  assert grades == {'1': 1, '2': 0, '3': 1}
   assert scoring.mean_score(scores) == 0.75  # Of modules, not of probes.
 
 
@@ -195,4 +192,4 @@ def test_a_worse_student_is_never_praised(after, kind, fallen):
 def test_a_grade_that_is_no_score_is_an_error(grade):
   probes = [Probe('held_out/m/0', 'm', 'What?', 'a', 'a')]
   with pytest.raises(ValueError, match="for 'What.'; wanted 0 to 1"):
-    scoring.score(probes, ['b'], lambda completion, answer: grade)
+    scoring.score(probes, ['b'], [grade])

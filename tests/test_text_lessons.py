@@ -15,7 +15,7 @@ from ioa_jax.adapter import (
   text_lessons,
 )
 from ioa_jax.domains import text
-from ioa_jax.evaluation import final_answers, sandbox
+from ioa_jax.evaluation import final_answers, judging, sandbox
 from ioa_jax.identifier.decomposition import Asking
 from ioa_jax.records import DIFFICULTIES, KnowledgeModule, Rejected, Seed
 from ioa_jax.teachers.requests import Completion, schema_text
@@ -41,7 +41,7 @@ class Characters:
   answer = prompt
 
 
-def adapter(domain=None, grader=None, **changes):
+def adapter(domain=None, grader=None, judge=None, **changes):
   grader = grader or final_answers.Number()
   domain = domain or text.TextDomain(
     rows(50), None, columns=COLUMNS, grader=grader, min_probes=2, max_probes=9
@@ -72,6 +72,7 @@ def adapter(domain=None, grader=None, **changes):
       remedial_items_per_seed=1,
     ),
     checks=of(text_lessons.Checks),
+    judge=judge,
   )
 
 
@@ -190,6 +191,51 @@ def test_a_majority_of_independent_solutions_confirms():
   assert lesson.solution['verification'] == (
     '3 of 3 independent solutions agree'
   )
+
+
+class Knowing:
+  """A judge that prefers what it knows to be right."""
+
+  name = 'knowing'
+
+  def __init__(self, *right):
+    self._right = right
+
+  def compare(self, pairs):
+    places = [
+      (1 + (p.candidate in self._right) - (p.reference in self._right)) / 2
+      for p in pairs
+    ]
+    return [judging.Judgement(x, x) for x in places]
+
+
+def test_overlap_confirms_no_open_lesson_where_there_is_a_judge():
+  pytest.importorskip('rouge_score', reason='needs the extra "eval"')
+  true = 'The sky is blue because air scatters blue light more than red.'
+  false = 'The sky is blue because air scatters red light more than blue.'
+  other = 'Short waves are deflected by molecules, and long ones pass.'
+  grader = final_answers.RougeL()
+  assert grader.is_correct(false, true) and not grader.is_correct(other, true)
+  judge = Knowing(true, other)
+  for answer, by_overlap, by_judge in (
+    (true, 1, 1),
+    (false, 1, 0),
+    (other, 0, 1),
+  ):
+    value = draft()
+    value['solution']['final_answer'] = answer
+    for who, kept in ((None, by_overlap), (judge, by_judge)):
+      lessons, _ = write(
+        [json.dumps(value)], [[true] * 3], grader=grader, judge=who
+      )
+      assert len(lessons) == kept, (answer, who)
+      if who:
+        said = [x.solution['verification'] for x in lessons]
+        assert (
+          said
+          == ['knowing prefers it or a tie to 3 of 3 independent solutions']
+          * kept
+        )
 
 
 def test_a_code_lesson_needs_tests_that_prove_and_code_that_passes_them():

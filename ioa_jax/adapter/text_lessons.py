@@ -23,6 +23,8 @@ from ioa_jax.adapter import (
 from ioa_jax.adapter.drafts import Draft, Item, Reader
 from ioa_jax.domains import Domain
 from ioa_jax.domains.text import Grader
+from ioa_jax.evaluation import judging
+from ioa_jax.evaluation.judging import Judge
 from ioa_jax.identifier.decomposition import Asking
 from ioa_jax.models.vocabulary import ChatCodec
 from ioa_jax.records import DIFFICULTIES, Lesson, Probe, Rejected
@@ -62,6 +64,7 @@ class TextAdapter:
     style: how lessons are asked for.
     amounts: how many.
     checks: what they have to pass.
+    judge: of open answers; None leaves their confirmation to the grader.
   """
 
   def __init__(
@@ -74,6 +77,7 @@ class TextAdapter:
     style: prompts.Style,
     amounts: Amounts,
     checks: Checks,
+    judge: Judge | None = None,
   ):
     self._domain = domain
     self._grader = grader
@@ -83,6 +87,7 @@ class TextAdapter:
     self._style = style
     self._amounts = amounts
     self._checks = checks
+    self._judge = judge
     self.confirm_samples = checks.confirm_samples
     self._contamination = _contamination(domain, checks)
     self._probes = frozenset(
@@ -200,10 +205,13 @@ class TextAdapter:
     drafts, rejected = adapter.agreed(drafts, rejected + dropped)
     tries = range(self.confirm_samples)
     solved = ask([self._solve(d.problem, t) for d in drafts for t in tries])
+    each = len(tries)
+    agreeing = self._agreeing([d for d in drafts for _ in tries], solved)
     lessons = []
     for index, lesson in enumerate(drafts):
-      mine = solved[index * len(tries) : (index + 1) * len(tries)]
-      confirmed = self._confirm(lesson, mine)
+      mine = solved[index * each : (index + 1) * each]
+      agreed = sum(agreeing[index * each : (index + 1) * each])
+      confirmed = self._confirm(lesson, agreed)
       if confirmed is None:
         item = of_request[lesson.metadata['request']]
         said = '\n---\n'.join(c.text for c in mine)
@@ -213,18 +221,39 @@ class TextAdapter:
     kept, dropped = self._clean(lessons, of_request, self._repeats.of(earlier))
     return kept, rejected + dropped
 
-  def _confirm(
-    self, lesson: Lesson, solved: Sequence[Completion]
-  ) -> Lesson | None:
-    """The lesson if most solutions agree with it, and says so."""
-    key = self._reader.key(lesson)
-    agreed = sum(
-      c.finish_reason == 'stop' and self._grader.is_correct(c.text, key)
-      for c in solved
+  def _agreeing(
+    self, lessons: Sequence[Lesson], solved: Sequence[Completion]
+  ) -> list[bool]:
+    """Whether each solution confirms its lesson; the judge asks for all.
+
+    An open lesson must not lose to a solution in either order; overlap of the
+    two texts says nothing of their truth.
+    """
+    keys = list(map(self._reader.key, lessons))
+    answered = [c.finish_reason == 'stop' for c in solved]
+    if self._judge is None:
+      return [
+        whole and self._grader.is_correct(c.text, key)
+        for whole, c, key in zip(answered, solved, keys, strict=True)
+      ]
+    pairs = [
+      judging.Pair(lesson.problem, key, c.text)
+      for lesson, key, c in zip(lessons, keys, solved, strict=True)
+    ]
+    judged = iter(
+      self._judge.compare([p for p, ok in zip(pairs, answered) if ok])
     )
-    if 2 * agreed <= len(solved):
+    return [whole and next(judged).holds for whole in answered]
+
+  def _confirm(self, lesson: Lesson, agreed: int) -> Lesson | None:
+    """The lesson if most solutions agree with it, and says so."""
+    if 2 * agreed <= self.confirm_samples:
       return None
-    confirmed = f'{agreed} of {len(solved)} independent solutions agree'
+    of = f'{agreed} of {self.confirm_samples} independent solutions'
+    confirmed = f'{of} agree'
+    if self._judge is not None:
+      confirmed = f'{self._judge.name} prefers it or a tie to {of}'
+    key = self._reader.key(lesson)
     if self._grader.form == 'code':
       confirmed += f' with tests that trivial functions fail:\n{key}'
     return dataclasses.replace(

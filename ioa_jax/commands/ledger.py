@@ -7,11 +7,16 @@ r"""What a run paid its teacher for: lists, sums, exports, drops.
   python scripts/ledger.py RUN --drop --key=3fa9      # keys beginning with it
   python scripts/ledger.py RUN --begin_new            # after a damaged ledger
   python scripts/ledger.py RUN --repair               # after a damaged answer
+  python scripts/ledger.py RUN --give_up_batches      # see below
 
 RUN is a run directory or a ledger file. --key, --outcome and --model choose
 entries for --list, --export and --drop alike. What is dropped is asked and paid
 for again by the next start of the run; what it cost stays in the sums. Stop the
 run before dropping.
+
+--give_up_batches forgets batches that a server has and that cannot be waited
+for any more. What they may cost stays in the sums, and what is needed of them
+is asked and paid for again.
 """
 
 from collections import Counter
@@ -23,6 +28,8 @@ from absl import flags
 
 from ioa_jax.runtime import terminal
 from ioa_jax.teachers import ledger as ledger_lib
+from ioa_jax.teachers.batch_book import Batch
+from ioa_jax.teachers.requests import Budget
 
 FLAGS = flags.FLAGS
 POSITIONAL = 'one run directory'
@@ -48,6 +55,11 @@ def define_flags() -> None:
     'repair',
     False,
     'Sets damaged answers aside, which are then paid for again.',
+  )
+  flags.DEFINE_bool(
+    'give_up_batches',
+    False,
+    'Forgets batches under way; what is needed of them is paid for again.',
   )
 
 
@@ -78,6 +90,13 @@ def _act(ledger: ledger_lib.Ledger) -> None:
     terminal.say(
       f'{len(keys)} damaged answers set aside, in the table "damaged".'
     )
+    return
+  if FLAGS.give_up_batches:
+    with ledger.claimed():
+      batches = ledger.batches(Budget())
+      for name in batches.names():
+        batches.close(name)
+        terminal.say(f'given up: {name}')
     return
   chosen = (
     e
@@ -112,6 +131,14 @@ def _act(ledger: ledger_lib.Ledger) -> None:
     _print_sums(ledger, chosen)
 
 
+def _batch_line(batch: Batch) -> str:
+  known = batch.batch_id or 'not known to have begun'
+  return (
+    f'{batch.name} on {batch.server} ({known}), {len(batch.lines)} of '
+    f'{batch.size} requests open'
+  )
+
+
 def _line(entry) -> str:
   prompt = json.dumps(entry['request']['prompt'], ensure_ascii=False)
   shown = prompt if len(prompt) <= 50 else prompt[:47] + '..."'
@@ -128,6 +155,8 @@ def _print_sums(ledger, chosen) -> None:
   )
   for (model, outcome), count in sorted(outcomes.items()):
     terminal.say(f'{model}: {count} answers, {outcome}')
+  for batch in ledger.batches(Budget()).under_way():
+    terminal.say(f'under way: {_batch_line(batch)}')
   totals = ledger.totals()
   terminal.say(_sum_line('paid', totals))
   if totals['unsettled']['calls']:

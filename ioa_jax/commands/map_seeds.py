@@ -81,6 +81,7 @@ def main(argv: Sequence[str]) -> None:
         requests,
         response_model,
         lambda done, total: display.update(done=done, total=total),
+        on_wait=lambda line: display.update(batches=line),
       )
 
     modules = _units(

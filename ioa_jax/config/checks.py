@@ -132,6 +132,14 @@ def validate(config: ml_collections.ConfigDict) -> None:
   _require_text(config, 'student.model')
   if config.teacher.kind != 'replay':  # One model's recording names it.
     _require_text(config, 'teacher.model')
+  batch, kind = config.teacher.batch, config.teacher.kind
+  # A recording may be of a run that asked in batches.
+  if batch != 'never' and kind not in ('openai', 'replay'):
+    raise ConfigError(
+      f'config.teacher.batch is {batch!r} and config.teacher.kind {kind!r}; '
+      "batches are an API of servers: set the kind to 'openai', or batch to "
+      "'never'."
+    )
   if config.domain.kind == 'text':
     _check_text(config)
   else:
@@ -271,9 +279,10 @@ def _check_text(config) -> None:
       'config.teacher.temperature is 0, so several confirming solutions '
       'would be one; set it above 0, or adapter.confirm_samples to 1.'
     )
+  _check_judge(config)
   # Prices of zero are prices that nobody set: no money can be counted.
   paid = config.teacher.kind in ('openai', 'given')
-  if paid and config.teacher.max_usd and not any(config.teacher.price.values()):
+  if paid and config.teacher.max_usd and not _is_priced(config.teacher.price):
     raise ConfigError(
       'config.teacher.max_usd is set and config.teacher.price is not, so it '
       'could not be kept; set the prices (US dollars per million tokens).'
@@ -282,6 +291,27 @@ def _check_text(config) -> None:
     raise ConfigError(
       "config.teacher.kind is 'replay' and config.teacher.recording is empty; "
       'name the ledger.sqlite of an earlier run.'
+    )
+
+
+def _is_priced(price) -> bool:
+  return bool(price.prompt_usd_per_million or price.completion_usd_per_million)
+
+
+def _check_judge(config) -> None:
+  judge, grader = config.judge, config.domain.grader
+  if grader == 'judge':
+    _require_text(config, 'judge.model')
+  elif judge.model and grader != 'rouge_l':
+    raise ConfigError(
+      f'config.judge.model is {judge.model!r} and config.domain.grader '
+      f"{grader!r}, which needs no judge; set the grader to 'judge' or "
+      "'rouge_l', or judge.model to ''."
+    )
+  if judge.max_usd and not _is_priced(judge.price):
+    raise ConfigError(
+      'config.judge.max_usd is set and config.judge.price is not, so it could '
+      'not be kept; set the prices (US dollars per million tokens).'
     )
 
 

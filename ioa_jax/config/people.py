@@ -59,11 +59,19 @@ class Domain(Group):
   are, without prerequisites."""
   columns: Columns = Columns()
   grader: Literal[
-    'number', 'maths', 'choice', 'last_line', 'code', 'rouge_l', 'given'
+    'number',
+    'maths',
+    'choice',
+    'last_line',
+    'code',
+    'rouge_l',
+    'judge',
+    'given',
   ] = 'number'
   r"""How answers are read and compared: 'maths' in \boxed{}, 'choice' A to D,
   'code' by unit tests (the answer is the tests), 'rouge_l' for open answers,
-  'given' is a grader that is handed in from Python."""
+  'judge' asks the model of `judge` about them, 'given' is a grader that is
+  handed in from Python."""
   min_probes: Count = 8
   """Of a module, in each of the gate's and the held-out part; fewer are an
   error."""
@@ -95,6 +103,35 @@ class Price(Group):
   """US dollars for a million tokens that it reads."""
   completion_usd_per_million: Changeable[NotNegative] = 0.0
   """US dollars for a million tokens that it writes."""
+  batch_discount: Changeable[Share] = 0.5
+  """Share of these prices that asking in batches saves."""
+
+
+class Judge(Group):
+  """A second model that compares open answers, on any compatible server.
+
+  Waits, attempts and limits for a minute are those of the teacher.
+  """
+
+  model: str = ''
+  """As the server calls it; '' is no judge. It confirms the lessons of the
+  graders 'judge' and 'rouge_l'."""
+  base_url: Changeable[str] = 'http://127.0.0.1:8000/v1'
+  """Of the server, with its version path."""
+  api_key_env: Changeable[str] = ''
+  """The environment variable that holds the key; '' sends none."""
+  recording: Changeable[str] = ''
+  """The judge.sqlite of another run, which is not asked again."""
+  price: Price = Price()
+  max_usd: Changeable[NotNegative] = 0.0
+  """Hard limit in US dollars over all starts of the run; 0 sets none. It needs
+  the prices."""
+  max_completion_tokens: Changeable[Count] = 1_000_000
+  """Hard limit over all starts; nothing is sent that could cross it."""
+  max_tokens: Count = 512
+  """Tokens of an opinion at most, reasoning included."""
+  reasoning_effort: str = ''
+  """Passed on to a reasoning model, as 'low'; '' is the server's default."""
 
 
 class Teacher(Group):
@@ -111,6 +148,9 @@ class Teacher(Group):
   """The environment variable that holds the key; '' sends none."""
   recording: Changeable[str] = ''
   """The ledger of another run: what it has an answer to is not asked again."""
+  batch: Changeable[Literal['never', 'lessons', 'all']] = 'never'
+  """Which requests go to the server's batch API (/v1/batches), for less and
+  hours later: none, lessons with their confirmations, or all."""
   max_concurrency: Changeable[Count] = 16
   """Requests that are under way at the same time."""
   requests_per_minute: Changeable[NotNegative] = 0.0

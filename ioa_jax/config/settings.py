@@ -29,7 +29,7 @@ from ioa_jax.config.kinds import (
   Share,
 )
 from ioa_jax.config.methods import METHODS
-from ioa_jax.config.people import Domain, Student, Teacher
+from ioa_jax.config.people import Domain, Judge, Student, Teacher
 
 
 class Panel(Group):
@@ -192,8 +192,8 @@ class Train(Group):
   need_floor: AboveZero = 0.2
   """Least weight of a module in a batch, the neediest having 1."""
   readiness_power: NotNegative = 0.0
-  """Modules weigh less where their prerequisites are not mastered: by the product
-  of their mastery to this power; 0 does not look at it."""
+  """Modules weigh less where their prerequisites are not mastered: by the
+  product of their mastery to this power; 0 does not look at it."""
   average_decay: BelowOne = 0.98
   """Of the average of weights that is probed and exported; 0 keeps none."""
   keep_best: bool = True
@@ -282,6 +282,7 @@ class Settings(Group):
   """'ioa', or another way to spend the same tokens, to compare with."""
   domain: Domain = Domain()
   teacher: Teacher = Teacher()
+  judge: Judge = Judge()
   student: Student = Student()
   identifier: Identifier = Identifier()
   organizer: Organizer = Organizer()

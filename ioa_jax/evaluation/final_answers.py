@@ -205,4 +205,6 @@ KINDS = {
   'last_line': LastLine,
   'code': Code,
   'rouge_l': RougeL,
+  # What is an open answer is the same; `judging` says how good it is.
+  'judge': RougeL,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import math
 from typing import NamedTuple
 
@@ -12,16 +12,16 @@ from ioa_jax.records import Probe, Score
 def score(
   probes: Sequence[Probe],
   completions: Sequence[str],
-  grade: Callable[[str, str], float],
-) -> tuple[dict[str, Score], dict[str, list[dict[str, str]]], dict[str, float]]:
-  """Scores of each module, what was answered wrongly, and every grade.
+  grades: Sequence[float],
+) -> tuple[dict[str, Score], dict[str, list[dict[str, str]]]]:
+  """Scores of each module, and what was answered wrongly.
 
   Args:
-    grade: takes a completion and the reference answer, gives [0, 1].
+    grades: how right each completion is, in [0, 1].
 
   Returns:
     Module to Score, in the order of the probes; module to what was not wholly
-    right as `{prompt, answer, student}`, the worst first; probe to its grade.
+    right as `{prompt, answer, student}`, the worst first.
 
   Raises:
     ValueError: if a grade is no number in [0, 1].
@@ -29,14 +29,11 @@ def score(
   correct: dict[str, float] = {}
   asked: dict[str, int] = {}
   wrong: dict[str, list[tuple[float, dict[str, str]]]] = {}
-  grades: dict[str, float] = {}
-  for probe, completion in zip(probes, completions, strict=True):
-    right = grade(completion, probe.answer)
+  for probe, completion, right in zip(probes, completions, grades, strict=True):
     if not 0 <= right <= 1:  # NaN compares with nothing.
       raise ValueError(
         f'a score of {right} for {probe.prompt[:60]!r}; wanted 0 to 1.'
       )
-    grades[probe.probe_id] = float(right)
     asked[probe.module] = asked.get(probe.module, 0) + 1
     correct[probe.module] = correct.get(probe.module, 0) + right
     if right < 1:
@@ -50,8 +47,7 @@ def score(
     k: [answered for _, answered in sorted(v, key=lambda pair: pair[0])]
     for k, v in wrong.items()
   }
-  scores = {k: Score(correct[k], n) for k, n in asked.items()}
-  return scores, worst_first, grades
+  return {k: Score(correct[k], n) for k, n in asked.items()}, worst_first
 
 
 def mean_score(scores: Mapping[str, Score]) -> float:

@@ -80,16 +80,17 @@ def run(
 def _hand_on(
   before: pathlib.Path, here: pathlib.Path, config: ml_collections.ConfigDict
 ) -> None:
-  """Begins a round with the ledger of the one before; only once, and whole."""
+  """Begins a round with the ledgers of the one before; only once, and whole."""
   directory = rundir.RunDirectory(here, config)
-  ledger = here / rundir.LEDGER
-  if ledger.exists():
-    return
-  with (
-    directory.locked(),
-    files.whole(ledger) as temporary,
-    contextlib.closing(
-      Ledger(before / rundir.LEDGER, read_only=True)
-    ) as source,
-  ):
-    source.copy_to(temporary)
+  names = [rundir.LEDGER]
+  if (before / rundir.JUDGEMENTS).exists():
+    names.append(rundir.JUDGEMENTS)
+  for name in names:
+    if (here / name).exists():
+      continue
+    with (
+      directory.locked(),
+      files.whole(here / name) as temporary,
+      contextlib.closing(Ledger(before / name, read_only=True)) as source,
+    ):
+      source.copy_to(temporary)

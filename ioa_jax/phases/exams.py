@@ -67,10 +67,19 @@ def of_teacher(run: Run, probes: Sequence[Probe], phase: str) -> Marks:
 
 def _graded(run, probes, texts) -> Marks:
   """Graded once: what a sandbox says may hang on a clock."""
+  judged = None
+  if run.config.domain.grader == 'judge':
+    # Outside of what the first process does alone: all hear the judge.
+    judged = run.subject.judge.scores(probes, texts)
 
   def grade():
-    scores, *rest = scoring.score(probes, texts, run.domain.score)
-    return {k: v.to_dict() for k, v in scores.items()}, *rest
+    grades = judged or [
+      run.domain.score(text, p.answer)
+      for p, text in zip(probes, texts, strict=True)
+    ]
+    scores, wrong = scoring.score(probes, texts, grades)
+    of_probes = {p.probe_id: float(g) for p, g in zip(probes, grades)}
+    return {k: v.to_dict() for k, v in scores.items()}, wrong, of_probes
 
   scores, *rest = processes.on_first(grade)
   return Marks({k: Score(**v) for k, v in scores.items()}, *rest)

@@ -52,13 +52,13 @@ def choose(run: Run, trainer: Trainer) -> Kept:
 
 
 def _exam(run, trainer, trained, what) -> dict[str, Score]:
-  scores, _ = exams.of_student(
+  marks = exams.of_student(
     run,
     trainer.assembled(trained),
     run.probes('gate'),
     f'probing the {what} weights',
   )
-  return scores
+  return marks.scores
 
 
 def lost(last: Mapping[str, Score], best: Mapping[str, Score]) -> bool:

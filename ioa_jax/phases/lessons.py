@@ -105,7 +105,9 @@ class LessonBook:
     ]
     before = run.client.totals()['completion_tokens']
     run.display.update(phase='writing lessons')
-    written, rejected = agreed(*run.adapter.write(items, run.ask, self.lessons))
+    written, rejected = agreed(
+      *run.adapter.write(items, run.ask_for_lessons, self.lessons)
+    )
     lessons = self._selected(written)
     reasons = rejections.count(rejected)
     if len(lessons) < len(written):
@@ -211,7 +213,7 @@ def rehearsals(run: Run) -> list[Lesson]:
     )
   ]
   run.display.update(phase='lessons for the learner panel')
-  return agreed(*run.adapter.write(items, run.ask, []))[0]
+  return agreed(*run.adapter.write(items, run.ask_for_lessons, []))[0]
 
 
 def _no_lessons(run: Run, module: str, items: Sequence[Item], rejected) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import functools
 
 import ml_collections
 
 from ioa_jax import config as config_lib
 from ioa_jax.adapter import WRONG_KEPT, Level
 from ioa_jax.assemble import Subject
+from ioa_jax.evaluation import judging
 from ioa_jax.teachers.cost import Planned, render
 from ioa_jax.teachers.requests import Request
 
@@ -23,7 +25,48 @@ def describe(
   student's tokenizer, so tokens are the teacher's only roughly.
   """
   planned = _planned(config, subject, remedial_rounds)
-  return render(planned, subject.price, subject.budget)
+  lines = render(planned, subject.price, subject.budget)
+  if subject.judge is None:
+    return lines
+  asking = subject.judge.asking
+  judged = _judged(config, subject, planned, remedial_rounds)
+  return f'{lines}\njudge:\n{render(judged, asking.price, asking.budget)}'
+
+
+def _judged(
+  config, subject: Subject, planned: Sequence[Planned], remedial_rounds: int
+) -> list[Planned]:
+  """What a judge is asked: each pair of answers in both orders."""
+  probes = {
+    split: subject.domain.probes(split, 'steps')
+    for split in ('gate', 'held_out')
+  }
+  gate, held_out = map(len, probes.values())
+  pairs = [
+    judging.Pair(p.prompt, p.reference, p.reference)
+    for p in (*probes['gate'], *probes['held_out'])
+  ]
+  length = _mean_tokens(subject, [subject.judge.request(p) for p in pairs])
+  ask = functools.partial(
+    Planned,
+    prompt_tokens=length,
+    max_tokens=subject.judge.asking.max_tokens,
+    max_calls=1 + config.teacher.max_regenerations,
+  )
+  lessons = sum(
+    p.high_requests for p in planned if p.purpose.startswith('confirming')
+  )
+  found = [ask('confirming lessons', 0, 2 * lessons)]
+  if config.domain.grader == 'judge':
+    # The teacher on both, the student before; both students at the end.
+    low = gate + held_out + gate + 2 * held_out
+    probings = config.train.total_steps // config.gate.probe_every_steps
+    practised = sum(
+      len(subject.adapter.practice(m.name, 1)) for m in subject.domain.MODULES
+    )
+    high = low + probings * gate + remedial_rounds * practised
+    found.append(ask('scoring answers', 2 * low, 2 * high))
+  return found
 
 
 def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
@@ -39,9 +82,16 @@ def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
   # An answer that does not fit is asked for again.
   served = config.teacher.kind == 'openai'
   calls = 1 + config.teacher.max_regenerations if served else 1
+  batch = config.teacher.batch
   planned = [
     Planned(
-      'probes of the teacher', asked, asked, length, most, max_calls=calls
+      'probes of the teacher',
+      asked,
+      asked,
+      length,
+      most,
+      max_calls=calls,
+      in_batches=batch == 'all',
     )
   ]
   # As long as a remedial request gets: with wrong answers in it.
@@ -75,13 +125,20 @@ def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
         _mean_tokens(subject, requests),
         most,
         max_calls=calls,
+        in_batches=batch != 'never',
       )
     )
     again = subject.adapter.confirm_samples * count
     if again:
       planned.append(
         Planned(
-          f'confirming {kind} lessons', 0, again, length, most, max_calls=calls
+          f'confirming {kind} lessons',
+          0,
+          again,
+          length,
+          most,
+          max_calls=calls,
+          in_batches=batch != 'never',
         )
       )
   return planned

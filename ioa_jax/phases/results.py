@@ -41,6 +41,9 @@ def evaluate(
 ) -> Results:
   """Held-out scores of teacher, student before and after; the account."""
   start = time.monotonic()
+  judge = run.subject.judge if run.config.domain.grader == 'judge' else None
+  if judge is not None:
+    judge.begin_tally()
   teacher, progress = diagnosis.teacher_held_out, taught.progress
   modules, scores, grades = _modules(run, teacher, taught)
   before_score, after_score = map(scoring.mean_score, scores)
@@ -89,6 +92,7 @@ def evaluate(
     seconds=seconds | {'total': sum(seconds.values())},
     config_sha256=config_lib.sha256(run.config),
     seed=run.config.seed,
+    judge=judge and judge.tally(),
   )
 
 

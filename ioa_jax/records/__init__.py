@@ -46,6 +46,7 @@ from ioa_jax.records.lessons import (
 from ioa_jax.records.models import Models
 from ioa_jax.records.results import (
   Grades,
+  JudgeResult,
   ModuleResult,
   Recall,
   Results,
@@ -70,6 +71,7 @@ __all__ = [
   'GraphRecord',
   'ItemDifficulty',
   'ItemLoss',
+  'JudgeResult',
   'KnowledgeModule',
   'Lesson',
   'Measures',

@@ -134,6 +134,39 @@ class Steps(Record):
 
 
 @record
+class JudgeResult(Record):
+  """What a judge said of the held-out answers, before and after teaching.
+
+  Attributes:
+    pairs: answers that were held against a reference, each in both orders.
+    unjudged: of them, without an opinion in one of the orders; they score 0.
+    wins, losses: of the answer, in the mean of both orders.
+    ties: in both orders.
+    flips: the judge preferred whatever stood first, or whatever stood second.
+    self_agreement: share of pairs on which both orders say the same.
+    prefers_first: share of preferences for what stood first; 0.5 is fair.
+    rouge_l_agreement: share on which ROUGE-L, at the score from which it
+      confirms a lesson, says what the judge says.
+    rouge_l_tau: Kendall's rank correlation of both scores.
+    completion_tokens, price_usd: of all that the judge was asked.
+  """
+
+  name: str
+  pairs: Count
+  unjudged: Count
+  wins: Count
+  ties: Count
+  losses: Count
+  flips: Count
+  self_agreement: float | None
+  prefers_first: float | None
+  rouge_l_agreement: float | None
+  rouge_l_tau: float | None
+  completion_tokens: Count
+  price_usd: float
+
+
+@record
 class Results(Record):
   """`results.json`.
 
@@ -146,6 +179,7 @@ class Results(Record):
     lessons: that were kept.
     compilations: of the training step; 1.
     seconds: by phase, and 'total'.
+    judge: None where the probes' answers are not judged.
   """
 
   domain: str
@@ -167,6 +201,7 @@ class Results(Record):
   seconds: dict[str, float]
   config_sha256: str
   seed: Count
+  judge: JudgeResult | None = None
 
   @property
   def suffix(self) -> str:

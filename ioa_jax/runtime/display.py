@@ -35,6 +35,7 @@ class Status:
   mastery: dict[str, float] = dataclasses.field(default_factory=dict)
   teacher_tokens: int = 0
   teacher_usd: float = 0.0
+  batches: str = ''
 
 
 class Display:
@@ -98,6 +99,8 @@ class Display:
     facts = []
     if s.total:
       facts.append(('progress', f'{s.done}/{s.total}'))
+    if s.batches:
+      facts.append(('batches', s.batches))
     if s.stage is not None and s.stage < s.num_stages:
       names = ', '.join(n.rpartition('/')[2] for n in s.stage_modules)
       facts.append(('stage', f'{s.stage + 1}/{s.num_stages} ({names})'))

@@ -10,11 +10,17 @@ from ioa_jax.runtime import processes
 
 # The signal that this process was last asked to stop by, and did.
 stopped_by: str | None = None
+_open: list[StopRequest] = []
 
 
 def exit_code() -> int:
   """As shells count the signal that stopped the run; 0 if none did."""
   return 128 + signal.Signals[stopped_by] if stopped_by else 0
+
+
+def is_stopping() -> bool:
+  """Whether this process was asked to stop, for waits inside a window."""
+  return any(request.signal_name is not None for request in _open)
 
 
 class StopRequest:
@@ -30,6 +36,7 @@ class StopRequest:
     self._previous: dict[int, Any] = {}
 
   def __enter__(self):
+    _open.append(self)
     if threading.current_thread() is threading.main_thread():
       for number in (signal.SIGTERM, signal.SIGINT):
         self._previous[number] = signal.signal(number, self._on_signal)
@@ -49,5 +56,6 @@ class StopRequest:
     return self.agreed is not None
 
   def __exit__(self, *_):
+    _open.remove(self)
     for number, handler in self._previous.items():
       signal.signal(number, handler)

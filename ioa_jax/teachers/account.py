@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 
+from ioa_jax.teachers.batch_book import Batch, BatchBook, Line
 from ioa_jax.teachers.ledger import Ledger
 from ioa_jax.teachers.requests import (
   Budget,
@@ -21,6 +22,8 @@ class Account:
   Args:
     price: of the teacher; tokens become dollars here and nowhere else.
     on_stored: called with the new answers once they are durable.
+    for_lessons: whether lessons are asked for, which may take hours.
+    on_wait: called with a line while a batch is waited for.
   """
 
   def __init__(
@@ -29,11 +32,53 @@ class Account:
     budget: Budget,
     price: Price,
     on_stored: Callable[[dict[Request, Completion]], None],
+    *,
+    for_lessons: bool = False,
+    on_wait: Callable[[str], None] = lambda line: None,
   ):
+    self.for_lessons = for_lessons
+    self.on_wait = on_wait
     self._ledger = ledger
     self._budget = budget
     self._price = price
     self._on_stored = on_stored
+
+  def in_batches(self) -> Account:
+    """The same book, at the price of a batch."""
+    return Account(
+      self._ledger,
+      self._budget,
+      self._price.in_batches(),
+      self._on_stored,
+      for_lessons=self.for_lessons,
+      on_wait=self.on_wait,
+    )
+
+  @property
+  def batches(self) -> BatchBook:
+    return self._ledger.batches(self._budget)
+
+  def begin_batch(
+    self, server: str, requests: Sequence[tuple[Request, int]]
+  ) -> Batch:
+    """Counts the lines of a batch at their worst case, before it is sent.
+
+    Args:
+      requests: each with the most tokens that its prompt may have.
+
+    Returns:
+      A batch of as many as are affordable, from the front.
+
+    Raises:
+      BudgetExceeded: before the first. Nothing is written.
+    """
+    return self.batches.begin(
+      server,
+      [
+        Line(r, tokens, self._price.usd(tokens, r.max_tokens))
+        for r, tokens in requests
+      ],
+    )
 
   def affordable(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
     """All requests, as many at once as could at worst be paid for.

@@ -86,6 +86,9 @@ class Client:
     requests: Sequence[Request],
     response_model: type[pydantic.BaseModel] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    for_lessons: bool = False,
+    on_wait: Callable[[str], None] = lambda line: None,
   ) -> list[Completion]:
     """Completions for `requests`, in order.
 
@@ -96,6 +99,8 @@ class Client:
       response_model: what answers are checked with; its schema must be the
         requests' `response_schema`.
       on_progress: called with (answered, total) as answers come.
+      for_lessons: whether the answers may come in a batch, hours later.
+      on_wait: called with a line for people while a batch is waited for.
 
     Raises:
       BudgetExceeded: before what could cross the budget; everything that was
@@ -104,7 +109,8 @@ class Client:
     """
     self._check(requests, response_model)
     processes.check_same('requests', (r.key() for r in requests))
-    ask = lambda: self._ask(requests, response_model, on_progress)
+    options = {'for_lessons': for_lessons, 'on_wait': on_wait}
+    ask = lambda: self._ask(requests, response_model, on_progress, options)
     if not self._broadcast:
       completions, cached = ask()
     else:
@@ -125,7 +131,7 @@ class Client:
       self._ledger.store(zip(requests, completions, strict=True))
     return completions, cached
 
-  def _ask(self, requests, response_model, on_progress):
+  def _ask(self, requests, response_model, on_progress, options):
     times = Counter(requests)
     answers = self._found(list(times))
     cached = done = sum(times[r] for r in answers)
@@ -138,7 +144,9 @@ class Client:
         done += sum(times[r] for r in new)
         on_progress(done, len(requests))
 
-    account = Account(self._ledger, self._budget, self._price, on_stored)
+    account = Account(
+      self._ledger, self._budget, self._price, on_stored, **options
+    )
     if cached < len(requests):
       with self._ledger.claimed():
         # Another job may have been answered before this one had its turn.

@@ -7,7 +7,7 @@ and whatever happens comes back as a value.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 import dataclasses
 from typing import Any
 
@@ -35,17 +35,24 @@ class Arrival:
   """What came of a call: one of `reply`, `refusal`, `failure`, `fatal`.
 
   Attributes:
+    text: the body of a response of status 200, without the key.
     failure: what broke, and may work another time.
     fatal: what will not change, with the remedy.
     maybe_charged: why the server may charge it, though nothing arrived.
   """
 
   headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  text: str = ''
   reply: Reply | None = None
   refusal: Refusal | None = None
   failure: str = ''
   fatal: TeacherError | None = None
   maybe_charged: str = ''
+
+  @property
+  def is_whole(self) -> bool:
+    """Whether `text` is what was asked for, as far as the status says."""
+    return not (self.reply or self.refusal or self.failure or self.fatal)
 
 
 class Connection:
@@ -78,12 +85,26 @@ class Connection:
     await self._client.close()
 
   async def send(self, body: dict[str, Any]) -> Arrival:
-    """Sends once; raises nothing of the server's making."""
+    """Asks for a chat completion, once."""
+    arrival = await self.exchange(
+      lambda c: c.chat.completions.with_raw_response.create(**body)
+    )
+    if not arrival.is_whole:
+      return arrival
+    return self.read(arrival.text, arrival.headers)
+
+  async def exchange(
+    self, call: Callable[[openai.AsyncOpenAI], Awaitable[Any]]
+  ) -> Arrival:
+    """Calls once; raises nothing of the server's making.
+
+    Args:
+      call: of the client, one of those `with_raw_response`.
+    """
     limit = self._settings.timeout_seconds
-    create = self._client.chat.completions.with_raw_response.create
     try:
       async with asyncio.timeout(limit):
-        raw = await create(**body)
+        raw = await call(self._client)
     except openai.APIStatusError as e:
       self._answered = True
       text = self._redact(replies.decode(e.response.content))
@@ -95,23 +116,24 @@ class Connection:
     except (openai.APIConnectionError, http_client.HttpError) as e:
       return self._broken(e.__cause__ or e)
     self._answered = True
-    return self._read(raw)
+    return Arrival(raw.headers, self._redact(replies.decode(raw.content)))
 
-  def _read(self, raw) -> Arrival:
-    """A response of status 200: an answer, an error, or neither."""
-    text = self._redact(replies.decode(raw.content))
+  def read(
+    self, text: str, headers: Mapping[str, str], status: int = 200
+  ) -> Arrival:
+    """The body of a completion: an answer, an error, or neither."""
+    if status != 200:
+      return _refused(refusals.read(status, text), headers)
     try:
       value = replies.load(text)
       refusal = refusals.inside(value)
       if refusal is not None:
-        return _refused(refusal, raw.headers)
-      return Arrival(raw.headers, reply=replies.read(value))
+        return _refused(refusal, headers)
+      return Arrival(headers, reply=replies.read(value))
     except replies.DamagedReply as e:
       # Its beginning, for whoever wants to know what came instead.
       charged = f'{e}: {self.clean(text)}'
-      return Arrival(
-        raw.headers, failure=self.clean(str(e)), maybe_charged=charged
-      )
+      return Arrival(headers, failure=self.clean(str(e)), maybe_charged=charged)
 
   def _broken(self, cause: BaseException) -> Arrival:
     s = self._settings

@@ -19,6 +19,7 @@ class Planned:
     prompt_tokens: of one request, on average.
     max_tokens: the most that one answer may be.
     max_calls: of one request, at most (schema checks that fail ask again).
+    in_batches: whether they are asked at the price of a batch.
   """
 
   purpose: str
@@ -27,6 +28,7 @@ class Planned:
   prompt_tokens: float
   max_tokens: int
   max_calls: int = 1
+  in_batches: bool = False
 
   def __post_init__(self):
     for wrong, text in (
@@ -66,31 +68,32 @@ def project(planned: Sequence[Planned], price: Price) -> Projection:
   every repeat carries the answer before it in its prompt. Retries after errors
   are not in it: servers do not charge them.
   """
-  low = _sum(
-    (p.low_requests, p.low_requests * p.prompt_tokens, p.low_requests)
+  low = [
+    (p, p.low_requests, p.low_requests * p.prompt_tokens, p.low_requests)
     for p in planned
-  )
-  high = _sum(
+  ]
+  high = [
     (
+      p,
       p.high_requests,
       p.high_requests
       * (p.max_calls * p.prompt_tokens + (p.max_calls - 1) * p.max_tokens),
       p.high_requests * p.max_calls * p.max_tokens,
     )
     for p in planned
-  )
+  ]
   return Projection(_bound(low, price), _bound(high, price))
 
 
-def _sum(rows):
-  return [sum(column) for column in zip(*rows)] or [0, 0, 0]
-
-
-def _bound(sums, price):
-  requests, prompt, completion = sums
-  return Bound(
-    requests, _up(prompt), _up(completion), price.usd(prompt, completion)
+def _bound(rows, price):
+  usd = sum(
+    (price.in_batches() if p.in_batches else price).usd(prompt, completion)
+    for p, _, prompt, completion in rows
   )
+  requests, prompt, completion = (
+    sum(row[column] for row in rows) for column in (1, 2, 3)
+  )
+  return Bound(requests, _up(prompt), _up(completion), usd)
 
 
 def _up(value: float) -> int:

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 from typing import Any
@@ -30,6 +31,7 @@ from typing import Any
 from absl import logging
 
 from ioa_jax.teachers import finish, ledger_database, ledger_file
+from ioa_jax.teachers.batch_book import BatchBook
 from ioa_jax.teachers.ledger_file import LedgerError
 from ioa_jax.teachers.requests import Budget, Completion, Request
 
@@ -177,11 +179,13 @@ class Ledger:
     # answer is worth waiting for the disk.
     with self._db.transaction('NORMAL') as db:
       self.check(budget, prompt_tokens, completion_tokens, price_usd)
-      return db.execute(
-        'INSERT INTO calls (key, state, prompt_tokens, completion_tokens, '
-        "price_usd) VALUES (?, 'sent', ?, ?, ?)",
-        (request.key(), prompt_tokens, completion_tokens, price_usd),
-      ).lastrowid
+      return ledger_database.insert_sent(
+        db, request.key(), prompt_tokens, completion_tokens, price_usd
+      )
+
+  def batches(self, budget: Budget) -> BatchBook:
+    """The book of what is asked in batches, within `budget`."""
+    return BatchBook(self._db, functools.partial(self.check, budget))
 
   def spent(self) -> tuple[int, int, float]:
     """Prompt and completion tokens and dollars; what may be charged as well."""

@@ -72,6 +72,21 @@ class Database:
     self._db.close()
 
 
+def insert_sent(
+  db: sqlite3.Connection,
+  key: str,
+  prompt_tokens: int,
+  completion_tokens: int,
+  price_usd: float,
+) -> int:
+  """A call on its way, at its worst case, within a transaction: its number."""
+  return db.execute(
+    'INSERT INTO calls (key, state, prompt_tokens, completion_tokens, '
+    "price_usd) VALUES (?, 'sent', ?, ?, ?)",
+    (key, prompt_tokens, completion_tokens, price_usd),
+  ).lastrowid
+
+
 @contextlib.contextmanager
 def claim(ledger: pathlib.Path) -> Iterator[None]:
   """Keeps other jobs out while one asks through a ledger.

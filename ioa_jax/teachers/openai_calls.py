@@ -132,8 +132,11 @@ class Job:
           dialect = narrower
           continue
       if arrival.refusal is not None and not arrival.refusal.may_pass():
-        raise await _final(
-          arrival.refusal, request, self._teacher, self._connection
+        raise await final(
+          arrival.refusal,
+          request.describe(),
+          self._teacher,
+          self._connection,
         )
       failures += 1
       # A guess that brought no answer is not held on to.
@@ -245,10 +248,15 @@ def _too_long(settings, seconds: float, why: str) -> TeacherError:
   )
 
 
-async def _final(
-  refusal: Refusal, request: Request, teacher, connection: Connection
+async def final(
+  refusal: Refusal, what: str, teacher, connection: Connection
 ) -> TeacherError:
-  """What a refusal that will not change means, and what to do about it."""
+  """What a refusal that will not change means, and what to do about it.
+
+  Args:
+    what: was sent, for people.
+    teacher: an `openai_http.OpenAITeacher`.
+  """
   s, name, code = teacher.settings, teacher.name, refusal.status
   said = connection.clean(refusal.message)
   key = (
@@ -277,7 +285,7 @@ async def _final(
       f'(404: {said}). {await connection.served()}'
     )
   return TeacherError(
-    f'{s.base_url} refuses {request.describe()} ({code}: {said}). Correct '
+    f'{s.base_url} refuses {what} ({code}: {said}). Correct '
     'the request or the teacher settings; what was answered is stored.'
   )
 

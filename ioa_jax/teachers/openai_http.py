@@ -197,17 +197,28 @@ class OpenAITeacher:
         everything that was answered is stored.
     """
     job = openai_calls.Job(self, account, requests, response_model)
-    _run(job.run)
+    run(job.run)
     if job.error is not None:
       raise job.error
 
 
-def _run(coroutine: Callable[[], Any]) -> None:
-  """`asyncio.run`, also where a loop runs already, as in a notebook."""
+def run(
+  coroutine: Callable[[], Any], interrupt: Callable[[], None] = lambda: None
+) -> None:
+  """`asyncio.run`, also where a loop runs already, as in a notebook.
+
+  Args:
+    interrupt: ends it early, from another thread.
+  """
   try:
     asyncio.get_running_loop()
   except RuntimeError:
     asyncio.run(coroutine())
     return
   with concurrent.futures.ThreadPoolExecutor(1) as executor:
-    executor.submit(lambda: asyncio.run(coroutine())).result()
+    pending = executor.submit(lambda: asyncio.run(coroutine()))
+    try:
+      pending.result()
+    except BaseException:
+      interrupt()
+      raise

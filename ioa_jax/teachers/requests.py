@@ -61,6 +61,16 @@ class Request:
     }
     return json.dumps(fields, sort_keys=True)
 
+  @classmethod
+  def from_json(cls, text: str) -> Request:
+    """The request behind `to_json()`.
+
+    Raises:
+      ValueError, TypeError: for any other text.
+    """
+    fields = json.loads(text)
+    return cls(**fields | {'stop': tuple(fields.get('stop', ()))})
+
   def key(self) -> str:
     return hashlib.sha256(self.to_json().encode()).hexdigest()
 
@@ -135,10 +145,15 @@ class Completion:
 
 @dataclasses.dataclass(frozen=True)
 class Price:
-  """US dollars per million tokens. Discounts for cached prompts are ignored."""
+  """US dollars per million tokens. Discounts for cached prompts are ignored.
+
+  Attributes:
+    batch_discount: share of the price that asking in batches saves.
+  """
 
   prompt_usd_per_million: float = 0.0
   completion_usd_per_million: float = 0.0
+  batch_discount: float = 0.0
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -146,6 +161,17 @@ class Price:
         raise ValueError(
           f'price {field.name} is {getattr(self, field.name)!r}, wanted >= 0.'
         )
+    if not self.batch_discount <= 1:
+      raise ValueError(
+        f'price batch_discount is {self.batch_discount!r}, wanted a share.'
+      )
+
+  def in_batches(self) -> Price:
+    """What the same tokens cost in a batch."""
+    left = 1 - self.batch_discount
+    return Price(
+      left * self.prompt_usd_per_million, left * self.completion_usd_per_million
+    )
 
   def usd(self, prompt_tokens: float, completion_tokens: float) -> float:
     return (
