@@ -165,11 +165,6 @@ def dry_run(
   """
   config_lib.validate(config)
   mesh = sharding.make_mesh(**config.mesh)
-  device = mesh.devices.flat[0]
-  for line in xla_flags.advice(
-    device.platform, device.device_kind, mesh.size, os.environ
-  ):
-    display.say(line)
   if remedial_rounds is None:
     remedial_rounds = methods.METHODS[config.method].rounds(
       config.gate.max_rounds
