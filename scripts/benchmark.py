@@ -16,7 +16,7 @@ this project packs and transformers pads to the longest of a batch.
 
 `accelerator` proves a device: correctness, training, sampling, the gate and
 whole runs, beside torch where it is installed. Each part writes OUT/PART.json
-at once, and OUT/summary.md is all of it. On CPU its shapes are tiny. The exit
+at once, and summary.md there is all of it. On CPU its shapes are tiny. The exit
 code is 1 if anything went wrong.
 """
 

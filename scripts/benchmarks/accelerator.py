@@ -1,6 +1,6 @@
 """An accelerator proves itself: five parts, each bounded, one command.
 
-What a part finds is in OUT/PART.json at once, and OUT/summary.md at the end is
+What a part finds is in OUT/PART.json at once, and summary.md at the end is
 the whole, with the device named. A part that fails or takes too long is said
 so, and the others go on. Nothing here needs a network: weights are random, or
 those of the built-in domain, and peers are measured where they are installed.
