@@ -33,9 +33,6 @@ CORE = [
   'optax>=0.2.8,<0.3',
   # CheckpointManager with `args`; 0.12 writes what older ones cannot read.
   'orbax-checkpoint>=0.12,<0.13',
-  # Paths of buckets, as Orbax takes them and brings them along; versions are
-  # not semantic.
-  'etils[epath]>=1.10,<2',
   # 5 nests RoPE parameters in config.json; 4 is read, 5 is written.
   'transformers>=5.0,<6',
   'datasets>=4.0,<6',
@@ -46,6 +43,8 @@ CORE = [
   # What the nine above bring along and this package imports itself; pyarrow has
   # Parquet.
   'numpy>=2.0,<3',
+  # Paths of buckets, as Orbax takes them.
+  'etils[epath]>=1.10,<2',
   'safetensors>=0.5,<1',
   'tokenizers>=0.22,<1',
   'pyarrow>=21,<30',

@@ -55,21 +55,23 @@ def run(job: Job, seconds: float, keep: Say) -> str | None:
       if kind != 'found':
         return value
       keep(value)
+    process.terminate()
     return f'not done after {seconds:.0f} s'
   except EOFError:  # It is gone without a word.
     process.join(_GRACE_SECONDS)
     return f'its process ended with exit code {process.exitcode}'
   finally:
+    _wait_for(process)
     mine.close()
-    _end(process)
 
 
-def _end(process) -> None:
-  for stop in (lambda: None, process.terminate, process.kill):
-    stop()
+def _wait_for(process) -> None:
+  """Until it has ended, which it is made to where it does not."""
+  for stop in (process.terminate, process.kill):
     process.join(_GRACE_SECONDS)
-    if process.exitcode is not None:
-      return
+    if process.exitcode is None:
+      stop()
+  process.join()
 
 
 def _serve(job: Job, pipe) -> None:
