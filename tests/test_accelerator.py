@@ -114,16 +114,19 @@ def test_the_summary_says_each_number_once():
 def test_what_is_wrong_is_said():
   found = made()
   assert summary.wrong(found) == ['correctness: two is not right']
-  late = {'job': 'j', 'reason': 'not done after 3 s'}
+  late = {'job': 'j', 'reason': 'not done after 3 s', 'found': 1}
   for part in found.values():
     part['ended_early'].append(late)
-  # Runs go on until their time is over; the others were to be done.
+  # What was measured in time counts; checks have all to be done.
   assert summary.wrong(found) == [
-    *(f'{p}, j: not done after 3 s' for p in found if p != 'science'),
+    'correctness, j: not done after 3 s',
     'correctness: two is not right',
   ]
-  found['science']['found'] = []
-  assert 'science, j: not done after 3 s' in summary.wrong(found)
+  assert 'Cut short' in (text := summary.markdown(found))
+  assert '- science, j\n' in text and '- correctness, j\n' not in text
+  for changes in ({'found': 0}, {'reason': 'ValueError: x'}):
+    found['science']['ended_early'] = [late | changes]
+    assert summary.wrong(found)[1].startswith('science, j: ')
 
 
 def test_every_device_gets_every_part():

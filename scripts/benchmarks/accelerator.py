@@ -44,6 +44,7 @@ _SMALL = {
   'identifier.panel.learners': 0,
 }
 _LEAST_RETENTION = 0.95
+_MOST_SHARES = 2.0
 
 
 def measure(
@@ -66,15 +67,18 @@ def measure(
     keep(part)
 
   def run(job: jobs.Job, seconds: float) -> None:
-    mine, start = found[job.part], time.monotonic()
+    mine, start, count = found[job.part], time.monotonic(), 0
 
     def take(row):
+      nonlocal count
+      count += 1
       mine['found'].append(row)
       keep(job.part)
 
     reason = jobs.run(job, seconds, take)
     if reason is not None:
-      mine['ended_early'].append({'job': job.name, 'reason': reason})
+      ended = {'job': job.name, 'reason': reason, 'found': count}
+      mine['ended_early'].append(ended)
       keep(job.part)
     say(
       f'{job.part}, {job.name}: {reason or "done"}, '
@@ -89,7 +93,8 @@ def measure(
   todo = list(_jobs(found['device']['found'][0], directory))
   while todo:
     job, *rest = todo
-    share = job.weight / sum(j.weight for j in todo)
+    # Most take less than their share of what is left, so one may take more.
+    share = min(1.0, _MOST_SHARES * job.weight / sum(j.weight for j in todo))
     run(job, share * max(0.0, end - time.monotonic()))
     todo = rest
   files.write_text(directory / 'summary.md', summary.markdown(found))
@@ -106,38 +111,38 @@ def _jobs(facts: dict, directory: pathlib.Path) -> Iterator[jobs.Job]:
   memory = facts['memory_limit_gib']
   bandwidth = facts['copy_gb_per_second'] * 1e9
   has_peer = facts['torch'] is not None and facts['transformers'] is not None
-  yield jobs.Job('correctness', 'checks', correctness.measure, (size,), 10)
+  yield jobs.Job('correctness', 'checks', correctness.measure, (size,), 16)
   changes = _SMALL if on_cpu else {}
   least = 0.0 if on_cpu else _LEAST_RETENTION
   place = str(directory / 'quickstart')
   arguments = (place, changes, least)
   yield jobs.Job(
-    'correctness', 'quickstart', correctness.quickstart, arguments, 10
+    'correctness', 'quickstart', correctness.quickstart, arguments, 14
   )
   for student in shapes.students(on_cpu):
     arguments = (student, memory)
     name = student.name
-    yield jobs.Job('training', name, training.ours, arguments, 8)
+    yield jobs.Job('training', name, training.ours, arguments, 10)
     if has_peer:
       yield jobs.Job(
-        'training', f'{name}, torch', training.torch_, arguments, 4
+        'training', f'{name}, torch', training.torch_, arguments, 5
       )
   for student in shapes.sampled(on_cpu):
     for texts in student.texts:
       name = f'{student.name}, {texts} texts'
       arguments = (student, texts, bandwidth)
-      yield jobs.Job('sampling', name, sampling.ours, arguments, 6)
+      yield jobs.Job('sampling', name, sampling.ours, arguments, 8)
       if has_peer:
         arguments = (student, texts)
         yield jobs.Job(
-          'sampling', f'{name}, torch', sampling.torch_, arguments, 5
+          'sampling', f'{name}, torch', sampling.torch_, arguments, 7
         )
   student = shapes.students(on_cpu)[-1]
   every_steps = config_lib.get('smollm2_135m').gate.probe_every_steps
   arguments = (student, memory, every_steps)
-  yield jobs.Job('gate', student.name, probing.measure, arguments, 8)
+  yield jobs.Job('gate', student.name, probing.measure, arguments, 10)
   # Models are too small to fill a device, so cores are what a run needs.
   at_once = 1 if on_cpu else max(1, facts['cpu_cores'] - 2)
   steps = (20,) if on_cpu else science.STEPS
   arguments = (str(directory / 'science'), changes, steps, at_once)
-  yield jobs.Job('science', 'runs', science.measure, arguments, 16)
+  yield jobs.Job('science', 'runs', science.measure, arguments, 20)

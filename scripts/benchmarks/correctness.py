@@ -7,6 +7,7 @@ the norm of the reference, which is the CPU's in float32.
 from __future__ import annotations
 
 from collections.abc import Iterator
+import contextlib
 import dataclasses
 import time
 import traceback
@@ -27,8 +28,9 @@ from ioa_jax.training import losses, packing
 # Two orders of summing in float32, and in the 10 bits that GPUs take for
 # float32 where nothing is said.
 _FLOAT32, _TF32 = 3e-4, 1e-2
-# A device may err in bfloat16 as much as the CPU does, and half as much again.
-_AS_ON_CPU = 1.5
+# A device may err in bfloat16 twice as much as the CPU, which keeps more digits
+# between operations that it fuses.
+_AS_ON_CPU = 2.0
 # What a greedy token may lack to the likeliest, in deviations of the logits.
 _NEAR_TIE = {'float32': 1e-3, 'bfloat16': 0.1}
 
@@ -60,7 +62,7 @@ def measure(say: jobs.Say, size: Size) -> None:
         say(
           {
             'check': name,
-            'error': error,
+            'error': error if np.isfinite(error) else None,
             'limit': limit,
             # An error that is no number is not right.
             'right': bool(error <= limit),
@@ -73,10 +75,13 @@ def measure(say: jobs.Say, size: Size) -> None:
     raise ValueError('; '.join(broken))
 
 
-def _on(platform: str | None):
-  """The first device of a platform, or of the default one, as the mesh."""
-  device = jax.devices(platform)[:1]
-  return jax.set_mesh(sharding.make_mesh(devices=device))
+@contextlib.contextmanager
+def _on(platform: str | None) -> Iterator[None]:
+  """On the first device of a platform, or of the default one."""
+  device = jax.devices(platform)[0]
+  mesh = sharding.make_mesh(devices=[device])
+  with jax.default_device(device), jax.set_mesh(mesh):
+    yield
 
 
 def _error(found, reference) -> float:

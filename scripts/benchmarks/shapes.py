@@ -90,7 +90,7 @@ def students(on_cpu: bool) -> tuple[Student, ...]:
   if on_cpu:
     return (_TINY,)
   return (
-    _published('smollm2-135m', 'none', 1),
+    _published('smollm2-135m', 'dots', 1),
     _published('qwen2.5-0.5b', 'dots', 2),
     _published('qwen2.5-1.5b', 'dots', 4),
     _published('qwen2.5-3b', 'full', 8),

@@ -13,18 +13,26 @@ _MEMORY_MAY_DIFFER = 0.1
 
 
 def wrong(found: Found) -> list[str]:
-  """Jobs that ended early, checks that are not right. Science runs until its
-  time is over, so that is no fault if there is any run."""
+  """Jobs that failed or found nothing, checks that are wrong or not done."""
   lines = []
-  for part, both in found.items():
-    for job in both['ended_early']:
-      expected = part == 'science' and both['found']
-      if not (expected and job['reason'].startswith('not done')):
-        lines.append(f'{part}, {job["job"]}: {job["reason"]}')
+  for part, job in _ended_early(found):
+    if part == 'correctness' or not _was_cut(job):
+      lines.append(f'{part}, {job["job"]}: {job["reason"]}')
   for row in found['correctness']['found']:
     if not row['right']:
       lines.append(f'correctness: {row["check"]} is not right')
   return lines
+
+
+def _ended_early(found: Found):
+  for part, both in found.items():
+    for job in both['ended_early']:
+      yield part, job
+
+
+def _was_cut(job: Row) -> bool:
+  """Whether its time was over, and it had measured something."""
+  return job['found'] > 0 and job['reason'].startswith('not done')
 
 
 def markdown(found: Found) -> str:
@@ -49,6 +57,13 @@ def markdown(found: Found) -> str:
   faults = wrong(found)
   lines += ['', '## Wrong', '']
   lines += [f'- {line}' for line in faults] or ['Nothing.']
+  cut = [
+    f'- {part}, {job["job"]}'
+    for part, job in _ended_early(found)
+    if part != 'correctness' and _was_cut(job)
+  ]
+  if cut:
+    lines += ['', 'Cut short, with what they had measured by then:', '', *cut]
   rows = {part: both['found'] for part, both in found.items()}
   peak = facts['bf16_matmul_tflops'] * 1e12
   lines += _section('Correctness', _CORRECTNESS, rows['correctness'])

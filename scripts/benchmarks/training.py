@@ -17,9 +17,9 @@ _TURNS = 3
 _TEXTS_PER_ROW = 4
 _LORA_RANK = 16
 _LEARNING_RATE = 1e-5
-# Weights, gradient, two moments and what is computed from the weights, in bytes
-# a weight; of the device's memory they leave the rest to activations.
-_BYTES_PER_WEIGHT, _MOST_OF_MEMORY = 18, 0.85
+# Bytes a weight: itself, two moments, a part's gradient and the sum of them in
+# float32, a copy in bfloat16. The rest of the memory is for activations.
+_BYTES_PER_WEIGHT, _MOST_OF_MEMORY = 22, 0.85
 
 
 def _adapts(student: Student, memory_gib: float | None) -> bool:
@@ -146,11 +146,13 @@ def torch_(say: jobs.Say, student: Student, memory_gib: float | None) -> None:
   import torch
 
   where = 'cuda' if torch.cuda.is_available() else 'cpu'
-  model = peer_model(student, torch.float32).to(where).train()
+  model = peer_model(student, torch.float32, where).train()
   if _adapts(student, memory_gib):
     import peft
 
     model.requires_grad_(False).to(torch.bfloat16)
+    # Else nothing before the first adapter passes a gradient on.
+    model.enable_input_require_grads()
     model = peft.get_peft_model(
       model,
       peft.LoraConfig(
@@ -199,8 +201,9 @@ def torch_(say: jobs.Say, student: Student, memory_gib: float | None) -> None:
   )
 
 
-def peer_model(student: Student, dtype):
+def peer_model(student: Student, dtype, where: str):
   """transformers' model of the same sizes, with random weights."""
+  import torch
   import transformers
 
   from ioa_jax.models import config_json
@@ -208,9 +211,10 @@ def peer_model(student: Student, dtype):
   values = config_json.config_dict(student.config, 'bfloat16')
   config = transformers.AutoConfig.for_model(values.pop('model_type'), **values)
   flash = device.version('flash-attn') is not None
-  return transformers.AutoModelForCausalLM.from_config(
-    config,
-    dtype=dtype,
-    attn_implementation='flash_attention_2' if flash else 'sdpa',
-    trust_remote_code=False,
-  )
+  with torch.device(where):
+    return transformers.AutoModelForCausalLM.from_config(
+      config,
+      dtype=dtype,
+      attn_implementation='flash_attention_2' if flash else 'sdpa',
+      trust_remote_code=False,
+    )
