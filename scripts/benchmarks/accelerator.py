@@ -115,7 +115,8 @@ def _jobs(facts: dict, directory: pathlib.Path) -> Iterator[jobs.Job]:
   changes = _SMALL if on_cpu else {}
   least = 0.0 if on_cpu else _LEAST_RETENTION
   place = str(directory / 'quickstart')
-  arguments = (place, changes, least)
+  compiled = str(directory / 'compiled')
+  arguments = (place, compiled, changes, least)
   yield jobs.Job(
     'correctness', 'quickstart', correctness.quickstart, arguments, 14
   )
@@ -144,5 +145,6 @@ def _jobs(facts: dict, directory: pathlib.Path) -> Iterator[jobs.Job]:
   # Models are too small to fill a device, so cores are what a run needs.
   at_once = 1 if on_cpu else max(1, facts['cpu_cores'] - 2)
   steps = (20,) if on_cpu else science.STEPS
-  arguments = (str(directory / 'science'), changes, steps, at_once)
+  place = str(directory / 'science')
+  arguments = (place, compiled, changes, steps, at_once)
   yield jobs.Job('science', 'runs', science.measure, arguments, 20)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import functools
 import time
 import traceback
 
@@ -267,13 +268,13 @@ def _gate(size: Size) -> Iterator[tuple[str, float, float]]:
     max_rounds=1,
     on_stall='advance',
   )
-  plan = gate_lib.make_plan(stages, names, np.full(num_modules, 0.95), rules)
+  made = gate_lib.make_plan(stages, names, np.full(num_modules, 0.95), rules)
   # Students that learn: from round to round more answers are right.
   rng = np.random.default_rng(0)
   skill = np.linspace(0.7, 1.0, rounds)[:, None]
   right = rng.binomial(32, np.broadcast_to(skill, (rounds, num_modules)))
 
-  def turn(gate, right_K):
+  def turn(plan, gate, right_K):
     gate = gate_lib.count_step(gate)
     ask_K = gate_lib.asked(gate, plan)
     gate, decision = gate_lib.decide(
@@ -286,8 +287,9 @@ def _gate(size: Size) -> Iterator[tuple[str, float, float]]:
     return gate_lib.resume(gate, gate.needs_data), decision
 
   def history(right):
+    plan = jax.tree.map(jnp.asarray, made)
     start = gate_lib.init(plan, jnp.zeros(num_modules), jnp.zeros(num_modules))
-    return jax.lax.scan(turn, start, right)
+    return jax.lax.scan(functools.partial(turn, plan), start, right)
 
   with _on(None):
     found = jax.device_get(jax.jit(history)(right))
@@ -303,10 +305,17 @@ def _gate(size: Size) -> Iterator[tuple[str, float, float]]:
   )
 
 
-def quickstart(say: jobs.Say, workdir: str, changes, limit: float) -> None:
-  """The shipped run to its end; `limit` is the least retention."""
+def quickstart(
+  say: jobs.Say, workdir: str, compiled: str, changes, limit: float
+) -> None:
+  """The shipped run to its end; `limit` is the least retention.
+
+  Args:
+    compiled: where its programs are kept, for the runs that come later.
+  """
   import ioa_jax as ioa
 
+  jax.config.update('jax_compilation_cache_dir', compiled)
   start = time.perf_counter()
   run = ioa.distill(ioa.config('quickstart', changes), workdir, quiet=True)
   say(

@@ -23,6 +23,7 @@ _SEEDS = 20  # The most that a comparison takes.
 def measure(
   say: jobs.Say,
   workdir: str,
+  compiled: str,
   changes: dict,
   steps: tuple[int, ...],
   at_once: int,
@@ -30,11 +31,13 @@ def measure(
   """Runs until it is ended; says each run, and each seed's table is written.
 
   Args:
+    compiled: where programs are kept that any run compiled.
     changes: of all runs' settings.
     at_once: runs at a time.
   """
   # Runs share the device, so none may take its memory beforehand.
   os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = compiled
   plan = plans.Plan(
     config='quickstart',
     changes=changes,
