@@ -19,11 +19,16 @@ def version() -> str:
   return ast.literal_eval(value)
 
 
+# 0.10.2 is the last for Python 3.11; on 3.12 the tests ran with 0.11.2, which
+# images of 2026 carry, and with 0.12.0. Other 0.11 were not tried.
+JAX = '>=0.10.2,<0.13,!=0.11.0,!=0.11.1'
+
 CORE = [
-  # 0.10 is what Python 3.11 gets; 0.11.1 dropped an API that flax <= 0.12.8
-  # uses, and 0.12 (Python 3.12+) goes with flax >= 0.12.12.
-  'jax>=0.10.2,<0.13,!=0.11.*',
-  'flax>=0.12.8,<0.13',
+  f'jax{JAX}',
+  # 0.12.8 is the last for Python 3.11. It uses an API that jax 0.11.1 dropped;
+  # 0.12.12 wants jax 0.11.1 or newer.
+  'flax>=0.12.8,<0.13; python_version < "3.12"',
+  'flax>=0.12.12,<0.13; python_version >= "3.12"',
   # 0.2.8 is what Muon with `consistent_rms` was tried with.
   'optax>=0.2.8,<0.3',
   # CheckpointManager with `args`; 0.12 writes what older ones cannot read.
@@ -40,6 +45,8 @@ CORE = [
   'numpy>=2.0,<3',
   # Bootstraps and permutation tests with `rng`.
   'scipy>=1.15,<2',
+  # Paths of buckets, as Orbax takes them.
+  'etils[epath]>=1.10,<2',
   'safetensors>=0.5,<1',
   'tokenizers>=0.22,<1',
   'pyarrow>=21,<30',
@@ -82,7 +89,7 @@ HTTP = [
 ]
 
 # Brings the compiler for TPUs, which needs no TPU.
-TPU = ['jax[tpu]>=0.10.2,<0.13,!=0.11.*']
+TPU = [f'jax[tpu]{JAX}']
 
 QLORA = [
   # Arrays in 8 and 4 bits. 0.1.8 is what was tried; its API is not settled.
@@ -132,7 +139,11 @@ EXTRAS = {
   # LoRA over a frozen base in 8 or 4 bits.
   'qlora': QLORA,
   'tpu': TPU,
-  'cuda12': ['jax[cuda12]>=0.10.2,<0.13,!=0.11.*'],
+  # Checkpoints in gs:// buckets. Versions are dates.
+  'gcs': ['gcsfs>=2026.1,<2028'],
+  # The driver decides which: 525 or newer has 12, 580 or newer 13.
+  'cuda12': [f'jax[cuda12]{JAX}'],
+  'cuda13': [f'jax[cuda13]{JAX}'],
 }
 
 # In a checkout they stand at the top, where one looks for them.

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import dataclasses
 import pathlib
 
+from etils import epath
 import jax
 import ml_collections
 import pydantic
@@ -169,6 +170,12 @@ class Run:
   def names(self) -> list[str]:
     """Of the modules, in the order of the K axis."""
     return [m.name for m in self.domain.MODULES]
+
+  @property
+  def checkpoint_dir(self) -> epath.Path:
+    """Where all processes write their part of a checkpoint."""
+    there = self.config.run.checkpoint_dir
+    return epath.Path(there or self.directory.shared / 'checkpoints')
 
   def probes(self, split: str) -> tuple[Probe, ...]:
     """In the format that the student answers in."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
+import os
 import pathlib
 
 import jax
@@ -23,7 +24,7 @@ from ioa_jax.phases import results as results_lib
 from ioa_jax.records import Curriculum, Diagnosis, Lesson, Results
 from ioa_jax.report import page
 from ioa_jax.runtime import display as display_lib
-from ioa_jax.runtime import processes, rundir, sharding
+from ioa_jax.runtime import processes, rundir, sharding, xla_flags
 from ioa_jax.teaching import teach
 
 RESULTS = 'results.json'
@@ -98,6 +99,11 @@ def _opened(config, workdir, display, given) -> Iterator[Run]:
   """All that a run holds open; nothing is written before all of it loads."""
   processes.check_same('configurations', [config_lib.to_json(config)])
   mesh = sharding.make_mesh(**config.mesh)
+  device = mesh.devices.flat[0]
+  for line in xla_flags.advice(
+    device.platform, device.device_kind, mesh.size, os.environ
+  ):
+    display.say(line)
   subject = processes.in_all(lambda: assemble.open_subject(config, mesh, given))
   with rundir.claim(workdir, config) as directory, jax.set_mesh(mesh):
     yield assemble.open_run(config, subject, directory, mesh, display)

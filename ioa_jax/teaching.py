@@ -82,7 +82,7 @@ class _Phase:
       run, curriculum, self.trainer, self._book, learning_rate
     )
     self._checkpoints = checkpoint.Checkpoints(
-      run.directory.shared / 'checkpoints', keep=run.config.run.keep_checkpoints
+      run.checkpoint_dir, keep=run.config.run.keep_checkpoints
     )
     self._on_policy_every = run.settled.distillation['on_policy_every_steps']
     self._on_policy_step = 0

@@ -1,5 +1,6 @@
 """Checkpoints: exact, on any mesh, and never restored with another value."""
 
+import pathlib
 import random
 import shutil
 
@@ -46,6 +47,28 @@ def test_what_was_saved_comes_back_bit_for_bit(saved, tmp_path):
   assert progress == Progress(lessons=10) and not said
   empty = tmp_path / 'empty'
   assert restore(empty, state, inputs) == (None, [])
+
+
+@pytest.mark.parametrize(
+  ('given', 'wanted'),
+  [
+    ('gs://bucket/runs/mine', 'gs://bucket/runs/mine'),
+    ('s3://bucket/mine', 's3://bucket/mine'),
+    ('/mnt/disk/mine', '/mnt/disk/mine'),
+    ('mine', f'{pathlib.Path.cwd()}/mine'),
+  ],
+)
+def test_orbax_is_given_the_place_as_it_is(monkeypatch, given, wanted):
+  """A bucket's path has no absolute one, and its two slashes stay."""
+  places = []
+  monkeypatch.setattr(checkpoint, '_require_writable', places.append)
+  monkeypatch.setattr(
+    checkpoint.ocp,
+    'CheckpointManager',
+    lambda place, **options: places.append(place),
+  )
+  checkpoint.Checkpoints(given, keep=3)
+  assert [str(p) for p in places] == [wanted] * 2
 
 
 def test_it_comes_back_on_another_mesh(saved):

@@ -94,7 +94,11 @@ def test_help_says_what_and_how():
 @pytest.mark.parametrize(
   'script,arguments,message',
   [
-    ('benchmark.py', ['nothing'], "wanted train, gate or sample, got ['not"),
+    (
+      'benchmark.py',
+      ['nothing'],
+      "wanted train, gate, sample or accelerator, got ['not",
+    ),
     ('benchmark.py', ['sample', '--peer=tunix'], 'tunix has train only'),
     (
       'gsm8k_seeds.py',

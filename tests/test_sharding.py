@@ -1,10 +1,16 @@
 """The mesh and what lies where on it; training on meshes is in test_step."""
 
+import types
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from ioa_jax import config as config_lib
+from ioa_jax.baselines import methods
 from ioa_jax.models import decoder
+from ioa_jax.phases import training
 from ioa_jax.runtime import sharding
 from ioa_jax.training import curriculum
 
@@ -68,3 +74,28 @@ def test_every_parameter_of_a_model_has_a_place():
   mesh = sharding.make_mesh(data=1, fsdp=2, tensor=2, devices=jax.devices()[:4])
   placed = sharding.param_shardings(mesh, params)
   assert jax.tree.structure(placed) == jax.tree.structure(params)
+
+
+@pytest.mark.parametrize('on_policy', [False, True])
+@pytest.mark.parametrize('num_modules', [1, 7, 12])
+def test_lessons_have_one_shape_on_all_devices(num_modules, on_policy):
+  """Else a checkpoint could not be taken up on another number of them."""
+  config = config_lib.get({'adapter.seeds_per_module': 3})
+  shapes = set()
+  for devices in (1, 2, 4):
+    run = types.SimpleNamespace(
+      config=config,
+      settled=types.SimpleNamespace(
+        distillation={
+          'on_policy_every_steps': 3,
+          'on_policy_share': 0.5,
+          'top_k': 2,
+        }
+      ),
+      names=['m'] * num_modules,
+      method=methods.METHODS['ioa'],
+      mesh=sharding.make_mesh(devices=jax.devices()[:devices]),
+    )
+    slabs = training._empty_curriculum(run, scored=True, on_policy=on_policy)
+    shapes.add(str(jax.tree.map(np.shape, slabs)))
+  assert len(shapes) == 1

@@ -75,5 +75,5 @@ def test_no_comment_refers_to_a_file_that_is_not_here():
     for name in re.findall(r'\b[\w/]+\.md\b', path.read_text()):
       found = [ROOT / name, ROOT / 'docs' / name]
       # What a run or a data set writes of itself.
-      written = name in ('README.md', 'table.md')
+      written = name in ('README.md', 'table.md', 'summary.md')
       assert written or any(p.exists() for p in found), f'{path}: {name}'

@@ -271,6 +271,8 @@ class Run(Group):
   """Steps between two checkpoints."""
   keep_checkpoints: Changeable[Count] = 3
   """The newest that are kept."""
+  checkpoint_dir: Changeable[str] = ''
+  """Where they lie, as gs://BUCKET/RUN; empty is in the run directory."""
 
 
 class Settings(Group):

@@ -13,7 +13,7 @@ from ioa_jax.runtime.rundir import METRICS
 def require_untrained(run: Run) -> None:
   """Raises ValueError for a directory that has been trained in."""
   path = run.directory.path
-  if (path / 'checkpoints').exists():
+  if run.checkpoint_dir.exists():
     raise ValueError(
       f'--workdir={path} has been trained in, and its lessons belong to '
       'that training; use another, or read its lessons.jsonl.'

@@ -24,6 +24,10 @@ from ioa_jax.training.trainer import Rows, Trainer
 
 Score = Callable[[Rows], Rows]
 
+# Slabs divide over any power of two of devices up to this one, so that they
+# have the same shape, and a checkpoint of them can be taken up, on all.
+_ROW_SHARDS = 256
+
 
 @dataclasses.dataclass(frozen=True)
 class Taught:
@@ -150,7 +154,7 @@ def _empty_curriculum(run: Run, *, scored: bool, on_policy: bool):
   allocate = functools.partial(
     curriculum_lib.allocate,
     length=c.train.row_length,
-    multiple_of=sharding.num_row_shards(run.mesh),
+    multiple_of=math.lcm(_ROW_SHARDS, sharding.num_row_shards(run.mesh)),
     top_k=d['top_k'] if scored else 0,
   )
   if not on_policy:

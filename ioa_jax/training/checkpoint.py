@@ -6,8 +6,9 @@ from collections.abc import Callable
 import contextlib
 import functools
 import hashlib
-import pathlib
+import os
 
+from etils import epath
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
@@ -29,11 +30,13 @@ class Checkpoints:
   (`Progress`). Saving does not wait for the disk.
   """
 
-  def __init__(self, directory: pathlib.Path, *, keep: int):
-    self._directory = directory
-    _require_writable(directory)
+  def __init__(self, directory: str | os.PathLike[str], *, keep: int):
+    self._directory = place = epath.Path(directory)
+    if not place.is_absolute():
+      place = place.absolute()  # A bucket's has no other.
+    _require_writable(place)
     self._manager = ocp.CheckpointManager(
-      directory.absolute(),
+      place,
       options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
       item_names=('state', 'curriculum', 'progress'),
     )
@@ -153,7 +156,7 @@ def _sha256(text: str) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _require_writable(directory: pathlib.Path) -> None:
+def _require_writable(directory: epath.Path) -> None:
   """Orbax would wait for ever in a thread of its own."""
   try:
     directory.mkdir(parents=True, exist_ok=True)

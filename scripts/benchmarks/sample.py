@@ -11,7 +11,7 @@ first, so it knows the limits, and the ratio that counts is to the best of both
 orders. Lengths that nobody knows beforehand can be sorted by prompt only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 import pathlib
 import statistics
@@ -59,23 +59,23 @@ def measure(
       prompt_bucket=32,
     )
     params = huggingface.load_params(path, config)
-    ways = {'sampler': lambda: _ours(sampler, params, prompts, limits)}
+    ways = {'sampler': lambda: ours(sampler, params, prompts, limits)}
     ways['sampler']()  # Compiles.
     if peer:
       model = _peer(path)
-      theirs = {
+      named = {
         f'{order}/{size}': functools.partial(
-          _theirs, model, prompts, limits, size, order
+          theirs, model, prompts, limits, size, order
         )
         for order in _ORDERS
         for size in _PEER_BATCHES
       }
-      tried, _ = _in_turns(theirs, 1)
+      tried, _ = _in_turns(named, 1)
       best = {
         order: min((w for w in tried if w.startswith(order)), key=tried.get)
         for order in _ORDERS
       }
-      ways |= {way: theirs[way] for way in best.values()}
+      ways |= {way: named[way] for way in best.values()}
     seconds, texts = _in_turns(ways, rounds)
   useful = int(limits.sum())
   result = {
@@ -93,7 +93,7 @@ def measure(
     result['tried_seconds'] = {way: taken[0] for way, taken in tried.items()}
     ratios = {
       order: statistics.median(
-        theirs / ours for ours, theirs in zip(seconds['sampler'], seconds[way])
+        its / own for own, its in zip(seconds['sampler'], seconds[way])
       )
       for order, way in best.items()
     }
@@ -119,7 +119,13 @@ def _in_turns(ways: dict[str, Callable], rounds: int):
   return seconds, wrote
 
 
-def _ours(sampler, params, prompts, limits):
+def ours(
+  sampler: sampler_lib.Sampler,
+  params: decoder.Params,
+  prompts: Sequence[Sequence[int]],
+  limits: Sequence[int],
+) -> list[list[int]]:
+  """What the sampler writes, each text to its limit."""
   settings = [logits_lib.Sampling(max_tokens=int(n)) for n in limits]
   written = sampler(params, prompts, settings, [0] * len(prompts))
   return [list(g.tokens) for g in written]
@@ -139,7 +145,10 @@ def _peer(path):
   return model
 
 
-def _theirs(model, prompts, limits, size, order):
+def theirs(
+  model, prompts: Sequence[Sequence[int]], limits, size: int, order: str
+) -> list[list[int]]:
+  """The same by `generate`, in batches of `size` of one of the orders."""
   import torch
 
   cost = limits if order == 'by_limit' else list(map(len, prompts))
@@ -154,8 +163,8 @@ def _theirs(model, prompts, limits, size, order):
       mask[row, width - len(prompts[i]) :] = 1
     with torch.no_grad():
       out = model.generate(
-        torch.tensor(token),
-        attention_mask=torch.tensor(mask),
+        torch.tensor(token, device=model.device),
+        attention_mask=torch.tensor(mask, device=model.device),
         do_sample=False,
         max_new_tokens=int(limits[at].max()),
       )

@@ -8,7 +8,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from ioa_jax.models import decoder
+from ioa_jax.models import decoder, lora
 from ioa_jax.records import Score, Stage
 from ioa_jax.runtime import sharding
 from ioa_jax.training import curriculum as curriculum_lib
@@ -22,11 +22,17 @@ NEVER = 2**30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shape:
-  """A window's sizes, and how it draws; by default it never probes."""
+  """A window's sizes, and how it draws; by default it never probes.
+
+  Attributes:
+    lora: adapters train over the weights; None trains all of them.
+  """
 
   row_length: int
   batch_rows: int
   num_steps: int
+  microbatches: int = 1
+  lora: lora.LoraSpec | None = None
   probe_every_steps: int = NEVER
   average_decay: float = 0.0
   replay_share: float = 0.0
@@ -82,10 +88,21 @@ def make(
     probe_every_steps=shape.probe_every_steps,
     average_decay=shape.average_decay,
   )
-  inputs = trainer_lib.make_inputs(filled, mix, plan, bank, pace, mesh)
-  state = trainer_lib.make_state(
-    params, tx, [Score(0, 1)] * k, plan, mesh, averages=shape.average_decay > 0
+  base, trained = None, params
+  if shape.lora is not None:
+    base, trained = params, lora.init(shape.lora, params, jax.random.key(0))
+  inputs = trainer_lib.make_inputs(
+    filled, mix, plan, bank, pace, mesh, base=base
   )
-  program = step_lib.Program(config, tx, batch_rows=shape.batch_rows)
+  state = trainer_lib.make_state(
+    trained, tx, [Score(0, 1)] * k, plan, mesh, averages=shape.average_decay > 0
+  )
+  program = step_lib.Program(
+    config,
+    tx,
+    batch_rows=shape.batch_rows,
+    microbatches=shape.microbatches,
+    lora=shape.lora,
+  )
   window = trainer_lib.make_window(program, state, mesh, shape.num_steps)
   return window, state, inputs, mesh
