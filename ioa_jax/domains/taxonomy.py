@@ -145,8 +145,10 @@ def _unit(where: str, entry: Any) -> tuple[str, tuple[str, Sequence[str]]]:
   return name, (description.strip(), tuple(needs))
 
 
-def write(path: pathlib.Path, modules: Sequence[KnowledgeModule]) -> None:
-  """The file that `read` reads."""
+def write(
+  path: pathlib.Path, modules: Sequence[KnowledgeModule], note: str = ''
+) -> None:
+  """The file that `read` reads, with a note for people on top."""
   entries = [
     {
       'name': m.name,
@@ -155,7 +157,8 @@ def write(path: pathlib.Path, modules: Sequence[KnowledgeModule]) -> None:
     }
     for m in modules
   ]
-  files.write_text(
-    path,
-    yaml.safe_dump({'modules': entries}, sort_keys=False, allow_unicode=True),
+  about = ''.join(f'# {line}\n' for line in note.splitlines())
+  text = yaml.safe_dump(
+    {'modules': entries}, sort_keys=False, allow_unicode=True
   )
+  files.write_text(path, about + text)

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import ml_collections
 
 from ioa_jax import config as config_lib
-from ioa_jax.adapter import WRONG_KEPT, Level
-from ioa_jax.assemble import Subject
+from ioa_jax.adapter import WRONG_KEPT, Adapter, Level
+from ioa_jax.domains import Domain
+from ioa_jax.models.vocabulary import Codec
 from ioa_jax.teachers.cost import Planned, render
-from ioa_jax.teachers.requests import Request
+from ioa_jax.teachers.requests import Budget, Price, Request
+
+
+class Projected(Protocol):
+  """What of a `Subject` decides how much the teacher is asked."""
+
+  domain: Domain
+  adapter: Adapter
+  codec: Codec
+  budget: Budget
+  price: Price
 
 
 def describe(
-  config: ml_collections.ConfigDict, subject: Subject, remedial_rounds: int
+  config: ml_collections.ConfigDict, subject: Projected, remedial_rounds: int
 ) -> str:
   """Lines for people: requests, tokens and dollars from low to high.
 
@@ -26,7 +38,7 @@ def describe(
   return render(planned, subject.price, subject.budget)
 
 
-def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
+def _planned(config, subject: Projected, remedial_rounds) -> list[Planned]:
   most = config.teacher.max_tokens
   answer_format = config_lib.settle(config).answer_format
   questions = [
@@ -87,6 +99,6 @@ def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
   return planned
 
 
-def _mean_tokens(subject: Subject, requests: Sequence[Request]) -> float:
+def _mean_tokens(subject: Projected, requests: Sequence[Request]) -> float:
   lengths = [len(subject.codec.prompt(r.prompt, r.system)) for r in requests]
   return sum(lengths) / max(1, len(lengths))
