@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ioa_jax.assemble import Run
 from ioa_jax.evaluation import scoring
 from ioa_jax.models import decoder
-from ioa_jax.records import Probe, Score, WrongAnswers
+from ioa_jax.records import Attempt, Probe, Score, WrongAnswers
 from ioa_jax.runtime import processes
 
 Marks = tuple[dict[str, Score], WrongAnswers]
@@ -18,7 +18,23 @@ def of_student(
   run: Run, params: decoder.Params, probes: Sequence[Probe], phase: str
 ) -> Marks:
   """Greedy answers of a student, graded."""
-  return _graded(run, probes, run.student.answers(params, probes, phase))
+  written = run.student.answers(params, probes, phase)
+  return _graded(run, probes, [w.text for w in written])
+
+
+def attempts(
+  run: Run, params: decoder.Params, probes: Sequence[Probe], phase: str
+) -> list[Attempt]:
+  """Greedy answers of a student, each with its grade."""
+  written = run.student.answers(params, probes, phase)
+  texts = [w.text for w in written]
+  grades = processes.on_first(
+    lambda: scoring.grades(probes, texts, run.domain.score)
+  )
+  return [
+    Attempt(w.text, grade, w.truncated)
+    for w, grade in zip(written, grades, strict=True)
+  ]
 
 
 def of_teacher(run: Run, probes: Sequence[Probe], phase: str) -> Marks:

@@ -15,6 +15,7 @@ from ioa_jax.models import hub, huggingface, lora, model_card, peft
 from ioa_jax.phases import exams
 from ioa_jax.phases.training import Taught
 from ioa_jax.records import (
+  Answered,
   Curriculum,
   Diagnosis,
   ModuleResult,
@@ -30,7 +31,7 @@ from ioa_jax.records import (
   parse_event,
 )
 from ioa_jax.runtime import files
-from ioa_jax.runtime.rundir import METRICS
+from ioa_jax.runtime.rundir import ANSWERS, METRICS
 from ioa_jax.training import gate as gate_lib
 
 
@@ -40,7 +41,11 @@ def evaluate(
   """Held-out scores of teacher, student before and after; the account."""
   start = time.monotonic()
   teacher, progress = diagnosis.teacher_held_out, taught.progress
-  modules, scores = _modules(run, teacher, taught)
+  answered = _answered(run, taught)
+  run.directory.write_text(
+    ANSWERS, ''.join(a.to_json() + '\n' for a in answered)
+  )
+  modules, scores = _modules(run, teacher, taught, answered)
   before_score, after_score = map(scoring.mean_score, scores)
   teacher_score = scoring.mean_score(teacher)
   seconds = {
@@ -61,6 +66,8 @@ def evaluate(
       run.student.model.num_params,
       before_score,
       after_score,
+      sum(a.before.truncated for a in answered),
+      sum(a.after.truncated for a in answered),
     ),
     retention=after_score / teacher_score,
     verdict=judge(*scores),
@@ -81,16 +88,29 @@ def evaluate(
   )
 
 
+def _answered(run: Run, taught: Taught) -> list[Answered]:
+  """Every held-out probe with what the student wrote before and after."""
+  probes = run.probes('held_out')
+  base = run.student.model.params
+  before = exams.attempts(run, base, probes, 'evaluating the base student')
+  after = exams.attempts(run, taught.params, probes, 'evaluating the student')
+  return [
+    Answered(p.module, p.probe_id, p.prompt, p.answer, b, a)
+    for p, b, a in zip(probes, before, after, strict=True)
+  ]
+
+
 def _modules(
-  run: Run, teacher: dict[str, Score], taught: Taught
+  run: Run,
+  teacher: dict[str, Score],
+  taught: Taught,
+  answered: Sequence[Answered],
 ) -> tuple[dict[str, ModuleResult], tuple[dict[str, Score], dict[str, Score]]]:
   """Every module's result, and the scores before and after."""
   probes = run.probes('held_out')
   base = run.student.model.params
-  before, _ = exams.of_student(run, base, probes, 'evaluating the base student')
-  after, _ = exams.of_student(
-    run, taught.params, probes, 'evaluating the student'
-  )
+  before = scoring.of_modules(probes, [a.before.score for a in answered])
+  after = scoring.of_modules(probes, [a.after.score for a in answered])
   loss = lambda params: scoring.mean_loss(
     probes, run.student.losses(params, probes)
   )

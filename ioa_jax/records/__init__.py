@@ -45,6 +45,8 @@ from ioa_jax.records.lessons import (
 )
 from ioa_jax.records.models import Models
 from ioa_jax.records.results import (
+  Answered,
+  Attempt,
   ModuleResult,
   Recall,
   Results,
@@ -58,6 +60,8 @@ from ioa_jax.records.results import (
 __all__ = [
   'DIFFICULTIES',
   'Agreement',
+  'Answered',
+  'Attempt',
   'Curriculum',
   'Dependency',
   'Diagnosis',
