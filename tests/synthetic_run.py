@@ -331,7 +331,7 @@ def diagnosis_prerequisites(module):
 
 
 def _answers(results):
-  """Held-out answers whose means are the scores; every sixth wrong one is cut
+  """Held-out answers whose means are the scores; every other wrong one is cut
   off, which the results count."""
   rng = np.random.default_rng(5)
   lines = []
@@ -349,7 +349,7 @@ def _answers(results):
         line[when] = {
           'text': f'{when} {index}: {problem.answer if right else "1R2"}',
           'score': float(right),
-          'truncated': not right and index % 6 == 0,
+          'truncated': not right and index % 2 == 1,
         }
       lines.append(line)
   for when in ('before', 'after'):

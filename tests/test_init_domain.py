@@ -1,9 +1,11 @@
 """From a file of problems to a configuration that a dry run accepts."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+import types
 
 import datasets
 import pyarrow as pa
@@ -22,15 +24,22 @@ from tests.test_generate import ROOT
 from tests.test_text_pipeline import write_student
 
 
-def init(*arguments):
-  return subprocess.run(
-    [sys.executable, 'scripts/init_domain.py', *map(str, arguments)],
+def init(*many):
+  """Starts `ioa init` with each of these options; one process imports once."""
+  done = subprocess.run(
+    [sys.executable, '-m', 'tests.forked_commands'],
     cwd=ROOT,
     capture_output=True,
     text=True,
-    timeout=300,
-    env={'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT), 'PATH': '/usr/bin'},
+    input=json.dumps([['init', *map(str, options)] for options in many]),
+    timeout=600,
+    check=True,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
   )
+  return [
+    types.SimpleNamespace(returncode=code, stdout=out, stderr=error)
+    for code, out, error in json.loads(done.stdout)
+  ]
 
 
 def write_lines(path, rows):
@@ -74,7 +83,11 @@ KINDS = {
   'money': (lambda n: f'${n + 1},000', 'number', 'answer'),
   'letters': (lambda n: 'ABCD'[n % 4], 'choice', 'answer'),
   'formulas': (lambda n: f'\\frac{{{n}}}{{7}}', 'maths', 'answer'),
-  'numbers and formulas': (lambda n: f'{n}x' * (n % 3) or 'x^2', 'maths', ''),
+  'numbers and formulas': (
+    lambda n: ['x^2', f'{n}x', f'\\sqrt{{{n}}}', str(n)][n % 4],
+    'maths',
+    '',
+  ),
   'tests': (lambda n: f'assert double({n}) == {2 * n}', 'code', 'answer'),
   'a few words': (lambda n: f'red {"abc"[n % 3]}', 'last_line', 'answer'),
   'prose': (
@@ -175,7 +188,8 @@ def test_probes_are_counted_as_the_domain_makes_them(count):
 def test_what_it_writes_a_dry_run_accepts(tmp_path, student):
   seeds = write_lines(tmp_path / 'problems.jsonl', sums())
   output = tmp_path / 'mine'
-  done = init(f'--seeds={seeds}', f'--output_dir={output}')
+  options = [f'--seeds={seeds}', f'--output_dir={output}']
+  done, again = init(options, options)
   assert done.returncode == 0, done.stderr
   config = check(output, student)
   assert config.domain.seeds == str(seeds)  # Nothing had to be changed.
@@ -191,13 +205,10 @@ def test_what_it_writes_a_dry_run_accepts(tmp_path, student):
   assert all(re.search(r',  # \S', x) for x in settings), settings
   assert f'{config.train.total_steps} steps' in done.stdout
   assert re.search(r'total: 40 to [\d,]+ requests', done.stdout)
-  commands = [x for x in done.stdout.splitlines() if x.startswith('  python ')]
-  assert [re.search(r'(\w+)\.py', c)[1] for c in commands] == [
-    'distill',
-    'distill',
-    'generate',
-  ]
-  again = init(f'--seeds={seeds}', f'--output_dir={output}')
+  commands = [x for x in done.stdout.splitlines() if x.startswith('  ioa ')]
+  said = [x.split()[1] for x in commands]
+  assert said == ['distill', 'distill', 'generate']
+  assert commands[0].endswith('--dry_run') and '--compare' in commands[2]
   assert again.returncode == 2 and 'you may have corrected it' in again.stderr
 
 
@@ -210,7 +221,7 @@ def test_what_cannot_be_used_is_listed_and_left_out(tmp_path, student):
   ]
   seeds = write_lines(tmp_path / 'problems.jsonl', sums(24) + bad)
   output = tmp_path / 'mine'
-  done = init(f'--seeds={seeds}', f'--output_dir={output}')
+  (done,) = init([f'--seeds={seeds}', f'--output_dir={output}'])
   assert done.returncode == 0, done.stderr
   left_out = [
     json.loads(x) for x in (output / 'left_out.jsonl').read_text().splitlines()
@@ -301,19 +312,10 @@ def test_prompts_alone_say_what_to_do(tmp_path):
     (['--dry_run'], 'is for --label'),
   )
   output = tmp_path / 'mine'
-  words = ['init', f'--seeds={seeds}', f'--output_dir={output}']
-  done = subprocess.run(
-    [sys.executable, '-m', 'tests.forked_commands'],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    input=json.dumps([[*words, *options] for options, _ in table]),
-    check=True,
-    timeout=300,
-  )
-  ended = json.loads(done.stdout)
-  for (options, message), (code, _, error) in zip(table, ended, strict=True):
-    assert code == 2 and message in error, (options, error)
+  words = [f'--seeds={seeds}', f'--output_dir={output}']
+  ended = init(*([*words, *options] for options, _ in table))
+  for (options, message), done in zip(table, ended, strict=True):
+    assert done.returncode == 2 and message in done.stderr, (options, done)
   assert not output.exists()
 
 
@@ -349,17 +351,18 @@ def test_prompts_alone_are_labelled_by_a_majority(tmp_path, student):
       '--config.teacher.model=teacher',
       f'--config.teacher.base_url={server.url}',
     ]
-    done = init(*options, '--dry_run')
-    assert done.returncode == 0 and '240 requests' in done.stdout, done.stderr
-    assert not output.exists() and not server.bodies
-    done = init(*options)
+    projected, done = init(
+      [*options, f'--output_dir={tmp_path / "no"}', '--dry_run'], options
+    )
+    assert '240 requests' in projected.stdout, projected.stderr
+    assert not (tmp_path / 'no').exists()
     assert done.returncode == 0, done.stderr
-    asked = len(server.bodies)
-    assert asked == 240
+    assert len(server.bodies) == 240
     (output / 'config.py').unlink()
     (output / 'taxonomy.yaml').unlink()
-    assert init(*options).returncode == 0
-    assert len(server.bodies) == asked  # All of it is in the ledger.
+    (again,) = init(options)
+    assert again.returncode == 0, again.stderr
+    assert len(server.bodies) == 240  # All of it is in the ledger.
   unsure = [
     json.loads(x) for x in (output / 'unsure.jsonl').read_text().splitlines()
   ]
@@ -385,10 +388,12 @@ def test_seeds_without_tags_are_one_module_until_they_are_mapped(
   rows = [{'q': r['question'], 'answer': r['answer']} for r in sums(60)]
   seeds = write_lines(tmp_path / 'problems.jsonl', rows)
   output = tmp_path / 'mine'
-  done = init(
-    f'--seeds={seeds}',
-    f'--output_dir={output}',
-    '--config.domain.columns.problem=q',
+  (done,) = init(
+    [
+      f'--seeds={seeds}',
+      f'--output_dir={output}',
+      '--config.domain.columns.problem=q',
+    ]
   )
   assert done.returncode == 0, done.stderr
   check(output, student)
@@ -396,6 +401,6 @@ def test_seeds_without_tags_are_one_module_until_they_are_mapped(
   assert module.name == 'mine'
   rows = seed_sources.read('file', str(output / 'seeds.jsonl'), '', ())
   assert len(rows) == 120
-  commands = [x for x in done.stdout.splitlines() if x.startswith('  python ')]
-  assert 'map_seeds.py' in commands[0] and '--max_units=3' in commands[0]
-  assert 'init_domain.py' in commands[1] and 'taxonomy=' in commands[1]
+  commands = [x for x in done.stdout.splitlines() if x.startswith('  ioa ')]
+  assert 'ioa map-seeds ' in commands[0] and '--max_units=3' in commands[0]
+  assert 'ioa init ' in commands[1] and 'taxonomy=' in commands[1]

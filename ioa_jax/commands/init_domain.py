@@ -258,13 +258,16 @@ def _write(output, changes, found, seeds) -> None:
   }
   settings['domain.grader'] = found.grader, found.reasons['grader']
   settings |= first_config.people(config) | first_config.budgets(layout, config)
+  # Columns and source are said above, or are those of what was written anew.
   settings |= {
     path: (value, 'as given')
     for path, value in changes.items()
-    if path in given and path not in reasons
+    if path in given
+    and path not in reasons
+    and not path.startswith(('domain.columns.', 'domain.source'))
   }
-  if 'domain.source' in changes:
-    settings['domain.source'] = changes['domain.source'], 'a file or directory'
+  if config.domain.source != 'file':
+    settings['domain.source'] = config.domain.source, 'as given'
   settings = first_config.without_default_columns(settings)
   command = commandline.spelled('init_domain')
   about = [

@@ -60,7 +60,9 @@ _NAMES = {
 _TRIED = 200  # Answers that graders are tried on.
 _MOST = 0.9  # Share that a grader has to read.
 _SEEDS_PER_TAG = 4  # With fewer to a tag on average it is none.
-_FORMULA = re.compile(r'\\[a-zA-Z]+|[\^=]|[-+*/(). \d]*\d[a-z]?[-+*/(). \d]*$')
+_FORMULA = re.compile(
+  r'.*(?:\\[a-zA-Z]|[\^=])|[-+*/(). \d]*\d[a-z]?[-+*/(). \d]*$'
+)
 # A worked answer that says where its number is; prose has numbers as well.
 _STATES_NUMBER = re.compile(
   r'(?i)####|\\boxed|\banswer\b|\d\S*(?:\s+\S+){0,2}$'
