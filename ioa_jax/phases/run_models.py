@@ -8,8 +8,11 @@ import pathlib
 from typing import Any
 
 from ioa_jax import assemble
+from ioa_jax.evaluation import benchmarks, final_answers
+from ioa_jax.evaluation import own_items as items_lib
+from ioa_jax.identifier import seed_columns
 from ioa_jax.models import hub
-from ioa_jax.runtime import files, rundir
+from ioa_jax.runtime import files, row_files, rundir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,3 +119,34 @@ def _config(directory: pathlib.Path) -> dict[str, Any] | None:
     isinstance(value.get(role), dict) for role in ('teacher', 'student')
   )
   return value if of_run else None
+
+
+def own_items(run: pathlib.Path, path: pathlib.Path) -> benchmarks.Benchmark:
+  """A file of problems, read and graded as the run's own.
+
+  Columns that the file does not call as the run's seeds do are recognised.
+
+  Raises:
+    ValueError: if the run has no domain of text, or the file no answers.
+  """
+  config = _config(run) or {}
+  domain = config.get('domain', {})
+  grader = domain.get('grader')
+  if domain.get('kind') != 'text' or grader not in final_answers.KINDS:
+    raise ValueError(
+      f'{run}: --items is for runs of text with a grader of '
+      f'{", ".join(final_answers.KINDS)}; this one has domain.kind '
+      f'{domain.get("kind")!r} and domain.grader {grader!r}.'
+    )
+  rows = row_files.read(path, ())
+  there = {name for _, row in rows for name in row}
+  named = {k: v for k, v in domain['columns'].items() if v in there}
+  named['module'] = ''
+  columns = seed_columns.recognise(rows, named, grader).columns
+  if not columns['answer'] and not columns['solution']:
+    raise ValueError(
+      f'{path}: no column is known to hold answers; there is {sorted(there)}.'
+    )
+  return items_lib.benchmark(
+    path, columns, grader, config['student']['max_tokens']
+  )
