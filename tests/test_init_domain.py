@@ -231,7 +231,7 @@ def test_what_cannot_be_used_is_listed_and_left_out(tmp_path, student):
     '  ',
     'half ?',
   ]
-  assert "'rare' has 1 seeds" in left_out[3]['reason']
+  assert "'rare' has too few different seeds, 1" in left_out[3]['reason']
   config = check(output, student)
   # 24 seeds give a module 2 probes in each split.
   assert config.domain.min_probes == config.gate.min_probes == 2
@@ -404,3 +404,33 @@ def test_seeds_without_tags_are_one_module_until_they_are_mapped(
   commands = [x for x in done.stdout.splitlines() if x.startswith('  ioa ')]
   assert 'ioa map-seeds ' in commands[0] and '--max_units=3' in commands[0]
   assert 'ioa init ' in commands[1] and 'taxonomy=' in commands[1]
+
+
+def test_a_given_taxonomy_loses_the_modules_without_seeds(tmp_path, student):
+  units = tmp_path / 'units.yaml'
+  units.write_text(
+    'modules:\n- name: sums/of_two\n'
+    '- {name: rare, prerequisites: [sums/of_two]}\n'
+    '- {name: sums/of_three, prerequisites: [rare]}\n'
+  )
+  few = [{'topic': 'rare', 'question': f'{n}?', 'answer': n} for n in range(3)]
+  new = [{'topic': 'new', 'question': f'{n}!', 'answer': n} for n in range(30)]
+  seeds = write_lines(tmp_path / 'problems.jsonl', sums(50) + few + new)
+  output = tmp_path / 'mine'
+  (done,) = init(
+    [
+      f'--seeds={seeds}',
+      f'--output_dir={output}',
+      f'--config.domain.taxonomy={units}',
+    ]
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'without what has too few seeds: rare.' in done.stdout
+  two, three = taxonomy.read(output / 'taxonomy.yaml')
+  assert two.name == 'sums/of_two' and three.name == 'sums/of_three'
+  # What stood on it stands on what it stood on.
+  assert three.prerequisites == ('sums/of_two',)
+  config = check(output, student)
+  assert config.domain.taxonomy == str(output / 'taxonomy.yaml')
+  left_out = (output / 'left_out.jsonl').read_text()
+  assert left_out.count('is not in the taxonomy') == 30

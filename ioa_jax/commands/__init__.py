@@ -12,12 +12,12 @@ from ioa_jax.runtime import commandline, terminal
 
 # In the order in which one needs them.
 COMMANDS = (
-  'init_domain',
   'distill',
   'diagnose',
   'synthesize',
   'evaluate',
   'generate',
+  'init_domain',
   'map_seeds',
   'gsm8k_seeds',
   'domain_seeds',

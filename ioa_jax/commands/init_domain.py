@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> None:
     rows = [(w, {**row, 'module': config.domain.name}) for w, row in rows]
     columns |= {'module': 'module'}
   found = dataclasses.replace(found, columns={**found.columns, **columns})
-  seeds, left_out = _used(rows, found, output)
+  seeds, left_out = _used(rows, found, output, config.domain.taxonomy)
   if columns or left_out:
     _write_rows(output / SEEDS, map(dataclasses.asdict, seeds))
     changes |= {'domain.seeds': str(output / SEEDS), 'domain.source': 'file'}
@@ -102,13 +102,17 @@ def main(argv: Sequence[str]) -> None:
   _next(output, seeds, untagged)
 
 
-def _used(rows, found, output: pathlib.Path):
+def _used(rows, found, output: pathlib.Path, taxonomy: str):
   """The seeds that a domain can use, and whether there are others."""
+  from ioa_jax.domains import taxonomy as taxonomy_lib
   from ioa_jax.evaluation import final_answers
   from ioa_jax.identifier import seed_columns
 
   grader = final_answers.KINDS[found.grader]()
-  used = seed_columns.usable(rows, found.columns, grader)
+  names = None
+  if taxonomy:
+    names = {m.name for m in taxonomy_lib.read(pathlib.Path(taxonomy))}
+  used = seed_columns.usable(rows, found.columns, grader, names)
   if not used.seeds:
     raise ValueError(
       f'{FLAGS.seeds}: no seed can be used; the first: {used.left_out[0][1]}'
@@ -231,20 +235,64 @@ def _labelled(rows, found, config, output: pathlib.Path):
   return kept
 
 
+def _taxonomy(output, given: str, names: Iterable[str]):
+  """Where it is, and its modules if it is to be written."""
+  from ioa_jax.domains import taxonomy
+
+  names, path = list(names), output / TAXONOMY
+  if not given:
+    units = {name: (_in_words(name), ()) for name in names}
+    return path, taxonomy.order(units)
+  modules = taxonomy.read(pathlib.Path(given))
+  without = [m.name for m in modules if m.name not in names]
+  if not without:
+    return given, None
+  if path.exists():
+    raise ValueError(
+      f'{given}: {without} have too few seeds, and {path} is there already; '
+      'choose another --output_dir, which gets one without them.'
+    )
+  terminal.say(
+    f'{path} is {given} without what has too few seeds: {", ".join(without)}.'
+  )
+  return path, taxonomy.only(modules, names)
+
+
 def _write(output, changes, found, seeds) -> None:
-  """The taxonomy and the configuration."""
+  """The taxonomy and the configuration, once it is known to be accepted."""
   from ioa_jax import config as config_lib
   from ioa_jax.domains import taxonomy
   from ioa_jax.phases import first_config
 
-  if not changes.get('domain.taxonomy'):
-    counts = first_config.layout(seeds, config_lib.get(changes)).seeds
-    units = {name: (_in_words(name), ()) for name in counts}
-    taxonomy.write(output / TAXONOMY, taxonomy.order(units), _NOTE)
-    changes['domain.taxonomy'] = str(output / TAXONOMY)
+  layout = first_config.layout(seeds, config_lib.get(changes))
+  path, modules = _taxonomy(
+    output, changes.get('domain.taxonomy', ''), layout.seeds
+  )
+  changes['domain.taxonomy'] = str(path)
+  settings = _settings(changes, found, seeds, layout)
+  terminal.say()
+  _say_modules(layout)
+  terminal.say()
+  # Modules are those of the seeds, whatever stands on what.
+  values = {path: value for path, (value, _) in settings.items()}
+  _say_cost(config_lib.load(values | {'domain.taxonomy': ''}))
+  command = commandline.spelled('init_domain')
+  about = [
+    f'{changes["domain.name"]}: written by `{command}` from {FLAGS.seeds}.',
+    'Correct what is wrong; docs/settings.md has all settings.',
+  ]
+  if modules is not None:
+    taxonomy.write(path, modules, _NOTE)
+  files.write_text(output / CONFIG, first_config.source(settings, about))
+
+
+def _settings(changes, found, seeds, layout):
+  """Each setting of the configuration, with its value and the reason."""
+  from ioa_jax import config as config_lib
+  from ioa_jax.phases import first_config
+
   given = commandline.changes()
   config = config_lib.get(changes)
-  layout = first_config.layout(seeds, config)
   reasons = {
     'domain.name': 'for reports and cards',
     'domain.description': 'the teacher is told so; say it better',
@@ -268,17 +316,7 @@ def _write(output, changes, found, seeds) -> None:
   }
   if config.domain.source != 'file':
     settings['domain.source'] = config.domain.source, 'as given'
-  settings = first_config.without_default_columns(settings)
-  command = commandline.spelled('init_domain')
-  about = [
-    f'{changes["domain.name"]}: written by `{command}` from {FLAGS.seeds}.',
-    'Correct what is wrong; docs/settings.md has all settings.',
-  ]
-  files.write_text(output / CONFIG, first_config.source(settings, about))
-  terminal.say()
-  _say_modules(layout)
-  terminal.say()
-  _say_cost(config_lib.load(str(output / CONFIG)))
+  return first_config.without_default_columns(settings)
 
 
 def _say_modules(layout) -> None:
@@ -347,6 +385,7 @@ def _next(output, seeds, untagged: bool) -> None:
   distill += f'--workdir={shlex.quote(run)}'
   if untagged:
     units = shlex.quote(str(output / 'units'))
+    mapped = shlex.quote(str(output / 'mapped'))
     # As many as have seeds for a gate.
     most = max(2, min(35, len(seeds) // 40))
     commands = [
@@ -354,13 +393,14 @@ def _next(output, seeds, untagged: bool) -> None:
       f'--output_dir={units} --min_units={min(25, most // 2)} '
       f'--max_units={most}',
       f'{commandline.spelled("init_domain")} --seeds={units}/{SEEDS} '
-      f'--output_dir={units} --config.domain.taxonomy={units}/{TAXONOMY}',
+      f'--output_dir={mapped} --config.domain.taxonomy={units}/{TAXONOMY}'
+      + _carried(),
     ]
     terminal.say(
       '\nAll seeds are one module, so there is nothing to order. Next, the '
       'teacher finds the modules:'
     )
-    distill = distill.replace(config, f'--config={units}/{CONFIG}')
+    distill = distill.replace(config, f'--config={mapped}/{CONFIG}')
     commands.append(f'{distill} --dry_run')
   else:
     prompt = shlex.quote(' '.join(seeds[0].problem.split())[:80])
@@ -373,6 +413,15 @@ def _next(output, seeds, untagged: bool) -> None:
     terminal.say(f'\nCorrect {output / CONFIG} and the taxonomy. Next:')
   for command in commands:
     terminal.say(f'  {command}')
+
+
+def _carried() -> str:
+  """Settings that were given, and are not about the seeds, as flags."""
+  return ''.join(
+    ' ' + shlex.quote(f'--config.{path}={value}')
+    for path, value in commandline.changes().items()
+    if path == 'domain.description' or not path.startswith('domain.')
+  )
 
 
 def _in_words(name: str) -> str:

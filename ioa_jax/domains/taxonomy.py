@@ -8,7 +8,7 @@ modules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import pathlib
 import re
 from typing import Any
@@ -143,6 +143,21 @@ def _unit(where: str, entry: Any) -> tuple[str, tuple[str, Sequence[str]]]:
         f'{where} ({name!r}): {text!r:.{_SHOWN}} is not one line of text.'
       )
   return name, (description.strip(), tuple(needs))
+
+
+def only(
+  modules: Sequence[KnowledgeModule], names: Collection[str]
+) -> tuple[KnowledgeModule, ...]:
+  """Those of `names`; each stands on what the others between them stood on."""
+  found: dict[str, list[str]] = {}
+  for module in modules:  # Prerequisites come first.
+    needs = []
+    for needed in module.prerequisites:
+      needs += [needed] if needed in names else found[needed]
+    found[module.name] = list(dict.fromkeys(needs))
+  return order(
+    {m.name: (m.description, found[m.name]) for m in modules if m.name in names}
+  )
 
 
 def write(

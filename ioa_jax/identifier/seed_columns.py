@@ -7,7 +7,7 @@ what the columns hold, the strictest grader first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 import dataclasses
 import re
 from typing import Any
@@ -165,14 +165,26 @@ def usable(
   rows: seed_sources.Rows,
   columns: Mapping[str, str],
   grader: text.Grader,
+  modules: Collection[str] | None = None,
 ) -> Sorted:
-  """Leaves out what `TextDomain` would not take, as too small modules."""
+  """Leaves out what `TextDomain` would not take, as too small modules.
+
+  Args:
+    modules: of a taxonomy; seeds of others are left out. None is any.
+  """
   pairs, left_out = [], []
   for row in rows:
     try:
       (seed,) = text.read_seeds([row], columns, grader)
     except text.DomainError as e:
       left_out.append((row[1], str(e)))
+      continue
+    if modules is not None and seed.module not in modules:
+      why = f'module {seed.module!r} is not in the taxonomy.'
+      left_out.append((row[1], why))
+    elif not seed.module.isprintable():
+      why = f'module {seed.module!r} is not one line of plain text.'
+      left_out.append((row[1], why))
     else:
       pairs.append((row, seed))
   counts = Counter(s.module for s in text.distinct(s for _, s in pairs))
@@ -185,8 +197,8 @@ def usable(
       left_out.append(
         (
           row[1],
-          f'module {seed.module!r} has {counts[seed.module]} seeds; a gate '
-          f'needs {fewest}.',
+          f'module {seed.module!r} has too few different seeds, '
+          f'{counts[seed.module]}; a gate needs {fewest}.',
         )
       )
   return Sorted([r for r, _ in kept], [s for _, s in kept], left_out)
