@@ -14,7 +14,6 @@ import pytest
 
 from ioa_jax import config as config_lib
 from ioa_jax import pipeline
-from ioa_jax.commands import init_domain
 from ioa_jax.domains import seed_sources, taxonomy, text
 from ioa_jax.evaluation import final_answers
 from ioa_jax.identifier import seed_columns
@@ -280,7 +279,7 @@ def _saved(path, rows):
 def test_every_form_of_file_comes_to_the_same_seeds(tmp_path, write):
   seeds = write(tmp_path, sums(10))
   config = config_lib.get({'domain.seeds': str(seeds)})
-  rows = init_domain.read_rows(config, {})
+  rows = seed_columns.read(config.domain, {})
   found = seed_columns.recognise(rows, {})
   used = seed_columns.usable(rows, found.columns, final_answers.Number())
   assert found.grader == 'number' and found.columns['module'] == 'topic'

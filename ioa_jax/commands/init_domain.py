@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
     for path, value in changes.items()
     if path.startswith('domain.columns.')
   }
-  rows = read_rows(config, given)
+  rows = seed_columns.read(config.domain, given)
   found = seed_columns.recognise(rows, given, changes.get('domain.grader', ''))
   _say_found(rows, found)
   answered = found.columns['answer'] or found.columns['solution']
@@ -146,17 +146,6 @@ def _changes(output: pathlib.Path) -> dict[str, Any]:
     'domain.description': f'to answer the questions of {named}',
   }
   return {**assumed, **changes, 'domain.seeds': FLAGS.seeds}
-
-
-def read_rows(config, given: Mapping[str, str]):
-  """The seeds; of chats the first question and its answer are columns."""
-  from ioa_jax.domains import seed_sources
-
-  c = config.domain
-  read = lambda columns: seed_sources.read(c.source, c.seeds, c.split, columns)
-  rows = read(())
-  chats = set(seed_sources.CHATS) & set(rows[0][1])
-  return read(('problem',)) if chats and 'problem' not in given else rows
 
 
 def _say_found(rows, found) -> None:
@@ -275,7 +264,8 @@ def _write(output, changes, found, seeds) -> None:
   terminal.say()
   # Modules are those of the seeds, whatever stands on what.
   values = {path: value for path, (value, _) in settings.items()}
-  _say_cost(config_lib.load(values | {'domain.taxonomy': ''}))
+  config = config_lib.load(values | {'domain.taxonomy': ''})
+  terminal.say(first_config.describe(config))
   command = commandline.spelled('init_domain')
   about = [
     f'{changes["domain.name"]}: written by `{command}` from {FLAGS.seeds}.',
@@ -334,48 +324,6 @@ def _say_modules(layout) -> None:
       f'A gate with {layout.fewest} probes says little: {sure} seeds give a '
       'module 8. Add seeds, or merge modules in the tags and the taxonomy.'
     )
-
-
-def _say_cost(config) -> None:
-  """Steps, requests, tokens, dollars, as far as they are known here."""
-  from ioa_jax import assemble
-  from ioa_jax.evaluation import final_answers
-  from ioa_jax.models import vocabulary
-  from ioa_jax.phases import first_config, projection
-  from ioa_jax.teachers.requests import Budget, Price
-
-  grader = final_answers.KINDS[config.domain.grader]()
-  domain = assemble.text_domain(config, grader)
-  here = pathlib.Path(config.student.model).expanduser().is_dir()
-  codec = (
-    vocabulary.ChatCodec(config.student.model)
-    if here
-    else first_config.RoughCodec()
-  )
-  adapter = assemble.text_adapter(
-    config, domain, grader, codec, config.teacher.model
-  )
-  t = config.teacher
-  untaught = first_config.Untaught(
-    domain,
-    adapter,
-    codec,
-    Budget(t.max_completion_tokens, t.max_usd or None),
-    Price(**t.price),
-  )
-  terminal.say(
-    f'{config.train.total_steps} steps of {config.train.batch_rows} rows of '
-    f'{config.train.row_length} tokens. The teacher is asked, at least and at '
-    'most:'
-  )
-  described = projection.describe(config, untaught, config.gate.max_rounds)
-  terminal.say('  ' + described.replace('\n', '\n  '))
-  if not any(t.price.values()):
-    terminal.say(
-      'Dollars are not known before teacher.price is set (per million tokens).'
-    )
-  if not here:
-    terminal.say('Tokens are an estimate until the student is on this machine.')
 
 
 def _next(output, seeds, untagged: bool) -> None:

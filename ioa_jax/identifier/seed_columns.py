@@ -12,6 +12,8 @@ import dataclasses
 import re
 from typing import Any
 
+import ml_collections
+
 from ioa_jax.domains import seed_sources, text
 from ioa_jax.evaluation import code_grading, final_answers, graders
 from ioa_jax.records import Seed
@@ -89,6 +91,26 @@ class Found:
   grader: str
   reasons: Mapping[str, str]
   unread: tuple[str, ...]
+
+
+def read(
+  domain: ml_collections.ConfigDict, given: Mapping[str, str]
+) -> seed_sources.Rows:
+  """The seeds; of chats the first question and its answer are columns.
+
+  Args:
+    domain: settings, of which the columns are not read.
+    given: columns that a person has named.
+
+  Raises:
+    ValueError: as one line, if they cannot be had.
+  """
+  get = lambda columns: seed_sources.read(
+    domain.source, domain.seeds, domain.split, columns
+  )
+  rows = get(())
+  chats = set(seed_sources.CHATS) & set(rows[0][1])
+  return get(('problem',)) if chats and 'problem' not in given else rows
 
 
 def recognise(

@@ -10,10 +10,14 @@ from typing import Any
 
 import ml_collections
 
+from ioa_jax import assemble
 from ioa_jax import config as config_lib
 from ioa_jax.adapter import Adapter
 from ioa_jax.domains import Domain, text
+from ioa_jax.evaluation import final_answers
+from ioa_jax.models import hub, vocabulary
 from ioa_jax.models.vocabulary import Codec
+from ioa_jax.phases import projection
 from ioa_jax.records import Seed
 from ioa_jax.runtime import terminal
 from ioa_jax.teachers.requests import Budget, Price
@@ -153,6 +157,36 @@ def people(config: ml_collections.ConfigDict) -> Reasoned:
       'small enough for two CPU cores; a directory or another hub id',
     )
   return settings
+
+
+def describe(config: ml_collections.ConfigDict) -> str:
+  """Steps, requests, tokens and dollars in lines, as far as they are known."""
+  grader = final_answers.KINDS[config.domain.grader]()
+  domain = assemble.text_domain(config, grader)
+  directory = hub.here(config.student.model)
+  codec = vocabulary.ChatCodec(directory) if directory else RoughCodec()
+  teacher = config.teacher
+  untaught = Untaught(
+    domain,
+    assemble.text_adapter(config, domain, grader, codec, teacher.model),
+    codec,
+    Budget(teacher.max_completion_tokens, teacher.max_usd or None),
+    Price(**teacher.price),
+  )
+  asked = projection.describe(config, untaught, config.gate.max_rounds)
+  lines = [
+    f'{config.train.total_steps} steps of {config.train.batch_rows} rows of '
+    f'{config.train.row_length} tokens. The teacher is asked, at least and at '
+    'most:',
+    *(f'  {line}' for line in asked.splitlines()),
+  ]
+  if not any(teacher.price.values()):
+    lines.append(
+      'Dollars are unknown until teacher.price is set (per million tokens).'
+    )
+  if directory is None:
+    lines.append('Tokens are guessed, as the student is not on this machine.')
+  return '\n'.join(lines)
 
 
 def source(settings: Reasoned, about: Sequence[str]) -> str:
