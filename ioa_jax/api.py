@@ -13,7 +13,8 @@ from ioa_jax import assemble, pipeline
 from ioa_jax import config as config_lib
 from ioa_jax.domains import Domain
 from ioa_jax.domains.text import Grader
-from ioa_jax.records import Diagnosis, Lesson, ModuleResult, Results
+from ioa_jax.phases import run_models
+from ioa_jax.records import Answered, Diagnosis, Lesson, ModuleResult, Results
 from ioa_jax.runtime import display as display_lib
 from ioa_jax.runtime import files, rundir
 from ioa_jax.teachers import Teacher
@@ -87,6 +88,11 @@ class Distilled:
       name: [dict(answer) for answer in answers]
       for name, answers in self.diagnosis.wrong_answers.items()
     }
+
+  def answers(self) -> list[Answered]:
+    """What the student wrote to each held-out probe, before and after."""
+    text = files.read_text(self.path / rundir.ANSWERS)
+    return [Answered.from_json(line) for line in text.split('\n') if line]
 
   def lessons(self) -> list[Lesson]:
     """All that were kept, in the order in which they were written."""
@@ -184,7 +190,8 @@ def generate(
   """Answers of a model, each to its prompt alone.
 
   Args:
-    model: what `distill` returns, a directory, a preset or a hub id.
+    model: what `distill` returns, a run directory, a model directory, a preset
+      or a hub id.
     prompts: one or several.
     **options: see `ioa_jax.sampling.conversation.Options`.
 
@@ -196,7 +203,12 @@ def generate(
   """
   from ioa_jax.sampling import conversation
 
-  model = model.student if isinstance(model, Distilled) else model
+  model = model.path if isinstance(model, Distilled) else model
+  run = run_models.find(str(model))
+  if run is not None:
+    student = run_models.student(run)
+    model = student.model
+    options = {'adapter': student.adapter, **options}
   talk = conversation.Conversation(model, conversation.Options(**options))
   answers = []
   for prompt in [prompts] if isinstance(prompts, str) else prompts:

@@ -7,9 +7,10 @@ subject with its directory, ledger and display, open for as long as it goes on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
+import types
 
 from etils import epath
 import jax
@@ -409,15 +410,32 @@ def _built_in(config, mesh) -> Subject:
   )
 
 
-def _text_domain(config, grader: text.Grader) -> text.TextDomain:
+def seed_rows(config: ml_collections.ConfigDict) -> seed_sources.Rows:
+  """The rows that `config.domain` names, with the columns that it needs.
+
+  Raises:
+    ValueError: naming file, line and column.
+  """
   c = config.domain
-  rows = seed_sources.read(
-    c.source,
-    c.seeds,
-    c.split,
-    # The domain misses the module itself, and says where tags come from.
-    [v for k, v in c.columns.items() if v and k != 'module'],
-  )
+  # The domain misses the module itself, and says where tags come from.
+  needed = {k: v for k, v in c.columns.items() if v and k != 'module'}
+  default = config_lib.fields()['domain.columns.solution'].default
+  if c.columns.answer and c.columns.solution == default:
+    # Beside an answer nobody named it, and nobody needs it.
+    del needed['solution']
+  return seed_sources.read(c.source, c.seeds, c.split, list(needed.values()))
+
+
+def text_domain(
+  config: ml_collections.ConfigDict, grader: text.Grader
+) -> text.TextDomain:
+  """The domain that `config.domain` names.
+
+  Raises:
+    ValueError: naming file, line and what is wanted.
+  """
+  c = config.domain
+  rows = seed_rows(config)
   return text.TextDomain(
     rows,
     pathlib.Path(c.taxonomy) if c.taxonomy else None,
@@ -439,7 +457,7 @@ def _text(config, mesh, given: Given) -> Subject:
   if c.source == 'given':
     domain = given.take('domain', 'domain.source')
   else:
-    domain = _text_domain(config, grader)
+    domain = text_domain(config, grader)
   benchmark_dir = pathlib.Path(c.benchmark_dir) if c.benchmark_dir else None
   tasks = {
     name: [i.task for i in benchmarks.get(name).load(benchmark_dir)[0]]
@@ -449,30 +467,8 @@ def _text(config, mesh, given: Given) -> Subject:
     config, mesh, given
   )
   judge = _open_judge(config)
-  adapter = text_lessons.TextAdapter(
-    domain,
-    grader,
-    codec,
-    asking=decomposition.Asking(
-      teacher.name,
-      config.teacher.max_tokens,
-      config.teacher.temperature,
-      config.teacher.reasoning_effort,
-    ),
-    style=prompts.Style(
-      description=c.description,
-      strategies=config.adapter.strategies,
-      personas=config.adapter.personas,
-    ),
-    amounts=_amounts(config.adapter),
-    checks=text_lessons.Checks(
-      confirm_samples=config.adapter.confirm_samples,
-      near_duplicate=config.adapter.near_duplicate,
-      contamination=config.adapter.contamination,
-      benchmarks=tasks,
-      row_length=config.train.row_length,
-    ),
-    judge=judge,
+  adapter = text_adapter(
+    config, domain, grader, codec, teacher.name, tasks, judge
   )
   return Subject(
     c.name,
@@ -488,6 +484,43 @@ def _text(config, mesh, given: Given) -> Subject:
     lora_spec(config),
     recording(config),
     judge,
+  )
+
+
+def text_adapter(
+  config: ml_collections.ConfigDict,
+  domain: Domain,
+  grader: text.Grader,
+  codec: Codec,
+  teacher: str,
+  benchmark_tasks: Mapping[str, Sequence[str]] = types.MappingProxyType({}),
+  judge: judging.Judge | None = None,
+) -> text_lessons.TextAdapter:
+  """Lessons of a domain of text, asked from the model called `teacher`."""
+  return text_lessons.TextAdapter(
+    domain,
+    grader,
+    codec,
+    asking=decomposition.Asking(
+      teacher,
+      config.teacher.max_tokens,
+      config.teacher.temperature,
+      config.teacher.reasoning_effort,
+    ),
+    style=prompts.Style(
+      description=config.domain.description,
+      strategies=config.adapter.strategies,
+      personas=config.adapter.personas,
+    ),
+    amounts=_amounts(config.adapter),
+    checks=text_lessons.Checks(
+      confirm_samples=config.adapter.confirm_samples,
+      near_duplicate=config.adapter.near_duplicate,
+      contamination=config.adapter.contamination,
+      benchmarks=benchmark_tasks,
+      row_length=config.train.row_length,
+    ),
+    judge=judge,
   )
 
 

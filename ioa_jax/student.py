@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,13 @@ class Limits:
   batch_size: int
   max_tokens: int
   row_length: int
+
+
+class Written(NamedTuple):
+  """What a student wrote; `truncated` if its limit cut it off."""
+
+  text: str
+  truncated: bool
 
 
 class Reader:
@@ -122,9 +130,9 @@ class Student(Reader):
 
   def answers(
     self, params: decoder.Params, probes: Sequence[Probe], phase: str
-  ) -> list[str]:
+  ) -> list[Written]:
     """Greedy answers, with progress under the name of `phase`."""
-    texts = [''] * len(probes)
+    written = [Written('', False)] * len(probes)
     greedy = logits_lib.Sampling(max_tokens=self.limits.max_tokens)
     prompts = [self.codec.prompt(p.prompt) for p in probes]
     self._display.update(phase=phase, done=0, total=len(probes))
@@ -134,10 +142,11 @@ class Student(Reader):
     ):
       for i, generation in ended:
         self._count(prompts[i], generation)
-        texts[i] = self.codec.decode(generation.tokens)
+        text = self.codec.decode(generation.tokens)
+        written[i] = Written(text, not generation.stopped)
       done += len(ended)
       self._display.update(done=done)
-    return texts
+    return written
 
   def texts(
     self,

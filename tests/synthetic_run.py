@@ -32,7 +32,7 @@ NAMES = [m.name for m in arithmetic.MODULES]
 
 
 def write(path: pathlib.Path, seed: int = 0) -> dict:
-  """Writes all six files into `path`; returns what they say, by file name."""
+  """Writes all files into `path`; returns what they say, by file name."""
   rng = np.random.default_rng(seed)
   config = _config()
   text = json.dumps(config, indent=2, sort_keys=True) + '\n'
@@ -47,6 +47,7 @@ def write(path: pathlib.Path, seed: int = 0) -> dict:
     'results.json': _results(diagnosis, events, stages, forgetting, score)
     | {'config_sha256': hashlib.sha256(text.encode()).hexdigest()},
   }
+  files['answers.jsonl'] = _answers(files['results.json'])
   save(path, files)
   return files
 
@@ -328,6 +329,34 @@ def _lessons(rng):
 
 def diagnosis_prerequisites(module):
   return next(m.prerequisites for m in arithmetic.MODULES if m.name == module)
+
+
+def _answers(results):
+  """Held-out answers whose means are the scores; every other wrong one is cut
+  off, which the results count."""
+  rng = np.random.default_rng(5)
+  lines = []
+  for name, m in results['modules'].items():
+    for index in range(HELD_OUT_N):
+      problem = arithmetic.training_problem(name, rng)
+      line = {
+        'module': name,
+        'probe_id': f'held_out/{name}/{index}',
+        'prompt': problem.prompt('steps'),
+        'answer': problem.answer,
+      }
+      for when in ('before', 'after'):
+        right = index < round(HELD_OUT_N * m[when])
+        line[when] = {
+          'text': f'{when} {index}: {problem.answer if right else "1R2"}',
+          'score': float(right),
+          'truncated': not right and index % 2 == 1,
+        }
+      lines.append(line)
+  for when in ('before', 'after'):
+    count = sum(line[when]['truncated'] for line in lines)
+    results['student'][f'truncated_{when}'] = count
+  return lines
 
 
 def _results(diagnosis, events, stages, forgetting, score):

@@ -80,6 +80,14 @@ WRONG = [
   (f'{RUN} --process=1', 'are for --coordinator=HOST:PORT'),
   (f'{TEXT} --config.method=dss', "method 'dss' asks for direct answers"),
   (f'{TEXT} --config.teacher.kind=replay', 'teacher.recording is empty'),
+  ('init --output_dir=O', '--seeds is missing: The file'),
+  ('init --seeds=none.jsonl --output_dir=O', 'none.jsonl: cannot be read'),
+  ('init --seeds=configs --output_dir=O', 'configs'),
+  ('init --seeds=empty.py --output_dir=O', 'empty.py: no rows'),
+  ('init --seeds=S --output_dir=O --samples=0', 'wanted a whole number >= 1'),
+  ('generate --model=M --compare', 'M is not a run directory; --model=RUN'),
+  ('evaluate --model=M --output_dir=O', '--benchmarks or --items is missing'),
+  ('evaluate --model=M --items=x --output_dir=O', 'add --run=RUN'),
   ('ledger RUN', 'RUN does not exist; is RUN a run directory?'),
 ]
 HELP = [

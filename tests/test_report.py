@@ -208,6 +208,34 @@ def test_result_table(finished):
   assert parsed.row('mean')[4] == f'{100 * r["retention"]:.1f} %'
 
 
+def test_what_it_still_gets_wrong(finished):
+  files, _, parsed = finished
+  text = ' '.join(parsed.text('result').split())
+  cut = files['results.json']['student']
+  assert cut['truncated_after'] and cut['truncated_before']
+  assert (
+    f'{cut["truncated_after"]} of the answers after teaching reached '
+    f'student.max_tokens and were cut off ({cut["truncated_before"]} before)'
+  ) in text
+  for name in files['results.json']['modules']:
+    wrong = [
+      a
+      for a in files['answers.jsonl']
+      if a['module'] == name and a['after']['score'] < 1
+    ]
+    for a in wrong[:3]:
+      shown = a['after']['text'] + ' (cut off)' * a['after']['truncated']
+      row = [a['prompt'], a['before']['text'], shown, a['answer']]
+      assert row in parsed.rows, row
+    if len(wrong) > 3:
+      assert f'and {len(wrong) - 3} more' in text
+
+
+def test_a_run_without_answers_says_nothing_of_them(finished, tmp_path):
+  text = page.write(_copy(finished, tmp_path)).read_text(encoding='utf-8')
+  assert 'What it still gets wrong' not in text
+
+
 def test_forgetting_matrix(finished):
   files, _, parsed = finished
   names = synthetic_run.NAMES

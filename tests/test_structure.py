@@ -5,6 +5,7 @@ import pathlib
 import re
 
 import pytest
+import yaml
 
 import ioa_jax
 
@@ -77,3 +78,11 @@ def test_no_comment_refers_to_a_file_that_is_not_here():
       # What a run or a data set writes of itself.
       written = name in ('README.md', 'table.md', 'summary.md')
       assert written or any(p.exists() for p in found), f'{path}: {name}'
+
+
+def test_the_citation_is_of_this_package_and_its_paper():
+  cited = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+  readme = (ROOT / 'README.md').read_text()
+  (paper,) = cited['references']
+  assert cited['cff-version'] == '1.2.0' and cited['license'] in readme
+  assert paper['title'] in ' '.join(readme.split()) and paper['url'] in readme

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
+from ioa_jax import assemble
+from ioa_jax import config as config_lib
 from ioa_jax.domains import seed_sources, taxonomy, text
 from ioa_jax.evaluation import final_answers, sandbox
 
@@ -76,6 +78,54 @@ def test_answers_come_from_the_solution_or_their_column():
   given = [(w, r | {'final': '7'}) for w, r in rows(50)]
   domain = make(given, columns=COLUMNS | {'answer': 'final'})
   assert {p.answer for p in domain.probes('held_out', '')} == {'7'}
+
+
+@pytest.mark.parametrize('blank', [None, '', '  '])
+def test_beside_an_answer_a_solution_may_be_missing(blank):
+  given = [
+    (w, r | {'final': n, 'worked': r['worked'] if n % 2 else blank})
+    for n, (w, r) in enumerate(rows(50))
+  ]
+  domain = make(given, columns=COLUMNS | {'answer': 'final'})
+  seeds = domain.seeds('a/b', 99)
+  assert {bool(s.solution) for s in seeds} == {True, False}
+  for seed in seeds:
+    number = int(seed.problem.split()[2])
+    assert seed.answer == str(number)
+    assert bool(seed.solution) == bool(number % 2)
+  with pytest.raises(text.DomainError, match=r'worked.* is missing or no text'):
+    make(given)
+
+
+def test_a_solution_column_is_needed_only_if_it_is_named(tmp_path):
+  path = tmp_path / 'seeds.jsonl'
+  lines = [{'module': 'm', 'problem': f'{n}?', 'answer': n} for n in range(50)]
+  path.write_text('\n'.join(map(json.dumps, lines)))
+  config = lambda **changes: config_lib.get(
+    {'domain.seeds': str(path), 'domain.min_probes': 2}
+    | {f'domain.columns.{k}': v for k, v in changes.items()}
+  )
+  load = lambda c: assemble.text_domain(c, final_answers.Number())
+  assert len(load(config(answer='answer')).seeds('m', 99)) == 40
+  # A name that somebody gave is no default: it may be misspelt.
+  with pytest.raises(ValueError, match="no column 'workd'"):
+    load(config(answer='answer', solution='workd'))
+  with pytest.raises(ValueError, match="no column 'solution'"):
+    load(config())
+
+
+def test_what_is_left_of_a_taxonomy_keeps_its_order():
+  units = {
+    'a': ('', ()),
+    'b': ('', ('a',)),
+    'c': ('', ('b',)),
+    'd': ('', ('b', 'c', 'a')),
+  }
+  whole = taxonomy.order(units)
+  assert taxonomy.only(whole, set(units)) == whole
+  left = {m.name: m.prerequisites for m in taxonomy.only(whole, {'a', 'd'})}
+  assert left == {'a': (), 'd': ('a',)}
+  assert taxonomy.only(whole, set()) == ()
 
 
 def test_taxonomy_orders_modules_by_what_they_stand_on(tmp_path):

@@ -15,6 +15,7 @@ import tokenizers
 
 from ioa_jax import pipeline, teaching
 from ioa_jax.adapter import WRONG_KEPT
+from ioa_jax.evaluation import final_answers
 from ioa_jax.models import decoder, huggingface, lora, peft, vocabulary
 from tests import faulty_server, word_problem_teacher
 from tests.test_pipeline import (
@@ -129,6 +130,29 @@ def test_it_ends_with_every_stage_tried_and_one_compilation(finished):
   probes = [e for e in events(workdir) if e['event'] == 'probe']
   assert {e['decision'] for e in probes} >= {'stay', 'remediate', 'stall'}
   assert all(s['n'] == 4 for e in probes for s in e['scores'].values())
+
+
+def test_answers_before_and_after_are_kept_and_agree_with_the_scores(finished):
+  workdir, results = finished
+  lines = (workdir / 'answers.jsonl').read_text().splitlines()
+  answers = [json.loads(x) for x in lines]
+  assert len(answers) == sum(m['n'] for m in results['modules'].values())
+  grader = final_answers.Number()
+  for when in ('before', 'after'):
+    for name, module in results['modules'].items():
+      mine = [a for a in answers if a['module'] == name]
+      scores = [a[when]['score'] for a in mine]
+      assert sum(scores) / len(scores) == pytest.approx(module[when])
+      assert scores == [
+        grader.score(a[when]['text'], a['answer']) for a in mine
+      ]
+    # A tiny random student never ends by itself: one token, one character.
+    cut = [a[when]['truncated'] for a in answers]
+    assert results['student'][f'truncated_{when}'] == sum(cut)
+    assert all(
+      a[when]['truncated'] == (len(a[when]['text']) == 16) for a in answers
+    )
+    assert any(cut)
 
 
 def test_only_confirmed_lessons_are_kept_and_the_rest_is_counted(finished):

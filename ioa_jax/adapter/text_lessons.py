@@ -56,6 +56,25 @@ class Checks:
   row_length: int
 
 
+def solving(
+  asking: Asking, grader: Grader, problem: str, sample: int | None = None
+) -> Request:
+  """To solve a problem; `sample` None is greedy, else one of several tries."""
+  return Request(
+    model=asking.teacher,
+    prompt=problem,
+    system=prompts.FORMS[grader.form].solve.format(
+      closing=grader.closing('...')
+    ),
+    temperature=0.0 if sample is None else asking.temperature,
+    top_k=0,
+    top_p=1.0,
+    max_tokens=asking.max_tokens,
+    sample_index=sample or 0,
+    reasoning_effort=asking.reasoning_effort,
+  )
+
+
 class TextAdapter:
   """Lessons of a `TextDomain`.
 
@@ -97,20 +116,7 @@ class TextAdapter:
     self._reader = Reader(grader, codec, checks.row_length)
 
   def _solve(self, problem: str, sample: int | None = None) -> Request:
-    """`sample` None is greedy, else one of several tries."""
-    return Request(
-      model=self._asking.teacher,
-      prompt=problem,
-      system=prompts.FORMS[self._grader.form].solve.format(
-        closing=self._grader.closing('...')
-      ),
-      temperature=0.0 if sample is None else self._asking.temperature,
-      top_k=0,
-      top_p=1.0,
-      max_tokens=self._asking.max_tokens,
-      sample_index=sample or 0,
-      reasoning_effort=self._asking.reasoning_effort,
-    )
+    return solving(self._asking, self._grader, problem, sample)
 
   def question(self, probe: Probe) -> Request:
     return self._solve(probe.prompt)

@@ -17,6 +17,7 @@ COMMANDS = (
   'synthesize',
   'evaluate',
   'generate',
+  'init_domain',
   'map_seeds',
   'gsm8k_seeds',
   'domain_seeds',
@@ -38,11 +39,13 @@ def main() -> None:
 
     terminal.say(ioa_jax.__version__)
     return
+  names = {commandline.SHORT.get(c, c): c for c in COMMANDS}
   name = first.replace('-', '_')
+  name = names.get(name, name)
   if name not in COMMANDS:
     commandline.fail(
       f'ioa {first}: no such command; there are '
-      f'{", ".join(c.replace("_", "-") for c in COMMANDS)}.'
+      f'{", ".join(c.replace("_", "-") for c in names)}.'
     )
   module = importlib.import_module(f'ioa_jax.commands.{name}')
   commandline.run(module.main, [f'ioa {first}', *rest])
@@ -53,5 +56,6 @@ def _overview() -> str:
   for name in COMMANDS:
     module = importlib.import_module(f'ioa_jax.commands.{name}')
     about = (module.__doc__ or '').split('\n')[0]
-    lines.append(f'  {name.replace("_", "-"):20}{about}')
+    spoken = commandline.SHORT.get(name, name).replace('_', '-')
+    lines.append(f'  {spoken:20}{about}')
   return '\n'.join(lines) + '\n'

@@ -4,10 +4,9 @@ r"""Teaches a student what its teacher knows: the whole method, resumable.
 
 RUN receives config.json, models.json, diagnosis.json, items.jsonl,
 curriculum.json, ledger.sqlite, lessons.jsonl, rejected.jsonl, metrics.jsonl,
-tensorboard/, checkpoints/, student/ (a Hugging Face directory), results.json
-and report.html. The same
-command continues a run that was stopped (SIGTERM saves first) and says so if it
-is finished.
+tensorboard/, checkpoints/, student/ (a Hugging Face directory), answers.jsonl,
+results.json and report.html. The same command continues a run that was stopped
+(SIGTERM saves first) and says so if it is finished.
 
 --rounds=N repeats it in RUN/round-1, RUN/round-2, ..., each with the student of
 the one before, until nothing is deficient: with identifier.target_share=0.25
@@ -111,6 +110,11 @@ def _show(results, workdir):
     terminal.say(
       f'Exported are the weights after {steps.exported} steps; those after '
       f'{steps.taken} had lost what these could.'
+    )
+  if student.truncated_after:
+    terminal.say(
+      f'{student.truncated_after} of its answers were cut off at '
+      'student.max_tokens.'
     )
   if verdict.fallen:
     terminal.say(f'Worse than before in: {", ".join(verdict.fallen)}.')

@@ -3,6 +3,13 @@ r"""Scores a model on benchmarks; every answer is kept, a restart continues.
   python scripts/evaluate.py --model=RUN/student --benchmarks=gsm8k,humaneval \
     --data_dir=DATA --output_dir=SCORES
 
+  python scripts/evaluate.py --model=RUN --items=mine_test.jsonl \
+    --output_dir=SCORES
+
+RUN is a run directory, whose student is meant. --items is a file of your own
+problems with answers (JSON lines, JSON or CSV), asked and graded as the run
+does it; --run=RUN says so for another model, as the base.
+
 DATA holds one folder per benchmark, in the format it was published in:
 gsm8k/test.jsonl, math/test.jsonl, aime2024/test.jsonl,
 humaneval/HumanEval.jsonl(.gz), mbpp/mbpp.jsonl, livecodebench/test.jsonl,
@@ -34,8 +41,16 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  flags.DEFINE_string('model', None, 'Directory, preset or hub id.')
-  flags.DEFINE_list('benchmarks', None, 'Names, separated by commas.')
+  flags.DEFINE_string(
+    'model', None, 'Run directory, model directory, preset or hub id.'
+  )
+  flags.DEFINE_list('benchmarks', [], 'Names, separated by commas.')
+  flags.DEFINE_string(
+    'items', None, 'A file of your own, graded as the run grades.'
+  )
+  flags.DEFINE_string(
+    'run', None, 'The run whose grader --items has, if not that of --model.'
+  )
   flags.DEFINE_string(
     'data_dir', None, 'Folder of benchmark files; without it, the hub is read.'
   )
@@ -108,7 +123,7 @@ def define_flags() -> None:
   flags.DEFINE_integer(
     'seed', 0, 'Of sampling.', lower_bound=0, upper_bound=2**32 - 1
   )
-  flags.mark_flags_as_required(['model', 'benchmarks', 'output_dir'])
+  flags.mark_flags_as_required(['model', 'output_dir'])
 
 
 def main(argv: Sequence[str]) -> None:
@@ -122,6 +137,7 @@ def main(argv: Sequence[str]) -> None:
 
   decoding = _decoding()
   ks = _ks(decoding)
+  model, own = _model_and_items()
   chosen = [benchmarks_lib.get(name) for name in FLAGS.benchmarks]
   if FLAGS.protocol:
     _require_rouge(chosen)
@@ -138,15 +154,18 @@ def main(argv: Sequence[str]) -> None:
     )
     for benchmark in chosen
   ]
+  if own is not None:
+    items = pathlib.Path(FLAGS.items)
+    exams.append(sessions.read_exam(own, items.parent, limit=FLAGS.limit))
   with benchmarks_lib.Tools() as tools:
     for benchmark in chosen:
       benchmark.require(tools)
     session = sessions.Session(
       pathlib.Path(FLAGS.output_dir),
-      FLAGS.model,
-      hub.locate(FLAGS.model),
+      model,
+      hub.locate(model),
       decoding,
-      form=FLAGS.prompt,
+      form=FLAGS.prompt or ('trained' if own is not None else None),
       dtype=FLAGS.dtype,
       batch_size=FLAGS.batch_size,
       mesh=mesh,
@@ -157,6 +176,39 @@ def main(argv: Sequence[str]) -> None:
       }
   _print_table(results)
   terminal.say(f'Answers: {session.directory.path / sessions.ANSWERS}')
+
+
+def _model_and_items():
+  """The model that is meant, and the benchmark that --items is, or None.
+
+  Raises:
+    ValueError: for flags that do not go together.
+  """
+  from ioa_jax.phases import run_models
+
+  run, model = run_models.find(FLAGS.model), FLAGS.model
+  if run is not None:
+    student = run_models.student(run)
+    if student.adapter is not None:
+      raise ValueError(f'--model={run}: it has an adapter and no student/.')
+    model = student.model
+  if not FLAGS.items:
+    if not FLAGS.benchmarks:
+      raise ValueError('--benchmarks or --items is missing: what to score.')
+    return model, None
+  if FLAGS.benchmarks:
+    raise ValueError(
+      '--items and --benchmarks are asked in different forms; give one of them.'
+    )
+  if FLAGS.run:
+    run = run_models.find(FLAGS.run)
+  elif run is None:  # RUN/student, named itself.
+    run = run_models.find(str(pathlib.Path(FLAGS.model).parent))
+  if run is None:
+    raise ValueError(
+      '--items: no run is known whose grader is meant; add --run=RUN.'
+    )
+  return model, run_models.own_items(run, pathlib.Path(FLAGS.items))
 
 
 def _decoding():

@@ -1,10 +1,13 @@
 r"""Talks to a student, or to any other model, and prints as it writes.
 
-  python scripts/generate.py --model=RUN/student --prompt='What is 17 * 3?'
+  python scripts/generate.py --model=RUN --prompt='What is 17 * 3?'
+  python scripts/generate.py --model=RUN --compare --prompt=...
   python scripts/generate.py --model=DIR          # A conversation; end: Ctrl-D.
   python scripts/generate.py --model=DIR --adapter=LORA_DIR --prompt=...
 
-DIR is a Hugging Face directory (Llama 3.x, Qwen2.5, SmolLM2), a preset's name
+RUN is a run directory: its student answers, or its adapter over the base.
+--compare shows what the teacher, the base and the student say, side by side;
+each that is on this machine. DIR is a Hugging Face directory, a preset's name
 or a hub id. The model's chat template is applied if it has one; --nochat writes
 the prompt as it is.
 """
@@ -20,7 +23,12 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  flags.DEFINE_string('model', None, 'Directory, preset or hub id.')
+  flags.DEFINE_string(
+    'model', None, 'Run directory, model directory, preset or hub id.'
+  )
+  flags.DEFINE_bool(
+    'compare', False, 'Of a run: the teacher, the base and the student.'
+  )
   flags.DEFINE_string(
     'adapter', None, 'A PEFT LoRA directory to put over the model.'
   )
@@ -63,15 +71,65 @@ def main(argv: Sequence[str]) -> None:
   # Imported after the flags are checked: bad input answers at once.
   import dataclasses
 
+  from ioa_jax.phases import run_models
   from ioa_jax.sampling import conversation
 
   names = [f.name for f in dataclasses.fields(conversation.Options)]
   options = conversation.Options(**{n: getattr(FLAGS, n) for n in names})
-  talk = conversation.Conversation(FLAGS.model, options)
+  run = run_models.find(FLAGS.model)
+  if run is not None and FLAGS.adapter is not None:
+    raise ValueError(
+      f'--adapter: {run} is a run, and has its own. Name the model that the '
+      'adapter is for.'
+    )
+  if FLAGS.compare:
+    if run is None:
+      raise ValueError(
+        f'--compare: {FLAGS.model} is not a run directory; --model=RUN.'
+      )
+    _compare(run, options)
+    return
+  model = FLAGS.model
+  if run is not None:
+    student = run_models.student(run)
+    model = student.model
+    options = dataclasses.replace(options, adapter=student.adapter)
+  talk = conversation.Conversation(model, options)
   for prompt in _prompts():
     for piece in talk.say(prompt):
       terminal.say(piece, end='')
     terminal.say()
+
+
+def _compare(run, options) -> None:
+  """A table for each prompt, a column for each model."""
+  import dataclasses
+
+  import rich.console
+  import rich.table
+  import rich.text
+
+  from ioa_jax.phases import run_models
+  from ioa_jax.sampling import conversation
+
+  speakers, missing = run_models.speakers(run)
+  for line in missing:
+    terminal.say(line)
+  talks = [
+    conversation.Conversation(
+      s.model, dataclasses.replace(options, adapter=s.adapter)
+    )
+    for s in speakers
+  ]
+  console = rich.console.Console()
+  for prompt in _prompts():
+    # Text of models, which is no markup of rich's.
+    shown = lambda text: rich.text.Text(terminal.printable(text))
+    table = rich.table.Table(title=shown(prompt), show_lines=True)
+    for speaker in speakers:
+      table.add_column(speaker.role, ratio=1, overflow='fold')
+    table.add_row(*(shown(''.join(talk.say(prompt))) for talk in talks))
+    console.print(table)
 
 
 def _prompts() -> Iterator[str]:

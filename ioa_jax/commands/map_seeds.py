@@ -4,10 +4,11 @@ r"""Has the teacher cut a domain into modules, and sort seeds into them.
     --config.domain.seeds=problems.jsonl --config.domain.columns.module='' \
     --config.teacher.model=NAME --output_dir=data/mine
 
-Writes taxonomy.yaml and seeds.jsonl, the two files that a domain needs. Read
-and correct them; then name them in domain.taxonomy and domain.seeds. Every
-answer is in OUTPUT_DIR/ledger.sqlite, so a second start asks only for what is
-missing.
+Writes taxonomy.yaml and seeds.jsonl, the two files that a domain needs, and
+left_out.jsonl, the seeds that fit no unit or two. Read and correct them; then
+name them in domain.taxonomy and domain.seeds, or give them to init_domain.py,
+which counts what a gate can measure. Every answer is in
+OUTPUT_DIR/ledger.sqlite, so a second start asks only for what is missing.
 """
 
 from collections import Counter
@@ -38,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
   config = commandline.config()
   # Imported after the flags are checked: bad input answers at once.
   from ioa_jax import assemble
-  from ioa_jax.domains import seed_sources, taxonomy
+  from ioa_jax.domains import taxonomy
   from ioa_jax.identifier import decomposition
   from ioa_jax.runtime import display as display_lib
   from ioa_jax.runtime import sharding
@@ -46,12 +47,7 @@ def main(argv: Sequence[str]) -> None:
   from ioa_jax.teachers.ledger import Ledger
 
   columns = {k: v for k, v in config.domain.columns.items() if k != 'module'}
-  rows = seed_sources.read(
-    config.domain.source,
-    config.domain.seeds,
-    config.domain.split,
-    [name for name in columns.values() if name],
-  )
+  rows = assemble.seed_rows(config)
   problems = [
     row_files.text_field(where, row, columns['problem']) for where, row in rows
   ]
@@ -98,16 +94,18 @@ def main(argv: Sequence[str]) -> None:
       'sorting the seeds',
     )
   counts: Counter[str] = Counter()
-  lines = []
+  lines: dict[str, list[str]] = {'seeds.jsonl': [], 'left_out.jsonl': []}
   for index, (_, row) in enumerate(rows):
     unit = decomposition.agreed(votes[2 * index : 2 * index + 2], modules)
     counts[unit or 'left out: no unit, or two'] += 1
-    if unit is not None:
-      values = {
-        name: row.get(column) for name, column in columns.items() if column
-      }
-      lines.append(json.dumps({'module': unit, **values}, ensure_ascii=False))
-  files.write_text(output / 'seeds.jsonl', ''.join(x + '\n' for x in lines))
+    values = {
+      name: row.get(column) for name, column in columns.items() if column
+    }
+    tagged = {'module': unit, **values} if unit else values
+    name = 'seeds.jsonl' if unit else 'left_out.jsonl'
+    lines[name].append(json.dumps(tagged, ensure_ascii=False))
+  for name, found in lines.items():
+    files.write_text(output / name, ''.join(x + '\n' for x in found))
   taxonomy.write(output / 'taxonomy.yaml', modules)
   for name, count in counts.most_common():
     terminal.say(f'{count:6} {name}')

@@ -17,7 +17,7 @@ from ioa_jax.runtime import row_files
 Rows = list[tuple[str, Mapping[str, Any]]]
 
 # Column of the turns, their keys, and who asks and answers.
-_CHATS = {
+CHATS = {
   'messages': ('role', 'content'),
   'conversations': ('from', 'value'),
 }
@@ -125,7 +125,7 @@ def _with_turns(
   """The row with `problem` and `solution`, if it is a chat that lacks them."""
   if not {'problem', 'solution'} & (set(columns) - set(row)):
     return row
-  for column, keys in _CHATS.items():
+  for column, keys in CHATS.items():
     if column not in row:
       continue
     asked, answered = '', ''

@@ -8,7 +8,7 @@ modules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import pathlib
 import re
 from typing import Any
@@ -145,8 +145,25 @@ def _unit(where: str, entry: Any) -> tuple[str, tuple[str, Sequence[str]]]:
   return name, (description.strip(), tuple(needs))
 
 
-def write(path: pathlib.Path, modules: Sequence[KnowledgeModule]) -> None:
-  """The file that `read` reads."""
+def only(
+  modules: Sequence[KnowledgeModule], names: Collection[str]
+) -> tuple[KnowledgeModule, ...]:
+  """Those of `names`; each stands on what the others between them stood on."""
+  found: dict[str, list[str]] = {}
+  for module in modules:  # Prerequisites come first.
+    needs = []
+    for needed in module.prerequisites:
+      needs += [needed] if needed in names else found[needed]
+    found[module.name] = list(dict.fromkeys(needs))
+  return order(
+    {m.name: (m.description, found[m.name]) for m in modules if m.name in names}
+  )
+
+
+def write(
+  path: pathlib.Path, modules: Sequence[KnowledgeModule], note: str = ''
+) -> None:
+  """The file that `read` reads, with a note for people on top."""
   entries = [
     {
       'name': m.name,
@@ -155,7 +172,8 @@ def write(path: pathlib.Path, modules: Sequence[KnowledgeModule]) -> None:
     }
     for m in modules
   ]
-  files.write_text(
-    path,
-    yaml.safe_dump({'modules': entries}, sort_keys=False, allow_unicode=True),
+  about = ''.join(f'# {line}\n' for line in note.splitlines())
+  text = yaml.safe_dump(
+    {'modules': entries}, sort_keys=False, allow_unicode=True
   )
+  files.write_text(path, about + text)

@@ -7,7 +7,7 @@ Which columns of the seeds hold what is configured:
   answer    the final answer, text or a number; '' takes it from the solution
   module    the tag, `category/module`
 
-Solution or answer there must be.
+Solution or answer there must be; beside an answer a solution may be missing.
 
 A taxonomy file describes the modules and what each stands on, see `taxonomy`.
 Without one, modules are the tags in the order of the file, and nothing stands
@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import decimal
 import hashlib
+import itertools
 import numbers
 import pathlib
 from typing import Any, Protocol
@@ -77,7 +78,7 @@ class TextDomain:
         'domain.columns.solution and domain.columns.answer are empty, so '
         'nothing says what is right; name a column for one of them.'
       )
-    items = _distinct(_read_seeds(rows, columns, grader))
+    items = distinct(read_seeds(rows, columns, grader))
     tags = Counter(item.module for item in items)
     self.MODULES = (
       tuple(KnowledgeModule(name, name, (), 0) for name in tags)
@@ -194,6 +195,17 @@ def states(grader: Grader, text: str, answer: str) -> bool:
     return False
 
 
+def num_probes(num_seeds: int) -> int:
+  """How many probes a module of so many seeds has in each split."""
+  parts = _split(range(num_seeds))
+  return min(len(parts['gate']), len(parts['held_out']))
+
+
+def seeds_needed(probes: int) -> int:
+  """The fewest seeds of a module that give so many probes in each split."""
+  return next(n for n in itertools.count() if num_probes(n) >= probes)
+
+
 def _split(items: Sequence) -> dict[str, list]:
   """Training, gate and held-out parts of one module's items, in hash order."""
   held = round(len(items) * _VALIDATION_SHARE)
@@ -217,7 +229,7 @@ def _digest(text: str) -> str:
   return hashlib.sha256(' '.join(text.split()).encode()).hexdigest()
 
 
-def _distinct(items: Iterable[Seed]) -> list[Seed]:
+def distinct(items: Iterable[Seed]) -> list[Seed]:
   """The first of equal problems, so that none is in two splits."""
   found: dict[str, Seed] = {}
   for seed in items:
@@ -225,10 +237,21 @@ def _distinct(items: Iterable[Seed]) -> list[Seed]:
   return list(found.values())
 
 
-def _read_seeds(rows, columns, grader) -> Iterator[Seed]:
+def read_seeds(
+  rows: Iterable[tuple[str, Mapping[str, Any]]],
+  columns: Mapping[str, str],
+  grader: Grader,
+) -> Iterator[Seed]:
+  """One seed of each row, in their order.
+
+  Raises:
+    DomainError: for a row that is none; naming its place and the column.
+  """
   for where, row in rows:
     value = {
-      column: _field(where, row, column, columns) if columns[column] else ''
+      column: _field(where, row, column, columns)
+      if columns[column] and not _spared(row, column, columns)
+      else ''
       for column in COLUMNS
     }
     answer = value['answer'] or grader.find(value['solution'])
@@ -245,12 +268,19 @@ def _read_seeds(rows, columns, grader) -> Iterator[Seed]:
     yield Seed(value['module'], value['problem'], answer, value['solution'])
 
 
+def _spared(row, column: str, columns: Mapping[str, str]) -> bool:
+  """Whether a solution is missing that nobody needs."""
+  value = row.get(columns[column])
+  blank = value is None or (isinstance(value, str) and not value.strip())
+  return column == 'solution' and bool(columns['answer']) and blank
+
+
 def _field(where, row, column: str, columns: Mapping[str, str]) -> str:
   """The text of one column; of answers and solutions also a number."""
   name = columns[column]
   value = row.get(name)
   if column in ('answer', 'solution'):
-    value = _number_text(value)
+    value = number_text(value)
   if not isinstance(value, str) or not value.strip():
     held = '' if value is None else f' (it holds {_shown(value)})'
     raise DomainError(
@@ -266,7 +296,7 @@ def _field(where, row, column: str, columns: Mapping[str, str]) -> str:
   return value.strip()
 
 
-def _number_text(value: Any) -> Any:
+def number_text(value: Any) -> Any:
   """A number in digits: 42, 2.5, 5 for 5.0, no 1e+20. Others as they are."""
   if isinstance(value, bool) or not isinstance(value, numbers.Number):
     return value

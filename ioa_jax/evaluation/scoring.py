@@ -26,16 +26,12 @@ def score(
   Raises:
     ValueError: if a grade is no number in [0, 1].
   """
-  correct: dict[str, float] = {}
-  asked: dict[str, int] = {}
   wrong: dict[str, list[tuple[float, dict[str, str]]]] = {}
   for probe, completion, right in zip(probes, completions, grades, strict=True):
     if not 0 <= right <= 1:  # NaN compares with nothing.
       raise ValueError(
         f'a score of {right} for {probe.prompt[:60]!r}; wanted 0 to 1.'
       )
-    asked[probe.module] = asked.get(probe.module, 0) + 1
-    correct[probe.module] = correct.get(probe.module, 0) + right
     if right < 1:
       answered = {
         'prompt': probe.prompt,
@@ -47,7 +43,19 @@ def score(
     k: [answered for _, answered in sorted(v, key=lambda pair: pair[0])]
     for k, v in wrong.items()
   }
-  return {k: Score(correct[k], n) for k, n in asked.items()}, worst_first
+  return of_modules(probes, grades), worst_first
+
+
+def of_modules(
+  probes: Sequence[Probe], marks: Sequence[float]
+) -> dict[str, Score]:
+  """The grades of each module together, in the order of the probes."""
+  correct: dict[str, float] = {}
+  asked: dict[str, int] = {}
+  for probe, mark in zip(probes, marks, strict=True):
+    asked[probe.module] = asked.get(probe.module, 0) + 1
+    correct[probe.module] = correct.get(probe.module, 0) + mark
+  return {k: Score(correct[k], n) for k, n in asked.items()}
 
 
 def mean_score(scores: Mapping[str, Score]) -> float:

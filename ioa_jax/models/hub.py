@@ -34,6 +34,24 @@ def _repository(name: str) -> str | None:
   return repository if re.fullmatch(r'[\w.-]+/[\w.-]+', repository) else None
 
 
+def here(model: str) -> pathlib.Path | None:
+  """The directory of `model` if it is on this machine; nothing is loaded."""
+  path = pathlib.Path(model).expanduser()
+  repository = _repository(model)
+  if path.is_dir() or repository is None:
+    return path if path.is_dir() else None
+  import huggingface_hub
+  from huggingface_hub import errors
+
+  try:
+    found = huggingface_hub.snapshot_download(
+      repository, allow_patterns=list(_FILES), local_files_only=True
+    )
+  except errors.LocalEntryNotFoundError:
+    return None
+  return pathlib.Path(found)
+
+
 def locate(model: str | pathlib.Path) -> pathlib.Path:
   """The directory of `model`, downloaded if it is a hub id.
 

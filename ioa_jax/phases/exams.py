@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ioa_jax.assemble import Run
 from ioa_jax.evaluation import scoring
 from ioa_jax.models import decoder
-from ioa_jax.records import Probe, Score, WrongAnswers
+from ioa_jax.records import Attempt, Probe, Score, WrongAnswers
 from ioa_jax.runtime import processes
 
 
@@ -31,7 +31,19 @@ def of_student(
   run: Run, params: decoder.Params, probes: Sequence[Probe], phase: str
 ) -> Marks:
   """Greedy answers of a student, graded."""
-  return _graded(run, probes, run.student.answers(params, probes, phase))
+  return attempts(run, params, probes, phase)[0]
+
+
+def attempts(
+  run: Run, params: decoder.Params, probes: Sequence[Probe], phase: str
+) -> tuple[Marks, list[Attempt]]:
+  """`of_student`, and the answers themselves."""
+  written = run.student.answers(params, probes, phase)
+  marks = _graded(run, probes, [w.text for w in written])
+  return marks, [
+    Attempt(w.text, marks.grades[probe.probe_id], w.truncated)
+    for probe, w in zip(probes, written, strict=True)
+  ]
 
 
 def of_teacher(run: Run, probes: Sequence[Probe], phase: str) -> Marks:

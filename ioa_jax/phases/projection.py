@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import functools
+from typing import Protocol
 
 import ml_collections
 
 from ioa_jax import config as config_lib
-from ioa_jax.adapter import WRONG_KEPT, Level
-from ioa_jax.assemble import Subject
+from ioa_jax.adapter import WRONG_KEPT, Adapter, Level
+from ioa_jax.domains import Domain
 from ioa_jax.evaluation import judging
+from ioa_jax.models.vocabulary import Codec
 from ioa_jax.teachers.cost import Planned, render
-from ioa_jax.teachers.requests import Request
+from ioa_jax.teachers.requests import Budget, Price, Request
+
+
+class Projected(Protocol):
+  """What of a `Subject` decides how much the teacher is asked."""
+
+  domain: Domain
+  adapter: Adapter
+  codec: Codec
+  budget: Budget
+  price: Price
+  judge: judging.Judge | None
 
 
 def describe(
-  config: ml_collections.ConfigDict, subject: Subject, remedial_rounds: int
+  config: ml_collections.ConfigDict, subject: Projected, remedial_rounds: int
 ) -> str:
   """Lines for people: requests, tokens and dollars from low to high.
 
@@ -34,7 +47,7 @@ def describe(
 
 
 def _judged(
-  config, subject: Subject, planned: Sequence[Planned], remedial_rounds: int
+  config, subject: Projected, planned: Sequence[Planned], remedial_rounds: int
 ) -> list[Planned]:
   """What a judge is asked: each pair of answers in both orders."""
   probes = {
@@ -69,7 +82,7 @@ def _judged(
   return found
 
 
-def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
+def _planned(config, subject: Projected, remedial_rounds) -> list[Planned]:
   most = config.teacher.max_tokens
   answer_format = config_lib.settle(config).answer_format
   questions = [
@@ -144,6 +157,6 @@ def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
   return planned
 
 
-def _mean_tokens(subject: Subject, requests: Sequence[Request]) -> float:
+def _mean_tokens(subject: Projected, requests: Sequence[Request]) -> float:
   lengths = [len(subject.codec.prompt(r.prompt, r.system)) for r in requests]
   return sum(lengths) / max(1, len(lengths))

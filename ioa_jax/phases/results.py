@@ -15,6 +15,7 @@ from ioa_jax.models import hub, huggingface, lora, model_card, peft
 from ioa_jax.phases import exams
 from ioa_jax.phases.training import Taught
 from ioa_jax.records import (
+  Answered,
   Curriculum,
   Diagnosis,
   Grades,
@@ -32,7 +33,7 @@ from ioa_jax.records import (
   parse_event,
 )
 from ioa_jax.runtime import files
-from ioa_jax.runtime.rundir import METRICS
+from ioa_jax.runtime.rundir import ANSWERS, METRICS
 from ioa_jax.training import gate as gate_lib
 
 
@@ -45,7 +46,11 @@ def evaluate(
   if judge is not None:
     judge.begin_tally()
   teacher, progress = diagnosis.teacher_held_out, taught.progress
-  modules, scores, grades = _modules(run, teacher, taught)
+  answered = _answered(run, taught)
+  run.directory.write_text(
+    ANSWERS, ''.join(a.to_json() + '\n' for a in answered)
+  )
+  modules, scores = _modules(run, teacher, taught, answered)
   before_score, after_score = map(scoring.mean_score, scores)
   teacher_score = scoring.mean_score(teacher)
   seconds = {
@@ -66,13 +71,17 @@ def evaluate(
       run.student.model.num_params,
       before_score,
       after_score,
+      sum(a.before.truncated for a in answered),
+      sum(a.after.truncated for a in answered),
     ),
     retention=after_score / teacher_score,
     verdict=judge(*scores),
     modules=modules,
     grades={
-      probe: Grades(diagnosis.teacher_grades.get(probe), *found)
-      for probe, found in grades.items()
+      a.probe_id: Grades(
+        diagnosis.teacher_grades.get(a.probe_id), a.before.score, a.after.score
+      )
+      for a in answered
     },
     stages=_stages(curriculum, taught.state.gate, progress.untaught),
     reopened={
@@ -96,22 +105,31 @@ def evaluate(
   )
 
 
-def _modules(
-  run: Run, teacher: dict[str, Score], taught: Taught
-) -> tuple[
-  dict[str, ModuleResult],
-  tuple[dict[str, Score], dict[str, Score]],
-  dict[str, tuple[float, float]],
-]:
-  """Every module's result; scores and grades, before and after."""
+def _answered(run: Run, taught: Taught) -> list[Answered]:
+  """Every held-out probe with what the student wrote before and after."""
   probes = run.held_out_probes()
   base = run.student.model.params
-  before, _, first = exams.of_student(
-    run, base, probes, 'evaluating the base student'
-  )
-  after, _, last = exams.of_student(
+  _, before = exams.attempts(run, base, probes, 'evaluating the base student')
+  _, after = exams.attempts(
     run, taught.params, probes, 'evaluating the student'
   )
+  return [
+    Answered(p.module, p.probe_id, p.prompt, p.answer, b, a)
+    for p, b, a in zip(probes, before, after, strict=True)
+  ]
+
+
+def _modules(
+  run: Run,
+  teacher: dict[str, Score],
+  taught: Taught,
+  answered: Sequence[Answered],
+) -> tuple[dict[str, ModuleResult], tuple[dict[str, Score], dict[str, Score]]]:
+  """Every module's result, and the scores before and after."""
+  probes = run.held_out_probes()
+  base = run.student.model.params
+  before = scoring.of_modules(probes, [a.before.score for a in answered])
+  after = scoring.of_modules(probes, [a.after.score for a in answered])
   loss = lambda params: scoring.mean_loss(
     probes, run.student.losses(params, probes)
   )
@@ -128,7 +146,7 @@ def _modules(
     )
     for name in run.names
   }
-  return modules, (before, after), {k: (first[k], last[k]) for k in first}
+  return modules, (before, after)
 
 
 def judge(before: dict[str, Score], after: dict[str, Score]) -> Verdict:

@@ -45,6 +45,8 @@ from ioa_jax.records.lessons import (
 )
 from ioa_jax.records.models import Models
 from ioa_jax.records.results import (
+  Answered,
+  Attempt,
   Grades,
   JudgeResult,
   ModuleResult,
@@ -61,6 +63,8 @@ from ioa_jax.records.results import (
 __all__ = [
   'DIFFICULTIES',
   'Agreement',
+  'Answered',
+  'Attempt',
   'Curriculum',
   'Dependency',
   'Diagnosis',

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ioa_jax.records.base import Count, Interval, Record, record
 
@@ -20,12 +22,44 @@ class TeacherResult(Record):
 
 @record
 class StudentResult(Record):
-  """Scores: mean over modules on the held-out probes."""
+  """Scores: mean over modules on the held-out probes.
+
+  `truncated_*` is how many of those answers were cut off; None of runs that
+  did not count them.
+  """
 
   name: str
   params: Count
   score_before: float
   score_after: float
+  truncated_before: Count | None = None
+  truncated_after: Count | None = None
+
+
+@record
+class Attempt(Record):
+  """What a student wrote to a probe.
+
+  Attributes:
+    score: how right it is, in [0, 1].
+    truncated: whether `student.max_tokens` cut it off.
+  """
+
+  text: str
+  score: Annotated[float, Field(ge=0, le=1)]
+  truncated: bool
+
+
+@record
+class Answered(Record):
+  """A held-out probe before and after teaching: a line of `answers.jsonl`."""
+
+  module: str
+  probe_id: str
+  prompt: str
+  answer: str
+  before: Attempt
+  after: Attempt
 
 
 @record

@@ -55,6 +55,7 @@ def render(run: read.Run) -> str:
     curriculum=_curriculum(run),
     mastery=_mastery(run),
     changes=_changes(run),
+    still_wrong=_still_wrong(run),
     forgetting=_forgetting(run),
     samples=facts.lesson_samples(run),
     adaptation=facts.adaptation(run),
@@ -220,6 +221,23 @@ def _changes(run: read.Run) -> list[dict[str, Any]]:
     }
     for name, m in run.results.modules.items()
   ]
+
+
+def _still_wrong(run: read.Run) -> list[dict[str, Any]]:
+  """Of each module, what was answered wrongly after teaching; worst first."""
+  if not run.results:
+    return []
+  rows = []
+  for name in run.results.modules:
+    wrong = sorted(
+      (a for a in run.answers if a.module == name and a.after.score < 1),
+      key=lambda a: a.after.score,
+    )
+    if wrong:
+      rows.append(
+        {'name': name, 'wrong': wrong[:_WRONG_ANSWERS], 'total': len(wrong)}
+      )
+  return rows
 
 
 def _forgetting(run: read.Run) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import pathlib
 from typing import Any, TypeVar
 
 from ioa_jax.records import (
+  Answered,
   Curriculum,
   Diagnosis,
   Event,
@@ -51,6 +52,7 @@ class Run:
   lessons: tuple[Lesson, ...]
   events: tuple[Event, ...]
   results: Results | None
+  answers: tuple[Answered, ...]
   absent: tuple[str, ...]
 
 
@@ -79,6 +81,7 @@ def read(workdir: pathlib.Path) -> Run:
     lessons=_lines(workdir / 'lessons.jsonl', Lesson.from_json),
     events=_lines(workdir / 'metrics.jsonl', parse_event),
     results=_record(workdir / 'results.json', Results.from_json),
+    answers=_lines(workdir / 'answers.jsonl', Answered.from_json),
     absent=absent,
   )
 

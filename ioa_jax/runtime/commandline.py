@@ -8,6 +8,7 @@ import pathlib
 import re
 import sys
 import textwrap
+from typing import Any
 
 from absl import app, flags, logging
 import ml_collections
@@ -18,6 +19,8 @@ from ioa_jax.runtime import terminal
 
 Main = Callable[[Sequence[str]], None]
 _WIDTH = 80
+# Commands that `ioa` calls otherwise than their scripts are called.
+SHORT = {'init_domain': 'init'}
 NOT_BETTER = 3  # Exit code of a run whose student is not better than its base.
 
 
@@ -31,6 +34,11 @@ def DEFINE_config() -> None:  # Named like absl's own DEFINE functions.
     'students:qwen2.5-3b.',
   )
   flags.mark_flag_as_required('config')
+  DEFINE_settings()
+
+
+def DEFINE_settings() -> None:
+  """A flag for each setting; read them with `changes`."""
   for field in config_lib.fields().values():
     # Texts: what they are is said by the checks that all ways in go through.
     parts = (flags.ArgumentParser(), flags.ArgumentSerializer())
@@ -50,16 +58,25 @@ def config() -> ml_collections.ConfigDict:
   Raises:
     ConfigError: naming the file or field.
   """
-  changes = {}
+  return config_lib.load(flags.FLAGS.config, changes())
+
+
+def changes() -> dict[str, Any]:
+  """The settings that flags give, by their dotted names.
+
+  Raises:
+    ConfigError: for a value that its setting does not take.
+  """
+  given = {}
   for path, field in config_lib.fields().items():
     texts = flags.FLAGS[f'config.{path}'].value
     if texts is None:
       continue
     if field.kind is tuple:
-      changes[path] = sum((config_lib.parse(path, t) for t in texts), ())
+      given[path] = sum((config_lib.parse(path, t) for t in texts), ())
     else:
-      changes[path] = config_lib.parse(path, texts)
-  return config_lib.load(flags.FLAGS.config, changes)
+      given[path] = config_lib.parse(path, texts)
+  return given
 
 
 def DEFINE_workdir() -> None:
@@ -118,7 +135,7 @@ def spelled(command: str) -> str:
   """A command as this process was called: of the package or of a checkout."""
   if pathlib.Path(sys.argv[0]).parent.name == 'scripts':
     return f'python scripts/{command}.py'
-  return f'ioa {command.replace("_", "-")}'
+  return f'ioa {SHORT.get(command, command).replace("_", "-")}'
 
 
 def run(main: Main, argv: Sequence[str] | None = None) -> None:
