@@ -199,7 +199,13 @@ class TextAdapter:
     drafts, dropped = self._clean(drafts, of_request)
     drafts, rejected = adapter.agreed(drafts, rejected + dropped)
     tries = range(self.confirm_samples)
-    solved = ask([self._solve(d.problem, t) for d in drafts for t in tries])
+    solved = ask(
+      [
+        dataclasses.replace(self._solve(d.problem, t), module=d.module)
+        for d in drafts
+        for t in tries
+      ]
+    )
     lessons = []
     for index, lesson in enumerate(drafts):
       mine = solved[index * len(tries) : (index + 1) * len(tries)]

@@ -24,6 +24,7 @@ The exit code is 2 for a mistake of yours, 3 for a student that is not better
 than its base, and 130 or 143 for a stop.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 import pathlib
 import sys
@@ -102,4 +103,14 @@ def _show(results, workdir):
   )
   if verdict.fallen:
     terminal.say(f'Worse than before in: {", ".join(verdict.fallen)}.')
+  if money := results.money:
+    sums: Counter[str] = Counter()
+    for row in money.lessons:
+      sums[row.kind] += row.usd
+    parts = [f'{kind} lessons ${usd:,.4f}' for kind, usd in sums.items()]
+    terminal.say(
+      f'Teacher: ${money.total_usd:,.4f} ('
+      + ', '.join([*parts, f'the rest ${money.other_usd:,.4f}'])
+      + ').'
+    )
   terminal.say(f'Report: {workdir / "report.html"}')

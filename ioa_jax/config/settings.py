@@ -260,6 +260,11 @@ class Run(Group):
   """Steps between two checkpoints."""
   keep_checkpoints: Changeable[Count] = 3
   """The newest that are kept."""
+  trackers: Changeable[
+    tuple[Literal['tensorboard', 'wandb', 'mlflow', 'trackio'], ...]
+  ] = ('tensorboard',)
+  """Where numbers and sample lessons are sent while the run goes on; () is
+  nowhere. Each reads its own environment variables, see docs/trackers.md."""
 
 
 class Settings(Group):

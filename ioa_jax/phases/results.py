@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 import pathlib
 import time
 
@@ -13,17 +14,23 @@ from ioa_jax.assemble import Run
 from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.models import hub, huggingface, lora, model_card, peft
 from ioa_jax.phases import exams
+from ioa_jax.phases.tracking import Tracking
 from ioa_jax.phases.training import Taught
 from ioa_jax.records import (
   Curriculum,
   Diagnosis,
+  Event,
+  HeldOut,
   ModuleResult,
+  Money,
   Probing,
   Recall,
   Results,
   Score,
+  Spending,
   StageResult,
   StudentResult,
+  Supply,
   TeacherResult,
   TokenCounts,
   Verdict,
@@ -31,6 +38,7 @@ from ioa_jax.records import (
 )
 from ioa_jax.runtime import files
 from ioa_jax.runtime.rundir import METRICS
+from ioa_jax.teachers.requests import Price
 from ioa_jax.training import gate as gate_lib
 
 
@@ -41,6 +49,7 @@ def evaluate(
   start = time.monotonic()
   teacher, progress = diagnosis.teacher_held_out, taught.progress
   modules, scores = _modules(run, teacher, taught)
+  _tell(run, taught, teacher, *scores)
   before_score, after_score = map(scoring.mean_score, scores)
   teacher_score = scoring.mean_score(teacher)
   seconds = {
@@ -78,6 +87,39 @@ def evaluate(
     seconds=seconds | {'total': sum(seconds.values())},
     config_sha256=config_lib.sha256(run.config),
     seed=run.config.seed,
+    money=_money(run),
+  )
+
+
+def _tell(
+  run: Run,
+  taught: Taught,
+  teacher: dict[str, Score],
+  before: dict[str, Score],
+  after: dict[str, Score],
+) -> None:
+  """The last line of metrics.jsonl, and what the trackers are told last."""
+  step = int(taught.state.step)
+  event = HeldOut('held_out', step, before, after, teacher)
+  run.directory.append_lines(METRICS, [event.to_json()])
+  Tracking(run).follow()
+
+
+def _money(run: Run) -> Money | None:
+  """Dollars by module, stage and kind, where prices are known."""
+  if run.subject.price == Price():
+    return None
+  sums: Counter[tuple[str, int, str]] = Counter()
+  for event in _events(run):
+    if isinstance(event, Supply):
+      for module, usd in (event.usd or {}).items():
+        sums[module, event.stage, event.kind] += usd
+  total = run.client.totals()['price_usd']
+  return Money(
+    total_usd=total,
+    # Sums of floats may differ in their last digit.
+    other_usd=max(0.0, total - sum(sums.values())),
+    lessons=tuple(Spending(*key, usd) for key, usd in sums.items()),
   )
 
 
@@ -91,6 +133,7 @@ def _modules(
   after, _ = exams.of_student(
     run, taught.params, probes, 'evaluating the student'
   )
+  run.display.update(phase='reading the reference answers')
   loss = lambda params: scoring.mean_loss(
     probes, run.student.losses(params, probes)
   )
@@ -177,8 +220,7 @@ def _stages(
 def _forgetting(run: Run) -> tuple[Recall, ...]:
   """Every module's gate score whenever all were probed: at each stage's end."""
   rows: dict[int, Recall] = {}
-  for i, line in enumerate(run.directory.read_lines(METRICS), 1):
-    event = parse_event(line, f'{run.directory.path / METRICS} line {i}')
+  for event in _events(run):
     if isinstance(event, Probing) and len(event.scores) == len(run.names):
       # A stage of all modules is probed whole every time; its end is what
       # counts.
@@ -190,8 +232,14 @@ def _forgetting(run: Run) -> tuple[Recall, ...]:
   return tuple(rows.values())
 
 
+def _events(run: Run) -> Iterator[Event]:
+  for i, line in enumerate(run.directory.read_lines(METRICS), 1):
+    yield parse_event(line, f'{run.directory.path / METRICS} line {i}')
+
+
 def export(run: Run, taught: Taught, results: Results) -> None:
   """The student as a Hugging Face directory, with a card of the run."""
+  run.display.update(phase='writing the student')
   params, base = taught.params, run.student.model
   if taught.adapters is not None:
     spec = run.subject.lora

@@ -23,6 +23,7 @@ from ioa_jax.records.diagnosis import (
 )
 from ioa_jax.records.events import (
   Event,
+  HeldOut,
   Measures,
   OnPolicyTexts,
   Probing,
@@ -46,14 +47,17 @@ from ioa_jax.records.lessons import (
 from ioa_jax.records.models import Models
 from ioa_jax.records.results import (
   ModuleResult,
+  Money,
   Recall,
   Results,
+  Spending,
   StageResult,
   StudentResult,
   TeacherResult,
   TokenCounts,
   Verdict,
 )
+from ioa_jax.records.standing import Standing, Start
 
 __all__ = [
   'DIFFICULTIES',
@@ -65,6 +69,7 @@ __all__ = [
   'Edge',
   'Event',
   'GraphRecord',
+  'HeldOut',
   'ItemDifficulty',
   'ItemLoss',
   'KnowledgeModule',
@@ -74,6 +79,7 @@ __all__ = [
   'ModuleDiagnosis',
   'ModuleDifficulty',
   'ModuleResult',
+  'Money',
   'OnPolicyTexts',
   'PairEstimate',
   'Probe',
@@ -84,8 +90,11 @@ __all__ = [
   'Results',
   'Score',
   'Seed',
+  'Spending',
   'Stage',
   'StageResult',
+  'Standing',
+  'Start',
   'StrongEdge',
   'StudentResult',
   'Sum',

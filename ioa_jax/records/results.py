@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ioa_jax.records.base import Count, Interval, Record, record
 
@@ -108,6 +110,36 @@ class TokenCounts(Record):
 
 
 @record
+class Spending(Record):
+  """Dollars for lessons of one module, by stage and kind.
+
+  Attributes:
+    stage: from 0, as everywhere in files.
+    kind: of the supply, such as 'stage' or 'remedial'.
+  """
+
+  module: str
+  stage: Count
+  kind: str
+  usd: Annotated[float, Field(ge=0)]
+
+
+@record
+class Money(Record):
+  """What the teacher cost, where its prices are known.
+
+  Attributes:
+    total_usd: all answered calls; calls that came to nothing are in it.
+    lessons: what of it was paid for lessons, and their confirmation.
+    other_usd: the rest: probes, modules, prerequisites, and lost calls.
+  """
+
+  total_usd: Annotated[float, Field(ge=0)]
+  other_usd: Annotated[float, Field(ge=0)]
+  lessons: tuple[Spending, ...]
+
+
+@record
 class Results(Record):
   """`results.json`.
 
@@ -118,6 +150,7 @@ class Results(Record):
     lessons: that were kept.
     compilations: of the training step; 1.
     seconds: by phase, and 'total'.
+    money: None where no price is known.
   """
 
   domain: str
@@ -137,3 +170,4 @@ class Results(Record):
   seconds: dict[str, float]
   config_sha256: str
   seed: Count
+  money: Money | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 import re
@@ -34,17 +35,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
 
 def render(run: read.Run) -> str:
   """The report as one HTML document."""
-  environment = html.environment()
-  environment.filters |= {
-    'pct': _percent,
-    'signed': _signed,
-    'number': _number,
-    'short': _short,
-    'clip': _clip,
-    'time': _time,
-    'name': _name,
-    'icon': charts.icon,
-  }
+  environment = _environment()
   text = environment.get_template('template.html').render(
     run=run,
     headline=_headline(run),
@@ -63,6 +54,23 @@ def render(run: read.Run) -> str:
     config_json=json.dumps(run.config, indent=2, ensure_ascii=False),
   )
   return terminal.printable(text)
+
+
+@functools.cache
+def _environment():
+  """Its templates are compiled once: a run draws many reports."""
+  environment = html.environment()
+  environment.filters |= {
+    'pct': _percent,
+    'signed': _signed,
+    'number': _number,
+    'short': _short,
+    'clip': _clip,
+    'time': _time,
+    'name': _name,
+    'icon': charts.icon,
+  }
+  return environment
 
 
 def _headline(run: read.Run) -> dict[str, Any]:

@@ -29,6 +29,7 @@ LEDGER, LESSONS, METRICS = 'ledger.sqlite', 'lessons.jsonl', 'metrics.jsonl'
 CONFIG, DIAGNOSIS = 'config.json', 'diagnosis.json'
 CURRICULUM, MODELS = 'curriculum.json', 'models.json'
 ITEMS, REJECTED = 'items.jsonl', 'rejected.jsonl'
+STARTS, STANDING = 'starts.jsonl', 'standing.json'
 # What training reads: files that grow with it, and files that do not change.
 GROWING = (LESSONS, METRICS, REJECTED)
 FOUNDATION = (DIAGNOSIS, CURRICULUM, ITEMS)
