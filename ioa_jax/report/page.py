@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import functools
 import json
 import pathlib
@@ -18,6 +19,7 @@ from ioa_jax.runtime import files, terminal
 
 _MAX_TEXT = 1500
 _WRONG_ANSWERS = 3
+_MOST_SHOWN = 12  # Modules, before some are folded away.
 
 
 def write(workdir: pathlib.Path) -> pathlib.Path:
@@ -27,18 +29,26 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     ValueError: if `workdir` is not a run directory or a file in it is damaged.
   """
   workdir = pathlib.Path(workdir)
-  text = render(read.read(workdir))
+  run = read.read(workdir)
+  shown = [x for _, lessons in facts.lesson_samples(run) for x in lessons]
+  keys = {lesson.metadata['request'] for lesson in shown}
+  text = render(run, read.requests(workdir, keys))
   path = workdir / 'report.html'
   files.write_text(path, text)
   return path
 
 
-def render(run: read.Run) -> str:
-  """The report as one HTML document."""
+def render(run: read.Run, requests: Mapping[str, str] | None = None) -> str:
+  """The report as one HTML document.
+
+  Args:
+    requests: what the teacher was asked for the lessons that are shown.
+  """
   environment = _environment()
   text = environment.get_template('template.html').render(
     run=run,
     headline=_headline(run),
+    most=_MOST_SHOWN,
     absent={name: read.FILES[name] for name in run.absent},
     gaps=_gaps(run),
     score_axis=charts.score_axis(),
@@ -48,6 +58,8 @@ def render(run: read.Run) -> str:
     changes=_changes(run),
     forgetting=_forgetting(run),
     samples=facts.lesson_samples(run),
+    requests=requests or {},
+    spending=facts.spending(run),
     adaptation=facts.adaptation(run),
     costs=_costs(run),
     identity=facts.identity(run),
@@ -67,6 +79,8 @@ def _environment():
     'short': _short,
     'clip': _clip,
     'time': _time,
+    'usd': _usd,
+    'when': _when,
     'name': _name,
     'icon': charts.icon,
   }
@@ -181,25 +195,32 @@ def _curriculum(run: read.Run) -> dict[str, Any]:
     'axis': charts.steps_axis(total),
     'decisions': sum(len(r['gates']) for r in rows),
     'supplies': facts.of_kind(run, Supply),
+    'made': {g[1] for r in rows for g in r['gates']},
+    'kinds': {
+      kind: form
+      for kind, form in charts.SUPPLY_FORMS.items()
+      if any(e.kind == kind for e in facts.of_kind(run, Supply))
+    },
+    'rounds': any(r['story'].rounds for r in rows),
   }
 
 
 def _mastery(run: read.Run) -> dict[str, Any]:
   total, spans = facts.total_steps(run), facts.spans(run)
   stories = facts.stages(run)
-  cells = []
+  cells, limit = [], facts.threshold(run)
   for name in facts.module_names(run):
     points = facts.mastery_points(run, name)
     if len(points) < 2:
       continue
     taught = [s.index for s in stories if name in s.modules]
-    limit = facts.threshold(run, name)
+    end = facts.end_mastery(run, name)
     cells.append(
       {
         'name': name,
-        'threshold': limit,
-        'last': points[-1][1],
-        'chart': charts.mastery(name, points, limit, spans, taught, total),
+        'taught': bool(taught),
+        'last': points[-1][1] if end is None else end,
+        'chart': charts.mastery(name, points, limit, spans, taught, total, end),
       }
     )
   # A step that failed reports NaN; the curve goes on without it.
@@ -208,8 +229,13 @@ def _mastery(run: read.Run) -> dict[str, Any]:
     for e in facts.of_kind(run, Training)
     if 0 < e.loss < float('inf')
   ]
+  # Of many, those that are only rehearsed stand behind a click.
+  few = len(cells) <= _MOST_SHOWN
   return {
     'cells': cells,
+    'shown': [c for c in cells if few or c['taught']],
+    'folded': [c for c in cells if not few and not c['taught']],
+    'threshold': limit,
     'labels': charts.score_labels(),
     'loss': charts.loss(losses, spans, total) if losses else None,
     'last_loss': losses[-1][1] if losses else None,
@@ -271,8 +297,28 @@ def _costs(run: read.Run) -> dict[str, Any]:
     'trained': max(trained, default=0),
     'teacher': sum(e.teacher_tokens for e in supplies),
     'lessons': sum(e.lessons for e in supplies) or len(run.lessons),
+    'speeds': _speeds(run),
     'rejected': facts.rejected(run),
   }
+
+
+def _speeds(run: read.Run) -> dict[str, float]:
+  """Tokens a second of the two phases that count them."""
+  if not run.results:
+    return {}
+  tokens, seconds = run.results.tokens, run.results.seconds
+  counts = {
+    'training': (tokens.student_train, seconds.get('train', 0.0)),
+    'writing lessons': (
+      sum(e.teacher_tokens for e in facts.of_kind(run, Supply)),
+      seconds.get('synthesise', 0.0),
+    ),
+  }
+  return {k: n / s for k, (n, s) in counts.items() if n and s > 1e-3}
+
+
+def _usd(value: float) -> str:
+  return f'${value:,.2f}' if value >= 100 else f'${value:,.4f}'
 
 
 def _percent(value: float | None, digits: int = 0) -> str:
@@ -304,6 +350,11 @@ def _time(seconds: float) -> str:
   if hours:
     return f'{hours}\u00a0h {minutes}\u00a0min'
   return f'{minutes}\u00a0min {rest}\u00a0s'
+
+
+def _when(date: str) -> str:
+  """An ISO date of UTC, for people."""
+  return f'{date[:10]} {date[11:16]} UTC'
 
 
 def _clip(text: str) -> str:

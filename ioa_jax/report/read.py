@@ -5,7 +5,8 @@ A run that is still going on, or that was stopped, has only some of the files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -17,9 +18,12 @@ from ioa_jax.records import (
   Event,
   Lesson,
   Results,
+  Standing,
+  Start,
   parse_event,
 )
 from ioa_jax.runtime import files
+from ioa_jax.teachers.ledger import Ledger, LedgerError
 
 T = TypeVar('T')
 
@@ -51,6 +55,8 @@ class Run:
   lessons: tuple[Lesson, ...]
   events: tuple[Event, ...]
   results: Results | None
+  starts: tuple[Start, ...]
+  standing: Standing | None
   absent: tuple[str, ...]
 
 
@@ -79,8 +85,25 @@ def read(workdir: pathlib.Path) -> Run:
     lessons=_lines(workdir / 'lessons.jsonl', Lesson.from_json),
     events=_lines(workdir / 'metrics.jsonl', parse_event),
     results=_record(workdir / 'results.json', Results.from_json),
+    starts=_lines(workdir / 'starts.jsonl', Start.from_json),
+    standing=_record(workdir / 'standing.json', Standing.from_json),
     absent=absent,
   )
+
+
+def requests(workdir: pathlib.Path, keys: Iterable[str]) -> dict[str, str]:
+  """The prompts behind lessons, by key; without those that are not known."""
+  try:
+    ledger = Ledger(workdir / 'ledger.sqlite', read_only=True)
+  except LedgerError:
+    return {}  # A report of what there is: the ledger may lie elsewhere.
+  with contextlib.closing(ledger):
+    found = {key: ledger.request(key) for key in keys}
+  return {
+    key: '\n\n'.join(filter(None, [asked.get('system'), asked['prompt']]))
+    for key, asked in found.items()
+    if asked is not None
+  }
 
 
 def _check_edges(diagnosis: Diagnosis | None, path: pathlib.Path) -> None:
