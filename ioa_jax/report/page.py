@@ -18,6 +18,7 @@ from ioa_jax.report import charts, facts, graph, html, read
 from ioa_jax.runtime import files, terminal
 
 _MAX_TEXT = 1500
+_SHORT_TEXT, _LONG_TEXT = 48, 420
 _WRONG_ANSWERS = 3
 _MOST_SHOWN = 12  # Modules, before some are folded away.
 
@@ -78,6 +79,8 @@ def _environment():
     'number': _number,
     'short': _short,
     'clip': _clip,
+    'said': _said,
+    'is_prose': _is_prose,
     'time': _time,
     'usd': _usd,
     'when': _when,
@@ -139,6 +142,7 @@ def _gaps(run: read.Run) -> list[dict[str, Any]]:
         'student': student,
         'wrong': wrong[:_WRONG_ANSWERS],
         'wrong_total': len(wrong),
+        'in_prose': any(_is_prose(t) for w in wrong for t in w.values()),
       }
     )
   return rows
@@ -362,6 +366,28 @@ def _clip(text: str) -> str:
   if len(text) <= _MAX_TEXT:
     return text
   return f'{text[:_MAX_TEXT]} … ({len(text) - _MAX_TEXT:,} more characters)'
+
+
+def _is_prose(text: str) -> bool:
+  """Sentences, or too long to be read as code."""
+  return len(text) > _SHORT_TEXT or len(re.findall(r'[^\W\d_]{2,}', text)) > 1
+
+
+def _said(text: str) -> Markup:
+  """What a model or a person wrote: short as code, long as prose.
+
+  Of what is very long the beginning is shown, and the rest on a click.
+  """
+  text = _clip(text)
+  if not _is_prose(text):
+    return Markup('<code>{}</code>').format(text)
+  if len(text) <= _LONG_TEXT:
+    return Markup('<span class="prose">{}</span>').format(text)
+  cut = max(text.rfind(' ', 0, _LONG_TEXT), _LONG_TEXT // 2)
+  return Markup(
+    '<details class="more prose"><summary>{}<b> … more</b></summary>{}'
+    '</details>'
+  ).format(text[:cut], text[cut:])
 
 
 def _name(name: str) -> Markup:
