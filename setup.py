@@ -98,6 +98,14 @@ LM_EVAL = [
   'lm_eval>=0.4.13,<0.5',
 ]
 
+# Where a run's numbers can be sent besides TensorBoard; each is the version
+# that was tried, offline. The whole of mlflow wants an older pyarrow.
+TRACKERS = {
+  'wandb': ['wandb>=0.31,<0.32'],
+  'mlflow': ['mlflow-skinny>=3.17,<4'],
+  'trackio': ['trackio>=0.43,<0.44'],
+}
+
 EXTRAS = {
   'eval': EVAL,
   # Answers of a local teacher that keep to a JSON schema.
@@ -130,6 +138,7 @@ EXTRAS = {
   # LoRA over a frozen base in 8 or 4 bits.
   'qlora': QLORA,
   'tpu': TPU,
+  **TRACKERS,
   'cuda12': ['jax[cuda12]>=0.10.2,<0.13,!=0.11.*'],
 }
 

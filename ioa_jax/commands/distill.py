@@ -4,9 +4,9 @@ r"""Teaches a student what its teacher knows: the whole method, resumable.
 
 RUN receives config.json, models.json, diagnosis.json, items.jsonl,
 curriculum.json, ledger.sqlite, lessons.jsonl, rejected.jsonl, metrics.jsonl,
-tensorboard/, checkpoints/, student/ (a Hugging Face directory), results.json
-and report.html. The same
-command continues a run that was stopped (SIGTERM saves first) and says so if it
+starts.jsonl, standing.json, tensorboard/, checkpoints/, student/ (a Hugging
+Face directory), results.json and report.html, which is drawn at every
+checkpoint. The same command continues a run that was stopped (SIGTERM saves first) and says so if it
 is finished.
 
 --rounds=N repeats it in RUN/round-1, RUN/round-2, ..., each with the student of
