@@ -199,13 +199,7 @@ class TextAdapter:
     drafts, dropped = self._clean(drafts, of_request)
     drafts, rejected = adapter.agreed(drafts, rejected + dropped)
     tries = range(self.confirm_samples)
-    solved = ask(
-      [
-        dataclasses.replace(self._solve(d.problem, t), module=d.module)
-        for d in drafts
-        for t in tries
-      ]
-    )
+    solved = ask(_confirming(self._solve, drafts, tries))
     lessons = []
     for index, lesson in enumerate(drafts):
       mine = solved[index * len(tries) : (index + 1) * len(tries)]
@@ -259,6 +253,15 @@ class TextAdapter:
       )
       for r in dropped
     ]
+
+
+def _confirming(solve, drafts: Sequence[Lesson], tries) -> list[Request]:
+  """Each problem alone, once for each of `tries`, paid for its module."""
+  return [
+    dataclasses.replace(solve(d.problem, t), module=d.module)
+    for d in drafts
+    for t in tries
+  ]
 
 
 def _difficulties(kind: str, level: Level) -> Sequence[str]:

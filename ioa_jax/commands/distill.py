@@ -6,8 +6,8 @@ RUN receives config.json, models.json, diagnosis.json, items.jsonl,
 curriculum.json, ledger.sqlite, lessons.jsonl, rejected.jsonl, metrics.jsonl,
 starts.jsonl, standing.json, tensorboard/, checkpoints/, student/ (a Hugging
 Face directory), results.json and report.html, which is drawn at every
-checkpoint. The same command continues a run that was stopped (SIGTERM saves first) and says so if it
-is finished.
+checkpoint. The same command continues a run that was stopped (SIGTERM saves
+first) and says so if it is finished.
 
 --rounds=N repeats it in RUN/round-1, RUN/round-2, ..., each with the student of
 the one before, until nothing is deficient: with identifier.target_share=0.25
