@@ -107,6 +107,14 @@ LM_EVAL = [
   'lm_eval>=0.4.13,<0.5',
 ]
 
+# Where a run's numbers can be sent besides TensorBoard; each is the version
+# that was tried, offline. The whole of mlflow wants an older pyarrow.
+TRACKERS = {
+  'wandb': ['wandb>=0.31,<0.32'],
+  'mlflow': ['mlflow-skinny>=3.17,<4'],
+  'trackio': ['trackio>=0.43,<0.44'],
+}
+
 EXTRAS = {
   'eval': EVAL,
   # Answers of a local teacher that keep to a JSON schema.
@@ -144,6 +152,7 @@ EXTRAS = {
   # The driver decides which: 525 or newer has 12, 580 or newer 13.
   'cuda12': [f'jax[cuda12]{JAX}'],
   'cuda13': [f'jax[cuda13]{JAX}'],
+  **TRACKERS,
 }
 
 # In a checkout they stand at the top, where one looks for them.

@@ -51,6 +51,7 @@ from ioa_jax.runtime.rundir import (
   MODELS,
   RunDirectory,
 )
+from ioa_jax.runtime.trackers import Trackers
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.student import Limits, Reader, Student
 from ioa_jax.teachers import Teacher, local, replay
@@ -145,6 +146,7 @@ class Run:
       texts, 'panel' by the learners; 'teacher_cached' counts answers that were
       in the ledger before.
     teacher_reader: its likelihoods; None if its weights are not here.
+    trackers: where its numbers go besides its files.
   """
 
   config: ml_collections.ConfigDict
@@ -158,6 +160,7 @@ class Run:
   settled: config_lib.Settled
   student: Student
   teacher_reader: Reader | None
+  trackers: Trackers
 
   @property
   def domain(self) -> Domain:
@@ -289,6 +292,13 @@ def open_run(
       subject.student, subject.codec, limits(config.student), counted, display
     ),
     teacher_reader=teacher_reader,
+    trackers=Trackers(
+      # One of several processes tells what all of them do.
+      config.run.trackers if processes.is_first() else (),
+      directory.path,
+      config.to_dict(),
+      display.say,
+    ),
   )
 
 

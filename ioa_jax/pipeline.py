@@ -19,12 +19,20 @@ from ioa_jax import config as config_lib
 from ioa_jax.assemble import NOTHING_GIVEN, Given, Run
 from ioa_jax.baselines import methods
 from ioa_jax.phases import diagnosis as diagnosis_lib
-from ioa_jax.phases import projection, synthesis
+from ioa_jax.phases import projection, reporting, synthesis
 from ioa_jax.phases import results as results_lib
 from ioa_jax.records import Curriculum, Diagnosis, Lesson, Results
 from ioa_jax.report import page
 from ioa_jax.runtime import display as display_lib
-from ioa_jax.runtime import processes, rundir, sharding, xla_flags
+from ioa_jax.runtime import (
+  processes,
+  provenance,
+  rundir,
+  sharding,
+  signals,
+  trackers,
+  xla_flags,
+)
 from ioa_jax.teaching import teach
 
 RESULTS = 'results.json'
@@ -60,15 +68,19 @@ def run(
 
 def _run(run: Run) -> Results | None:
   """Algorithm 1 of the paper."""
-  diagnosis = _diagnosed(run)
-  curriculum = _organised(run, diagnosis)
-  taught = teach(run, diagnosis, curriculum)
-  if taught is None:
-    return None
-  results = results_lib.evaluate(run, diagnosis, curriculum, taught)
-  results_lib.export(run, taught, results)
-  run.directory.write_record(RESULTS, results)
-  page.write(run.directory.path)
+  with reporting.kept(run) as reports:
+    diagnosis = _diagnosed(run)
+    curriculum = _organised(run, diagnosis)
+    reports.draw('running')
+    run.display.update(phase='preparing to teach')
+    taught = teach(run, diagnosis, curriculum)
+    if taught is None:
+      reports.draw('stopped', signals.stopped_by or '')
+      return None
+    results = results_lib.evaluate(run, diagnosis, curriculum, taught)
+    results_lib.export(run, taught, results)
+    run.directory.write_record(RESULTS, results)
+    reports.draw('finished')
   return results
 
 
@@ -98,6 +110,8 @@ def _finished(config, workdir) -> str:
 def _opened(config, workdir, display, given) -> Iterator[Run]:
   """All that a run holds open; nothing is written before all of it loads."""
   processes.check_same('configurations', [config_lib.to_json(config)])
+  trackers.require(config.run.trackers)
+  display.update(phase='loading models and seeds')
   mesh = sharding.make_mesh(**config.mesh)
   device = mesh.devices.flat[0]
   for line in xla_flags.advice(
@@ -106,7 +120,10 @@ def _opened(config, workdir, display, given) -> Iterator[Run]:
     display.say(line)
   subject = processes.in_all(lambda: assemble.open_subject(config, mesh, given))
   with rundir.claim(workdir, config) as directory, jax.set_mesh(mesh):
-    yield assemble.open_run(config, subject, directory, mesh, display)
+    run = assemble.open_run(config, subject, directory, mesh, display)
+    directory.append_lines(rundir.STARTS, [provenance.start().to_json()])
+    with contextlib.closing(run.trackers):
+      yield run
 
 
 def identify(

@@ -127,11 +127,12 @@ class _Phase:
       new = [k for k in plan.stages[0].modules if k not in plan.rehearsed]
       self._add(Order([(k, kind) for k in new], 0))
       trainer.resume(remedial=False)
+    self.observer.supplied()
 
   def _take_up(self, progress: Progress) -> None:
     self._set_counted(progress.counted)
     self._wrong = dict(progress.wrong)
-    self.observer.tokens = progress.tokens
+    self.observer.take_up(progress)
     self._on_policy_step = progress.on_policy_step
     self._seconds['train'] = progress.train_seconds
     self._seconds['synthesise'] = progress.synthesise_seconds
@@ -156,6 +157,7 @@ class _Phase:
       )
     )
     self.observer.show()
+    self.observer.supplied()
     trainer.resume(remedial)
 
   def _practise(self, names: Sequence[str]) -> None:
@@ -224,6 +226,7 @@ class _Phase:
       state, inputs = self.trainer.state, self.trainer.inputs
       self._checkpoints.save(state, inputs, self.progress())
       self._last_save = step
+      self.observer.saved()
 
   def progress(self) -> Progress:
     """What a checkpoint must know besides arrays."""
@@ -246,4 +249,3 @@ class _Phase:
   def close(self) -> None:
     """Waits for the checkpoints."""
     self._checkpoints.close()
-    self.observer.close()

@@ -130,6 +130,8 @@ def test_every_artefact_is_there_and_true(finished):
     'lessons.jsonl',
     'rejected.jsonl',
     'metrics.jsonl',
+    'starts.jsonl',
+    'standing.json',
     'tensorboard',
     'checkpoints',
     'student',

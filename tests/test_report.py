@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+import contextlib
+import dataclasses
 import json
+import re
 import types
 
 import pytest
 
 from ioa_jax.evaluation.intervals import wilson
-from ioa_jax.report import graph, page, read, svg
-from tests import synthetic_run
+from ioa_jax.report import charts, graph, page, read, svg
+from ioa_jax.teachers.ledger import Ledger
+from ioa_jax.teachers.requests import Completion, Request
+from tests import report_runs, synthetic_run
 from tests.parsed_page import Page
 
 
@@ -180,11 +185,14 @@ def test_mastery_curves_and_loss(finished):
   for name, m in files['diagnosis.json']['modules'].items():
     probed = [e for e in events if name in e.get('scores', ())]
     last = probed[-1]['scores'][name]
-    start, bar = m['student'], 0.9 * m['teacher']['correct'] / m['teacher']['n']
+    # The gate's quantity: a share of the teacher's score on the same probes.
+    best = m['teacher']['correct']
+    end = files['results.json']['modules'][name]
     assert (
-      f'{name}: {start["correct"] / start["n"]:.0%} at step 0, '
-      f'{last["correct"] / last["n"]:.0%} at step {probed[-1]["step"]}; '
-      f'mastered from {bar:.0%}'
+      f'{name}: {m["student"]["correct"] / best:.0%} at step 0, '
+      f'{last["correct"] / best:.0%} at step {probed[-1]["step"]}; '
+      f'mastered from 90%; {end["after"] / end["teacher"]:.0%} at the end, '
+      'held-out'
     ) in labels
   losses = [e for e in events if e['event'] == 'train']
   assert f'is {losses[-1]["train/loss"]:.3g}.' in parsed.text('mastery')
@@ -245,6 +253,8 @@ def test_forgetting_matrix(finished):
     (f'after stage {f["after_stage"] + 1}', [f['scores'][k] for k in names])
     for f in files['results.json']['forgetting']
   ]
+  modules = files['results.json']['modules']
+  expected.append(('end, held-out', [modules[k]['after'] for k in names]))
   best = [0.0] * len(names)
   falls = 0
   for label, scores in expected:
@@ -304,7 +314,7 @@ def test_costs_and_configuration(finished):
   assert r['config_sha256'] in text and 'seed 7' in text
   assert 'changed' not in text
   assert parsed.row('gate.tau_mastery')[1] == '0.9'
-  assert '--workdir=finished' in text
+  assert 'not recorded' in text
 
 
 def test_a_changed_configuration_is_told(finished, tmp_path):
@@ -350,3 +360,144 @@ def test_a_worse_student_is_never_praised(
   )
   assert words in head and never not in head
   assert all(name in head for name in fallen)
+
+
+def _drawn(make, path, **options):
+  files = make(path, **options)
+  html = page.write(path).read_text(encoding='utf-8')
+  return files, html, Page(html)
+
+
+def _text(parsed, section):
+  return ' '.join(parsed.text(section).split())
+
+
+def test_a_run_can_be_repeated_from_its_report(tmp_path):
+  files, _, parsed = _drawn(report_runs.good, tmp_path)
+  text = _text(parsed, 'config')
+  (start,) = files['starts.jsonl']
+  for said in (start['command'], start['commit'], start['devices']):
+    assert said in text
+  assert '2026-11-28 12:00 UTC' in text
+  for name, version in start['versions'].items():
+    assert f'{name} {version}' in text
+
+
+def test_money_by_kind_stage_and_module(tmp_path):
+  files, _, parsed = _drawn(report_runs.good, tmp_path)
+  text, money = _text(parsed, 'costs'), files['results.json']['money']
+  assert f'${money["total_usd"]:,.4f} for the teacher' in text
+  sums = Counter()
+  for row in money['lessons']:
+    sums[f'{row["kind"]} lessons'] += row['usd']
+    sums[f'stage {row["stage"] + 1}'] += row['usd']
+    sums[row['module']] += row['usd']
+  for label, usd in sums.items():
+    assert [label, f'${usd:,.4f}'] in parsed.rows
+  assert ['probes and all else', '$0.5000'] in parsed.rows
+  r = files['results.json']
+  speed = r['tokens']['student_train'] / r['seconds']['train']
+  assert f'training: {speed:,.0f} tokens a second' in text
+
+
+def test_without_prices_there_is_no_money(finished):
+  assert 'for the teacher' not in finished[2].text('costs')
+  assert '$' not in finished[1]
+
+
+def test_kinds_of_lessons_are_told_apart(tmp_path):
+  files, html, parsed = _drawn(report_runs.good, tmp_path)
+  kinds = Counter(
+    e['kind'] for e in files['metrics.jsonl'] if e['event'] == 'supply'
+  )
+  assert set(kinds) == {'rehearsal', 'stage', 'bridging', 'remedial'}
+  drawn = {}
+  for kind, count in kinds.items():
+    # One more is the legend.
+    assert html.count(f'class="supply {kind}"') == count + 1
+    drawn[kind] = str(svg.shape(charts.SUPPLY_FORMS[kind], 0, 5, ''))
+  assert len(set(drawn.values())) == len(drawn)
+  text = _text(parsed, 'curriculum')
+  assert 'bridging lessons' in text and 'rehearsal lessons' in text
+
+
+def test_nothing_is_said_of_remedial_rounds_where_there_are_none(tmp_path):
+  path = tmp_path / 'run'  # The page says its name.
+  files = report_runs.good(path)
+  files['metrics.jsonl'] = [
+    e
+    for e in files['metrics.jsonl']
+    if e.get('decision') != 'remediate' and e.get('kind') != 'remedial'
+  ]
+  for stage in files['results.json']['stages']:
+    stage['remedial_rounds'] = 0
+  money = files['results.json']['money']
+  money['lessons'] = [r for r in money['lessons'] if r['kind'] != 'remedial']
+  for lesson in files['lessons.jsonl']:
+    lesson['metadata']['kind'] = 'stage'
+  synthetic_run.save(path, files)
+  html = page.write(path).read_text(encoding='utf-8')
+  text = Page(re.sub('<style>.*?</style>', '', html, flags=re.DOTALL))
+  for section in text.sections:
+    words = text.text(section)
+    assert 'remed' not in words and 'round' not in words.split(), section
+
+
+@pytest.mark.parametrize(
+  'state,words',
+  [
+    ('failed', ['The run has failed, at step 475 of', 'could cross max_usd']),
+    ('stopped', ['The run was stopped, at step 475', 'SIGTERM, while writing']),
+    ('running', ['is being taught: step 475', 'about 21 min 0 s left']),
+  ],
+)
+def test_the_head_says_where_a_run_stands(tmp_path, state, words):
+  _, _, parsed = _drawn(report_runs.unfinished, tmp_path, state=state)
+  head = _text(parsed, 'head').replace('\u00a0', ' ')
+  for word in [*words, '2026-11-28 13:30 UTC', 'after 12 min 31 s']:
+    assert word in head, word
+
+
+def test_a_lesson_stands_with_the_request_that_made_it(tmp_path):
+  files = report_runs.good(tmp_path)
+  asked = Request('builtin', 'Write <b>one</b> lesson.', 0.0, 0, 1.0, 48)
+  asked = dataclasses.replace(asked, system='You teach children.')
+  with contextlib.closing(Ledger(tmp_path / 'ledger.sqlite')) as ledger:
+    ledger.store([(asked, Completion('7', 'stop', 3, 1))])
+  for lesson in files['lessons.jsonl']:
+    lesson['metadata']['request'] = asked.key()
+  synthetic_run.save(tmp_path, files)
+  html = page.write(tmp_path).read_text(encoding='utf-8')
+  assert 'What the teacher was asked' in Page(html).text('lessons')
+  assert 'You teach children.\n\nWrite &lt;b&gt;one&lt;/b&gt; lesson.' in html
+
+
+def test_long_texts_are_prose_and_short_ones_code():
+  assert page._said('3*4=12') == '<code>3*4=12</code>'
+  assert page._said('Take two apples.').startswith('<span class="prose">')
+  long = 'word ' * 200
+  said = str(page._said(long))
+  assert 'more</b></summary>' in said
+  assert re.sub('<b>.*?</b>|<[^>]*>', '', said) == long
+  assert page._said('a <i>b</i> ' * 80).count('&lt;i&gt;') == 80
+
+
+def test_a_module_that_beats_its_teacher_stays_in_the_picture(tmp_path):
+  files = report_runs.good(tmp_path)
+  name = synthetic_run.NAMES[0]
+  files['diagnosis.json']['modules'][name]['teacher']['correct'] = 16
+  synthetic_run.save(tmp_path, files)
+  html = page.write(tmp_path).read_text(encoding='utf-8')
+  start = files['diagnosis.json']['modules'][name]['student']['correct'] / 16
+  assert start > 1 and f'{name}: {start:.0%} at step 0' in html
+  # Nothing is drawn above the frame, which begins at 6.
+  assert min(float(y) for y in re.findall(r'cy="([\d.-]+)"[^>]*dot', html)) >= 6
+
+
+def test_a_second_drawing_is_cheap(tmp_path):
+  """Templates are compiled once: a run draws its report many times."""
+  report_runs.wide(tmp_path)
+  page.write(tmp_path)
+  before = page._environment.cache_info().misses
+  page.write(tmp_path)
+  assert page._environment.cache_info().misses == before

@@ -14,7 +14,7 @@ import subprocess
 import pytest
 
 from ioa_jax.report import page
-from tests import synthetic_run
+from tests import report_runs, synthetic_run
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 pytestmark = [
@@ -149,7 +149,21 @@ def _long_and_hostile(path):
   return page.write(path)
 
 
-RUNS = [_finished, _only_diagnosis, _long_and_hostile]
+def _of(make):
+  def drawn(path):
+    make(path)
+    return page.write(path)
+
+  drawn.__name__ = make.__name__
+  return drawn
+
+
+RUNS = [
+  _finished,
+  _only_diagnosis,
+  _long_and_hostile,
+  *map(_of, report_runs.KINDS.values()),
+]
 
 
 @pytest.mark.parametrize('make', RUNS)

@@ -210,7 +210,7 @@ class TextAdapter:
     drafts, dropped = self._clean(drafts, of_request)
     drafts, rejected = adapter.agreed(drafts, rejected + dropped)
     tries = range(self.confirm_samples)
-    solved = ask([self._solve(d.problem, t) for d in drafts for t in tries])
+    solved = ask(_confirming(self._solve, drafts, tries))
     each = len(tries)
     agreeing = self._agreeing([d for d in drafts for _ in tries], solved)
     lessons = []
@@ -288,6 +288,15 @@ class TextAdapter:
       )
       for r in dropped
     ]
+
+
+def _confirming(solve, drafts: Sequence[Lesson], tries) -> list[Request]:
+  """Each problem alone, once for each of `tries`, paid for its module."""
+  return [
+    dataclasses.replace(solve(d.problem, t), module=d.module)
+    for d in drafts
+    for t in tries
+  ]
 
 
 def _difficulties(kind: str, level: Level) -> Sequence[str]:

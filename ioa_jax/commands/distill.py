@@ -4,9 +4,10 @@ r"""Teaches a student what its teacher knows: the whole method, resumable.
 
 RUN receives config.json, models.json, diagnosis.json, items.jsonl,
 curriculum.json, ledger.sqlite, lessons.jsonl, rejected.jsonl, metrics.jsonl,
-tensorboard/, checkpoints/, student/ (a Hugging Face directory), answers.jsonl,
-results.json and report.html. The same command continues a run that was stopped
-(SIGTERM saves first) and says so if it is finished.
+starts.jsonl, standing.json, tensorboard/, checkpoints/, student/ (a Hugging
+Face directory), answers.jsonl, results.json and report.html, which is drawn at
+every checkpoint. The same command continues a run that was stopped (SIGTERM
+saves first) and says so if it is finished.
 
 --rounds=N repeats it in RUN/round-1, RUN/round-2, ..., each with the student of
 the one before, until nothing is deficient: with identifier.target_share=0.25
@@ -23,6 +24,7 @@ The exit code is 2 for a mistake of yours, 3 for a student that is not better
 than its base, and 130 or 143 for a stop.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 import pathlib
 import sys
@@ -118,4 +120,14 @@ def _show(results, workdir):
     )
   if verdict.fallen:
     terminal.say(f'Worse than before in: {", ".join(verdict.fallen)}.')
+  if money := results.money:
+    sums: Counter[str] = Counter()
+    for row in money.lessons:
+      sums[row.kind] += row.usd
+    parts = [f'{kind} lessons ${usd:,.4f}' for kind, usd in sums.items()]
+    terminal.say(
+      f'Teacher: ${money.total_usd:,.4f} ('
+      + ', '.join([*parts, f'the rest ${money.other_usd:,.4f}'])
+      + ').'
+    )
   terminal.say(f'Report: {workdir / "report.html"}')

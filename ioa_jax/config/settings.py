@@ -273,6 +273,11 @@ class Run(Group):
   """The newest that are kept."""
   checkpoint_dir: Changeable[str] = ''
   """Where they lie, as gs://BUCKET/RUN; empty is in the run directory."""
+  trackers: Changeable[
+    tuple[Literal['tensorboard', 'wandb', 'mlflow', 'trackio'], ...]
+  ] = ('tensorboard',)
+  """Where numbers and sample lessons are sent while the run goes on; () is
+  nowhere. Each reads its own environment variables, see docs/trackers.md."""
 
 
 class Settings(Group):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 import dataclasses
 
@@ -15,6 +16,7 @@ from ioa_jax.adapter import (
 from ioa_jax.assemble import Run
 from ioa_jax.records import Lesson, Measures, Rejected, Supply
 from ioa_jax.runtime.rundir import LESSONS, METRICS, REJECTED
+from ioa_jax.teachers.requests import Completion, Price, Request
 from ioa_jax.training import packing
 
 _FEW = 0.5  # Of the lessons asked for: fewer kept are said.
@@ -104,10 +106,10 @@ class LessonBook:
       )
     ]
     before = run.client.totals()['completion_tokens']
-    run.display.update(phase='writing lessons')
-    written, rejected = agreed(
-      *run.adapter.write(items, run.ask_for_lessons, self.lessons)
-    )
+    run.display.update(phase='planning lessons')
+    bill = _Bill(run, items)
+    found = run.adapter.write(items, bill.ask, self.lessons)
+    written, rejected = agreed(*found)
     lessons = self._selected(written)
     reasons = rejections.count(rejected)
     if len(lessons) < len(written):
@@ -137,6 +139,7 @@ class LessonBook:
       untaught=untaught,
       teacher_tokens=run.client.totals()['completion_tokens'] - before,
       measures=self._measures(items, lessons),
+      usd=bill.usd(),
     )
     run.directory.append_lines(METRICS, [supply.to_json()])
     for name in untaught:
@@ -187,6 +190,34 @@ class LessonBook:
         '--config.adapter.on_no_lessons=skip.'
       )
     run.display.say(f'{why} It is passed over.')
+
+
+class _Bill:
+  """Puts requests to the teacher, and knows what the answers cost."""
+
+  def __init__(self, run: Run, items: Sequence[Item]):
+    self._run = run
+    self._module = {item.request: item.seed.module for item in items}
+    self._paid: dict[Request, float] = {}
+
+  def ask(self, requests, response_model=None) -> list[Completion]:
+    # A second time it is asked to confirm what it wrote.
+    what = 'confirming lessons' if self._paid else 'writing lessons'
+    self._run.display.update(phase=what)
+    answers = self._run.ask_for_lessons(requests, response_model)
+    self._run.display.update(phase='checking lessons')
+    for request, answer in zip(requests, answers, strict=True):
+      self._paid[request] = answer.price_usd
+    return answers
+
+  def usd(self) -> dict[str, float] | None:
+    """Dollars by module; None where no price is known."""
+    if self._run.subject.price == Price():
+      return None
+    sums: Counter[str] = Counter()
+    for request, usd in self._paid.items():
+      sums[request.module or self._module[request]] += usd
+    return dict(sums)
 
 
 def examples(run: Run, lessons: Sequence[Lesson]) -> dict[str, list]:

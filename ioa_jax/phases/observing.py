@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 import dataclasses
-import json
+import time
 from typing import Any
 
 import optax
@@ -12,16 +12,66 @@ import optax
 from ioa_jax.assemble import Run
 from ioa_jax.phases.alarms import Alarms
 from ioa_jax.phases.lessons import LessonBook
-from ioa_jax.records import Curriculum, Event, Probing, Training, parse_event
-from ioa_jax.runtime.rundir import METRICS
+from ioa_jax.phases.reporting import Reports
+from ioa_jax.phases.tracking import Tracking
+from ioa_jax.records import (
+  Curriculum,
+  Diagnosis,
+  Event,
+  Probing,
+  Progress,
+  Training,
+  parse_event,
+)
+from ioa_jax.runtime.rundir import DIAGNOSIS, METRICS
 from ioa_jax.training import metrics as metrics_lib
 from ioa_jax.training.trainer import Metrics, Trainer
 
+_RECENT = 20  # Windows that speed is taken from.
 _SAID = {
   'advance': 'mastered',
   'remediate': 'not mastered yet; asking for remedial lessons',
   'stall': 'left unmastered after its last round',
 }
+
+
+class Pace:
+  """How long the run will go on, from its plan and its speed so far.
+
+  Steps that are left, the lessons of stages that have none yet, and the
+  evaluation, which takes about as long as the diagnosis. Remedial rounds are
+  not foreseen.
+  """
+
+  def __init__(self, stages: int, total_steps: int, evaluation: float):
+    self._stages, self._total_steps = stages, total_steps
+    self._evaluation = evaluation
+    self._windows: list[tuple[int, float]] = []
+    self._supplies: list[float] = []
+
+  def trained(self, steps: int, seconds: float) -> None:
+    self._windows.append((steps, seconds))
+    if len(self._windows) in (2, _RECENT + 1):
+      # The first one was compiled; and speed changes with what else runs.
+      del self._windows[0]
+
+  def supplied(self, seconds: float) -> None:
+    self._supplies.append(seconds)
+
+  def left(self, step: int, stage: int) -> float | None:
+    """Seconds, None before the first steps.
+
+    Args:
+      stage: the one that is taught, from 0.
+    """
+    if not self._windows:
+      return None
+    steps, seconds = map(sum, zip(*self._windows))
+    training = max(0, self._total_steps - step) * seconds / steps
+    # The last stage repeats what was taught, with the lessons there are.
+    ahead = max(0, self._stages - 2 - stage)
+    supply = sum(self._supplies) / max(1, len(self._supplies))
+    return training + ahead * supply + self._evaluation
 
 
 class Observer:
@@ -47,6 +97,13 @@ class Observer:
     # The trainer has not taken a step yet, so these are the diagnosis's.
     scores = trainer.scores()
     self._alarms = Alarms({k: scores[k] for k in curriculum.rehearsed})
+    self._tracking = Tracking(run)
+    self._before = run.directory.read_record(DIAGNOSIS, Diagnosis).seconds
+    self._pace = Pace(
+      len(curriculum.stages), curriculum.total_steps, self._before
+    )
+    self._reports = Reports(run)
+    self._since = time.monotonic()  # Of the window that is under way.
 
   def recall(self) -> None:
     """Takes up what an earlier start has logged."""
@@ -56,8 +113,33 @@ class Observer:
         self._alarms.hear(event, self._taught_in(event.stage))
         self._reopened = set(event.reopened)
 
+  def take_up(self, progress: Progress) -> None:
+    """What earlier starts have counted."""
+    self.tokens = progress.tokens
+    before = progress.train_seconds + progress.synthesise_seconds
+    self._run.display.update(spent_before=self._before + before)
+
   def log(self, events: Iterable[Event]) -> None:
     self._run.directory.append_lines(METRICS, (e.to_json() for e in events))
+
+  def follow(self, **now: float) -> None:
+    """Sends what is new to the trackers, with what is measured `now`."""
+    spent = self._run.client.totals()
+    now['teacher/tokens'] = spent['completion_tokens']
+    now['teacher/usd'] = spent['price_usd']
+    self._tracking.follow(now)
+    self._since = time.monotonic()
+    if not self._trainer.compilations:
+      self._run.display.update(phase='compiling the training step')
+
+  def supplied(self) -> None:
+    """Lessons have come."""
+    self._pace.supplied(time.monotonic() - self._since)
+    self.follow()
+
+  def saved(self) -> None:
+    """A checkpoint was written: the report is drawn as of now."""
+    self._reports.at_checkpoint()
 
   def record(self, metrics: Metrics) -> None:
     """Logs a window's events and shows them."""
@@ -69,10 +151,17 @@ class Observer:
       learning_rate=self._learning_rate,
       every=run.config.gate.probe_every_steps,
     )
-    self.tokens += int(metrics['tokens'].sum())
+    tokens = int(metrics['tokens'].sum())
+    seconds = time.monotonic() - self._since
+    self.tokens += tokens
     run.counted['student_inferred'] += int(metrics['probe_tokens'].sum())
     events = [self._heard(e) for e in events]
     self.log(events)
+    speed = {}
+    if steps := int(metrics['ran'].sum()):
+      self._pace.trained(steps, seconds)
+      speed['train/tokens_per_second'] = tokens / seconds
+    self.follow(**speed)
     losses = [e.loss for e in events if isinstance(e, Training)]
     self.show(losses[-1] if losses else None)
     for event in events:
@@ -127,12 +216,7 @@ class Observer:
       stage_modules=names,
       round=trainer.round,
       mastery={n: mastery[n] for n in names},
+      threshold=self._run.config.gate.tau_mastery,
+      run_left=self._pace.left(trainer.step, stage),
       **facts,
-    )
-
-  def close(self) -> None:
-    """Events for TensorBoard, made from metrics.jsonl, so both always agree."""
-    lines = self._run.directory.read_lines(METRICS)
-    metrics_lib.write_tensorboard(
-      self._run.directory.path / 'tensorboard', map(json.loads, lines)
     )

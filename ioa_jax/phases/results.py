@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 import pathlib
 import time
 
@@ -13,20 +14,26 @@ from ioa_jax.assemble import Run
 from ioa_jax.evaluation import intervals, scoring
 from ioa_jax.models import hub, huggingface, lora, model_card, peft
 from ioa_jax.phases import exams
+from ioa_jax.phases.tracking import Tracking
 from ioa_jax.phases.training import Taught
 from ioa_jax.records import (
   Answered,
   Curriculum,
   Diagnosis,
+  Event,
   Grades,
+  HeldOut,
   ModuleResult,
+  Money,
   Probing,
   Recall,
   Results,
   Score,
+  Spending,
   StageResult,
   Steps,
   StudentResult,
+  Supply,
   TeacherResult,
   TokenCounts,
   Verdict,
@@ -34,6 +41,7 @@ from ioa_jax.records import (
 )
 from ioa_jax.runtime import files
 from ioa_jax.runtime.rundir import ANSWERS, METRICS
+from ioa_jax.teachers.requests import Price
 from ioa_jax.training import gate as gate_lib
 
 
@@ -51,6 +59,7 @@ def evaluate(
     ANSWERS, ''.join(a.to_json() + '\n' for a in answered)
   )
   modules, scores = _modules(run, teacher, taught, answered)
+  _tell(run, taught, teacher, *scores)
   before_score, after_score = map(scoring.mean_score, scores)
   teacher_score = scoring.mean_score(teacher)
   seconds = {
@@ -102,6 +111,39 @@ def evaluate(
     config_sha256=config_lib.sha256(run.config),
     seed=run.config.seed,
     judge=judge and judge.tally(),
+    money=_money(run),
+  )
+
+
+def _tell(
+  run: Run,
+  taught: Taught,
+  teacher: dict[str, Score],
+  before: dict[str, Score],
+  after: dict[str, Score],
+) -> None:
+  """The last line of metrics.jsonl, and what the trackers are told last."""
+  step = int(taught.state.step)
+  event = HeldOut('held_out', step, before, after, teacher)
+  run.directory.append_lines(METRICS, [event.to_json()])
+  Tracking(run).follow()
+
+
+def _money(run: Run) -> Money | None:
+  """Dollars by module, stage and kind, where prices are known."""
+  if run.subject.price == Price():
+    return None
+  sums: Counter[tuple[str, int, str]] = Counter()
+  for event in _events(run):
+    if isinstance(event, Supply):
+      for module, usd in (event.usd or {}).items():
+        sums[module, event.stage, event.kind] += usd
+  total = run.client.totals()['price_usd']
+  return Money(
+    total_usd=total,
+    # Sums of floats may differ in their last digit.
+    other_usd=max(0.0, total - sum(sums.values())),
+    lessons=tuple(Spending(*key, usd) for key, usd in sums.items()),
   )
 
 
@@ -130,6 +172,7 @@ def _modules(
   base = run.student.model.params
   before = scoring.of_modules(probes, [a.before.score for a in answered])
   after = scoring.of_modules(probes, [a.after.score for a in answered])
+  run.display.update(phase='reading the reference answers')
   loss = lambda params: scoring.mean_loss(
     probes, run.student.losses(params, probes)
   )
@@ -216,8 +259,7 @@ def _stages(
 def _forgetting(run: Run) -> tuple[Recall, ...]:
   """Every module's gate score whenever all were probed: at each stage's end."""
   rows: dict[int, Recall] = {}
-  for i, line in enumerate(run.directory.read_lines(METRICS), 1):
-    event = parse_event(line, f'{run.directory.path / METRICS} line {i}')
+  for event in _events(run):
     if isinstance(event, Probing) and len(event.scores) == len(run.names):
       # A stage of all modules is probed whole every time; its end is what
       # counts.
@@ -229,11 +271,17 @@ def _forgetting(run: Run) -> tuple[Recall, ...]:
   return tuple(rows.values())
 
 
+def _events(run: Run) -> Iterator[Event]:
+  for i, line in enumerate(run.directory.read_lines(METRICS), 1):
+    yield parse_event(line, f'{run.directory.path / METRICS} line {i}')
+
+
 def export(run: Run, taught: Taught, results: Results) -> None:
   """The student as a Hugging Face directory, with a card of the run.
 
   One that is not better than its base has another name, see `Results.suffix`.
   """
+  run.display.update(phase='writing the student')
   params, base = taught.params, run.student.model
   if taught.adapters is not None:
     spec = run.subject.lora

@@ -23,6 +23,7 @@ from ioa_jax.records.diagnosis import (
 )
 from ioa_jax.records.events import (
   Event,
+  HeldOut,
   Measures,
   OnPolicyTexts,
   Probing,
@@ -50,8 +51,10 @@ from ioa_jax.records.results import (
   Grades,
   JudgeResult,
   ModuleResult,
+  Money,
   Recall,
   Results,
+  Spending,
   StageResult,
   Steps,
   StudentResult,
@@ -59,6 +62,7 @@ from ioa_jax.records.results import (
   TokenCounts,
   Verdict,
 )
+from ioa_jax.records.standing import Standing, Start
 
 __all__ = [
   'DIFFICULTIES',
@@ -73,6 +77,7 @@ __all__ = [
   'Event',
   'Grades',
   'GraphRecord',
+  'HeldOut',
   'ItemDifficulty',
   'ItemLoss',
   'JudgeResult',
@@ -83,6 +88,7 @@ __all__ = [
   'ModuleDiagnosis',
   'ModuleDifficulty',
   'ModuleResult',
+  'Money',
   'OnPolicyTexts',
   'PairEstimate',
   'Probe',
@@ -93,8 +99,11 @@ __all__ = [
   'Results',
   'Score',
   'Seed',
+  'Spending',
   'Stage',
   'StageResult',
+  'Standing',
+  'Start',
   'Steps',
   'StrongEdge',
   'StudentResult',

@@ -9,6 +9,7 @@ from pydantic import Field
 from ioa_jax.records.base import AnyFloat, Count, Record, parse, record
 from ioa_jax.records.lessons import Score, WrongAnswer
 
+NotNegative = Annotated[float, Field(ge=0)]
 Decision = Literal['stay', 'advance', 'remediate', 'stall']
 
 
@@ -70,6 +71,8 @@ class Supply(Record):
     rejected: how many were not kept, by reason.
     untaught: modules of which none could be kept.
     teacher_tokens: paid for it.
+    usd: what the answers behind it cost, by module; None where no price is
+      known. It is the same however often the run was started.
   """
 
   event: Literal['supply']
@@ -82,6 +85,7 @@ class Supply(Record):
   untaught: tuple[str, ...]
   teacher_tokens: Count
   measures: Measures
+  usd: dict[str, NotNegative] | None = None
 
 
 @record
@@ -94,8 +98,20 @@ class OnPolicyTexts(Record):
   tokens: Count
 
 
+@record
+class HeldOut(Record):
+  """The end: held-out scores before and after teaching."""
+
+  event: Literal['held_out']
+  step: Count
+  before: dict[str, Score]
+  after: dict[str, Score]
+  teacher: dict[str, Score]
+
+
 Event = Annotated[
-  Training | Probing | Supply | OnPolicyTexts, Field(discriminator='event')
+  Training | Probing | Supply | OnPolicyTexts | HeldOut,
+  Field(discriminator='event'),
 ]
 
 

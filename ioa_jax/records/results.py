@@ -201,6 +201,36 @@ class JudgeResult(Record):
 
 
 @record
+class Spending(Record):
+  """Dollars for lessons of one module, by stage and kind.
+
+  Attributes:
+    stage: from 0, as everywhere in files.
+    kind: of the supply, such as 'stage' or 'remedial'.
+  """
+
+  module: str
+  stage: Count
+  kind: str
+  usd: Annotated[float, Field(ge=0)]
+
+
+@record
+class Money(Record):
+  """What the teacher cost, where its prices are known.
+
+  Attributes:
+    total_usd: all answered calls; calls that came to nothing are in it.
+    lessons: what of it was paid for lessons, and their confirmation.
+    other_usd: the rest: probes, modules, prerequisites, and lost calls.
+  """
+
+  total_usd: Annotated[float, Field(ge=0)]
+  other_usd: Annotated[float, Field(ge=0)]
+  lessons: tuple[Spending, ...]
+
+
+@record
 class Results(Record):
   """`results.json`.
 
@@ -214,6 +244,7 @@ class Results(Record):
     compilations: of the training step; 1.
     seconds: by phase, and 'total'.
     judge: None where the probes' answers are not judged.
+    money: None where no price is known.
   """
 
   domain: str
@@ -236,6 +267,7 @@ class Results(Record):
   config_sha256: str
   seed: Count
   judge: JudgeResult | None = None
+  money: Money | None = None
 
   @property
   def suffix(self) -> str:

@@ -16,6 +16,13 @@ from markupsafe import Markup
 from ioa_jax.report import svg
 
 Ci = tuple[float, float]
+# Told apart by form; colour only repeats it.
+SUPPLY_FORMS = {
+  'stage': 'down',
+  'bridging': 'up',
+  'remedial': 'small square',
+  'rehearsal': 'ring',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +182,8 @@ def lane(
     )
   seen: Counter[int] = Counter()
   for step, kind, title in supplies:
-    drawn = svg.shape('down', 37, 5, f'supply {kind_class(kind)}', title)
+    form = SUPPLY_FORMS.get(kind, 'down')
+    drawn = svg.shape(form, 37, 5, f'supply {kind_class(kind)}', title)
     # Supplies of one step stand side by side.
     shifted = svg.tag('svg', drawn, x=13 * seen[step], overflow='visible')
     parts.append(svg.at(step / total, shifted))
@@ -189,7 +197,7 @@ def lane(
 
 def kind_class(kind: str) -> str:
   """A supply's kind as a class name: kinds are text from a file."""
-  return kind if kind in ('stage', 'remedial', 'rehearsal') else 'other'
+  return kind if kind in SUPPLY_FORMS else 'other'
 
 
 def mastery(
@@ -199,27 +207,44 @@ def mastery(
   spans: Sequence[Span],
   taught_in: Sequence[int],
   total: int,
+  end: float | None = None,
 ) -> Markup:
-  """Score of one module over steps, its threshold, and the stages."""
+  """Mastery of one module over steps, its threshold, and the stages.
+
+  Args:
+    end: its mastery after teaching, by other probes than the points are of.
+  """
   top, height = 6, 92
+  y_of = lambda p: round(top + height * (1 - min(p, 1)), 1)
   parts = _shading(spans, taught_in, total, top, height)
   for v in (0, 0.5, 1):
     parts.append(svg.line(0, 1, *[top + height * (1 - v)] * 2, 'grid'))
   if threshold is not None:
-    y = round(top + height * (1 - min(threshold, 1)), 1)
-    parts.append(svg.line(0, 1, y, y, 'threshold'))
-  inside = [(s / total if total else 0.0, p) for s, p in points]
+    parts.append(svg.line(0, 1, *[y_of(threshold)] * 2, 'threshold'))
+  # A student can be better than its teacher; the picture ends at 1.
+  inside = [(s / total if total else 0.0, min(p, 1)) for s, p in points]
   parts.append(svg.stretched(top, height, svg.curve(inside, 'curve after')))
   parts += [
     svg.tag(
       'circle',
       cx=svg.percent(x),
-      cy=round(top + height * (1 - p), 1),
+      cy=y_of(p),
       r=1.6,
       class_='dot after',
     )
     for x, p in inside
   ]
+  if end is not None:
+    # Known modules are not probed to the last step.
+    parts.append(
+      svg.stretched(
+        top, height, svg.curve([inside[-1], (1, min(end, 1))], 'curve end')
+      )
+    )
+    ending = f'end, held-out probes: {end:.0%}'
+    parts.append(
+      svg.at(1, svg.shape('square', y_of(end), 4, 'mark end', ending))
+    )
   parts.append(svg.label(0, 113, '0'))
   parts.append(svg.label(1, 113, f'{total:,} steps'))
   first, last = points[0], points[-1]
@@ -227,7 +252,8 @@ def mastery(
     118,
     f'{name}: {first[1]:.0%} at step {first[0]}, {last[1]:.0%} at step '
     f'{last[0]}'
-    + (f'; mastered from {threshold:.0%}' if threshold is not None else ''),
+    + (f'; mastered from {threshold:.0%}' if threshold is not None else '')
+    + (f'; {end:.0%} at the end, held-out' if end is not None else ''),
     *parts,
   )
 

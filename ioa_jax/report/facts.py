@@ -17,6 +17,7 @@ from ioa_jax.report.charts import Span
 from ioa_jax.report.read import Run
 
 _MAX_SAMPLES = 2
+_OWN = ('stage', 'bridging')
 T = TypeVar('T')
 
 
@@ -91,7 +92,7 @@ class StageStory:
     for supply in self.supplies:
       count[supply.kind] += supply.lessons
     # The stage's own lessons first.
-    return dict(sorted(count.items(), key=lambda c: c[0] != 'stage'))
+    return dict(sorted(count.items(), key=lambda c: c[0] not in _OWN))
 
 
 def stages(run: Run) -> list[StageStory]:
@@ -139,48 +140,55 @@ def _outcome_so_far(span, gates):
 
 
 def mastery_points(run: Run, name: str) -> list[tuple[int, float]]:
-  """(step, score on gate probes), from the diagnosis at step 0 on."""
-  points = []
-  if run.diagnosis and name in run.diagnosis.modules:
-    points.append((0, run.diagnosis.modules[name].student.mean))
+  """(step, mastery by the gate probes), from the diagnosis at step 0 on.
+
+  Mastery is the student's score over the teacher's, as the gate has it.
+  """
+  teacher = _teacher(run, name)
+  if not teacher:
+    return []
+  points = [(0, run.diagnosis.modules[name].student.mean)]
   for event in of_kind(run, Probing):
     if name in event.scores:
       points.append((event.step, event.scores[name].mean))
-  return [(s, p) for s, p in points if p is not None]
+  return [(s, p / teacher) for s, p in points if p is not None]
 
 
-def threshold(run: Run, name: str) -> float | None:
-  """The score at which a module counts as mastered: tau * teacher's."""
+def end_mastery(run: Run, name: str) -> float | None:
+  """Mastery at the end, by the held-out probes."""
+  module = run.results.modules.get(name) if run.results else None
+  return module.after / module.teacher if module and module.teacher else None
+
+
+def _teacher(run: Run, name: str) -> float | None:
+  module = run.diagnosis.modules.get(name) if run.diagnosis else None
+  return module.teacher.mean if module else None
+
+
+def threshold(run: Run) -> float | None:
+  """The mastery at which the gate lets a module go."""
   gate = (run.config or {}).get('gate')
   tau = gate.get('tau_mastery') if isinstance(gate, dict) else None
-  if not isinstance(tau, (int, float)) or not run.diagnosis:
-    return None
-  module = run.diagnosis.modules.get(name)
-  teacher = module.teacher.mean if module else None
-  return tau * teacher if teacher else None
+  return tau if isinstance(tau, (int, float)) else None
 
 
 def weakest(
   run: Run, event: Probing, modules: Sequence[str]
 ) -> tuple[str, float] | None:
-  """The module that a gate decision hung on, with its score."""
-  scores = {
-    k: v.mean
+  """The module that a gate decision hung on, with its mastery."""
+  mastery = {
+    k: v.mean / (_teacher(run, k) or 1.0)
     for k, v in event.scores.items()
     if v.n and (k in modules or not modules)
   }
-  if not scores:
-    return None
-  # The gate looks at score / teacher, so the lowest score need not be it.
-  name = min(scores, key=lambda k: scores[k] / (threshold(run, k) or 1.0))
-  return name, scores[name]
+  return min(mastery.items(), key=lambda item: item[1], default=None)
 
 
 def forgetting(run: Run) -> list[dict[str, Any]]:
   """Rows `{label, stage, step, scores}`: before, then after each stage.
 
   Before results.json exists the probe that left a stage has asked every module,
-  and tells the same.
+  and tells the same. The last row is the end, by the held-out probes.
   """
   rows = []
   if run.diagnosis:
@@ -201,6 +209,9 @@ def forgetting(run: Run) -> list[dict[str, Any]]:
       for e in of_kind(run, Probing)
       if e.decision in ('advance', 'stall')
     ]
+  if run.results:
+    scores = {k: m.after for k, m in run.results.modules.items()}
+    found.append({'stage': 'end', 'step': last_step(run), 'scores': scores})
   return rows + found if found else []
 
 
@@ -220,6 +231,27 @@ def rejected(run: Run) -> dict[str, int]:
   for event in of_kind(run, Supply):
     count.update(event.rejected)
   return dict(count.most_common())
+
+
+def spending(run: Run) -> list[dict[str, Any]]:
+  """Rows `{label, usd}` in three groups: by kind, by stage, by module."""
+  money = run.results.money if run.results else None
+  if money is None:
+    return []
+  sides = {
+    'kind': lambda row: f'{row.kind} lessons',
+    'stage': lambda row: f'stage {row.stage + 1}',
+    'module': lambda row: row.module,
+  }
+  groups = []
+  for title, label in sides.items():
+    sums: Counter[str] = Counter()
+    for row in money.lessons:
+      sums[label(row)] += row.usd
+    if title == 'kind':
+      sums['probes and all else'] = money.other_usd
+    groups.append({'title': title, 'sums': dict(sums)})
+  return groups
 
 
 # Measure to (what the strategy is for, unit, whether it is a share).
@@ -326,6 +358,7 @@ def identity(run: Run) -> dict[str, Any]:
     'sha256': recorded or now,
     'changed': bool(recorded and now and recorded != now),
     'seed': run.results.seed if run.results else (run.config or {}).get('seed'),
+    'starts': run.starts,
     'fields': _flatten(run.config or {}),
   }
 

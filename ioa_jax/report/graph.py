@@ -78,12 +78,23 @@ def arcs(modules: Modules, edges: Sequence[Edge]) -> Markup:
         'circle', cx=_ARC_WIDTH + 7, cy=y[name], r=6, class_=f'node {status}'
       )
     )
-    parts.append(
-      svg.tag('text', name, x=_ARC_WIDTH + 20, y=y[name] + 1, class_='label')
-    )
-    parts.append(
-      svg.tag('text', status, x=_ARC_WIDTH + 20, y=y[name] + 13, class_='tiny')
-    )
+    category, _, leaf = name.rpartition('/')
+    below = f'{_short(category, 22)} · {status}' if category else status
+    # What fits beside the arcs on a phone.
+    for text, down, class_ in (
+      (_short(leaf or name, 30), 1, 'label'),
+      (below, 13, 'tiny'),
+    ):
+      parts.append(
+        svg.tag(
+          'text',
+          text,
+          svg.tag('title', name),
+          x=_ARC_WIDTH + 20,
+          y=y[name] + down,
+          class_=class_,
+        )
+      )
   return svg.tag(
     'svg',
     *parts,
@@ -234,7 +245,7 @@ def _node(name, module, x, y):
     ),
     svg.tag(
       'text',
-      f'{_short(category)} · {status}' if category else status,
+      f'{_short(category, 14)} · {status}' if category else status,
       x=x + 12,
       y=round(y + 13, 1),
       class_='tiny',
@@ -242,5 +253,5 @@ def _node(name, module, x, y):
   )
 
 
-def _short(text, limit=21):
+def _short(text, limit=17):
   return text if len(text) <= limit else text[: limit - 1] + '…'

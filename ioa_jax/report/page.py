@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+import functools
 import json
 import pathlib
 import re
@@ -16,7 +18,9 @@ from ioa_jax.report import charts, facts, graph, html, read
 from ioa_jax.runtime import files, terminal
 
 _MAX_TEXT = 1500
+_SHORT_TEXT, _LONG_TEXT = 48, 420
 _WRONG_ANSWERS = 3
+_MOST_SHOWN = 12  # Modules, before some are folded away.
 
 
 def write(workdir: pathlib.Path) -> pathlib.Path:
@@ -26,28 +30,26 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     ValueError: if `workdir` is not a run directory or a file in it is damaged.
   """
   workdir = pathlib.Path(workdir)
-  text = render(read.read(workdir))
+  run = read.read(workdir)
+  shown = [x for _, lessons in facts.lesson_samples(run) for x in lessons]
+  keys = {lesson.metadata['request'] for lesson in shown}
+  text = render(run, read.requests(workdir, keys))
   path = workdir / 'report.html'
   files.write_text(path, text)
   return path
 
 
-def render(run: read.Run) -> str:
-  """The report as one HTML document."""
-  environment = html.environment()
-  environment.filters |= {
-    'pct': _percent,
-    'signed': _signed,
-    'number': _number,
-    'short': _short,
-    'clip': _clip,
-    'time': _time,
-    'name': _name,
-    'icon': charts.icon,
-  }
+def render(run: read.Run, requests: Mapping[str, str] | None = None) -> str:
+  """The report as one HTML document.
+
+  Args:
+    requests: what the teacher was asked for the lessons that are shown.
+  """
+  environment = _environment()
   text = environment.get_template('template.html').render(
     run=run,
     headline=_headline(run),
+    most=_MOST_SHOWN,
     absent={name: read.FILES[name] for name in run.absent},
     gaps=_gaps(run),
     score_axis=charts.score_axis(),
@@ -58,12 +60,35 @@ def render(run: read.Run) -> str:
     still_wrong=_still_wrong(run),
     forgetting=_forgetting(run),
     samples=facts.lesson_samples(run),
+    requests=requests or {},
+    spending=facts.spending(run),
     adaptation=facts.adaptation(run),
     costs=_costs(run),
     identity=facts.identity(run),
     config_json=json.dumps(run.config, indent=2, ensure_ascii=False),
   )
   return terminal.printable(text)
+
+
+@functools.cache
+def _environment():
+  """Its templates are compiled once: a run draws many reports."""
+  environment = html.environment()
+  environment.filters |= {
+    'pct': _percent,
+    'signed': _signed,
+    'number': _number,
+    'short': _short,
+    'clip': _clip,
+    'said': _said,
+    'is_prose': _is_prose,
+    'time': _time,
+    'usd': _usd,
+    'when': _when,
+    'name': _name,
+    'icon': charts.icon,
+  }
+  return environment
 
 
 def _headline(run: read.Run) -> dict[str, Any]:
@@ -118,6 +143,7 @@ def _gaps(run: read.Run) -> list[dict[str, Any]]:
         'student': student,
         'wrong': wrong[:_WRONG_ANSWERS],
         'wrong_total': len(wrong),
+        'in_prose': any(_is_prose(t) for w in wrong for t in w.values()),
       }
     )
   return rows
@@ -174,25 +200,32 @@ def _curriculum(run: read.Run) -> dict[str, Any]:
     'axis': charts.steps_axis(total),
     'decisions': sum(len(r['gates']) for r in rows),
     'supplies': facts.of_kind(run, Supply),
+    'made': {g[1] for r in rows for g in r['gates']},
+    'kinds': {
+      kind: form
+      for kind, form in charts.SUPPLY_FORMS.items()
+      if any(e.kind == kind for e in facts.of_kind(run, Supply))
+    },
+    'rounds': any(r['story'].rounds for r in rows),
   }
 
 
 def _mastery(run: read.Run) -> dict[str, Any]:
   total, spans = facts.total_steps(run), facts.spans(run)
   stories = facts.stages(run)
-  cells = []
+  cells, limit = [], facts.threshold(run)
   for name in facts.module_names(run):
     points = facts.mastery_points(run, name)
     if len(points) < 2:
       continue
     taught = [s.index for s in stories if name in s.modules]
-    limit = facts.threshold(run, name)
+    end = facts.end_mastery(run, name)
     cells.append(
       {
         'name': name,
-        'threshold': limit,
-        'last': points[-1][1],
-        'chart': charts.mastery(name, points, limit, spans, taught, total),
+        'taught': bool(taught),
+        'last': points[-1][1] if end is None else end,
+        'chart': charts.mastery(name, points, limit, spans, taught, total, end),
       }
     )
   # A step that failed reports NaN; the curve goes on without it.
@@ -201,8 +234,13 @@ def _mastery(run: read.Run) -> dict[str, Any]:
     for e in facts.of_kind(run, Training)
     if 0 < e.loss < float('inf')
   ]
+  # Of many, those that are only rehearsed stand behind a click.
+  few = len(cells) <= _MOST_SHOWN
   return {
     'cells': cells,
+    'shown': [c for c in cells if few or c['taught']],
+    'folded': [c for c in cells if not few and not c['taught']],
+    'threshold': limit,
     'labels': charts.score_labels(),
     'loss': charts.loss(losses, spans, total) if losses else None,
     'last_loss': losses[-1][1] if losses else None,
@@ -281,8 +319,28 @@ def _costs(run: read.Run) -> dict[str, Any]:
     'trained': max(trained, default=0),
     'teacher': sum(e.teacher_tokens for e in supplies),
     'lessons': sum(e.lessons for e in supplies) or len(run.lessons),
+    'speeds': _speeds(run),
     'rejected': facts.rejected(run),
   }
+
+
+def _speeds(run: read.Run) -> dict[str, float]:
+  """Tokens a second of the two phases that count them."""
+  if not run.results:
+    return {}
+  tokens, seconds = run.results.tokens, run.results.seconds
+  counts = {
+    'training': (tokens.student_train, seconds.get('train', 0.0)),
+    'writing lessons': (
+      sum(e.teacher_tokens for e in facts.of_kind(run, Supply)),
+      seconds.get('synthesise', 0.0),
+    ),
+  }
+  return {k: n / s for k, (n, s) in counts.items() if n and s > 1e-3}
+
+
+def _usd(value: float) -> str:
+  return f'${value:,.2f}' if value >= 100 else f'${value:,.4f}'
 
 
 def _percent(value: float | None, digits: int = 0) -> str:
@@ -316,11 +374,38 @@ def _time(seconds: float) -> str:
   return f'{minutes}\u00a0min {rest}\u00a0s'
 
 
+def _when(date: str) -> str:
+  """An ISO date of UTC, for people."""
+  return f'{date[:10]} {date[11:16]} UTC'
+
+
 def _clip(text: str) -> str:
   """Long model text is cut, and says so."""
   if len(text) <= _MAX_TEXT:
     return text
   return f'{text[:_MAX_TEXT]} … ({len(text) - _MAX_TEXT:,} more characters)'
+
+
+def _is_prose(text: str) -> bool:
+  """Sentences, or too long to be read as code."""
+  return len(text) > _SHORT_TEXT or len(re.findall(r'[^\W\d_]{2,}', text)) > 1
+
+
+def _said(text: str) -> Markup:
+  """What a model or a person wrote: short as code, long as prose.
+
+  Of what is very long the beginning is shown, and the rest on a click.
+  """
+  text = _clip(text)
+  if not _is_prose(text):
+    return Markup('<code>{}</code>').format(text)
+  if len(text) <= _LONG_TEXT:
+    return Markup('<span class="prose">{}</span>').format(text)
+  cut = max(text.rfind(' ', 0, _LONG_TEXT), _LONG_TEXT // 2)
+  return Markup(
+    '<details class="more prose"><summary>{}<b> … more</b></summary>{}'
+    '</details>'
+  ).format(text[:cut], text[cut:])
 
 
 def _name(name: str) -> Markup:

@@ -5,7 +5,8 @@ A run that is still going on, or that was stopped, has only some of the files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -18,9 +19,12 @@ from ioa_jax.records import (
   Event,
   Lesson,
   Results,
+  Standing,
+  Start,
   parse_event,
 )
 from ioa_jax.runtime import files
+from ioa_jax.teachers.ledger import Ledger, LedgerError
 
 T = TypeVar('T')
 
@@ -53,6 +57,8 @@ class Run:
   events: tuple[Event, ...]
   results: Results | None
   answers: tuple[Answered, ...]
+  starts: tuple[Start, ...]
+  standing: Standing | None
   absent: tuple[str, ...]
 
 
@@ -82,8 +88,25 @@ def read(workdir: pathlib.Path) -> Run:
     events=_lines(workdir / 'metrics.jsonl', parse_event),
     results=_record(workdir / 'results.json', Results.from_json),
     answers=_lines(workdir / 'answers.jsonl', Answered.from_json),
+    starts=_lines(workdir / 'starts.jsonl', Start.from_json),
+    standing=_record(workdir / 'standing.json', Standing.from_json),
     absent=absent,
   )
+
+
+def requests(workdir: pathlib.Path, keys: Iterable[str]) -> dict[str, str]:
+  """The prompts behind lessons, by key; without those that are not known."""
+  try:
+    ledger = Ledger(workdir / 'ledger.sqlite', read_only=True)
+  except LedgerError:
+    return {}  # A report of what there is: the ledger may lie elsewhere.
+  with contextlib.closing(ledger):
+    found = {key: ledger.request(key) for key in keys}
+  return {
+    key: '\n\n'.join(filter(None, [asked.get('system'), asked['prompt']]))
+    for key, asked in found.items()
+    if asked is not None
+  }
 
 
 def _check_edges(diagnosis: Diagnosis | None, path: pathlib.Path) -> None:

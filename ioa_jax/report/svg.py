@@ -72,10 +72,15 @@ def shape(kind: str, y: float, size: float, class_: str, title='') -> Markup:
   inside = [tag('title', title)] if title else []
   if kind == 'circle':
     return tag('circle', *inside, cy=y, r=s, class_=class_)
+  if kind == 'ring':
+    return tag('circle', *inside, cy=y, r=s - 0.5, class_=class_)
   points = {
     'diamond': f'M0 {y - s}L{s} {y}L0 {y + s}L{-s} {y}Z',
     'triangle': f'M{-0.7 * s} {y - s}L{s} {y}L{-0.7 * s} {y + s}Z',
     'down': f'M{-s} {y - 0.8 * s}L{s} {y - 0.8 * s}L0 {y + s}Z',
+    'up': f'M{-s} {y + 0.8 * s}L{s} {y + 0.8 * s}L0 {y - s}Z',
+    'small square': f'M{0.8 * -s} {y - 0.8 * s}H{0.8 * s}V{y + 0.8 * s}'
+    f'H{0.8 * -s}Z',
     'square': f'M{-s} {y - s}H{s}V{y + s}H{-s}Z',
     'cross': f'M{-s} {y - s}L{s} {y + s}M{s} {y - s}L{-s} {y + s}',
     'bar': f'M0 {y - s}V{y + s}',

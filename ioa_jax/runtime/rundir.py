@@ -30,6 +30,7 @@ CONFIG, DIAGNOSIS = 'config.json', 'diagnosis.json'
 CURRICULUM, MODELS = 'curriculum.json', 'models.json'
 ITEMS, REJECTED = 'items.jsonl', 'rejected.jsonl'
 ANSWERS, JUDGEMENTS = 'answers.jsonl', 'judge.sqlite'
+STARTS, STANDING = 'starts.jsonl', 'standing.json'
 # What training reads: files that grow with it, and files that do not change.
 GROWING = (LESSONS, METRICS, REJECTED)
 FOUNDATION = (DIAGNOSIS, CURRICULUM, ITEMS)

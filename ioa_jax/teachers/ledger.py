@@ -313,6 +313,11 @@ class Ledger:
         answer = dataclasses.asdict(_completion(row))
         yield {'key': row[0], 'request': request, **answer}
 
+  def request(self, key: str) -> dict[str, Any] | None:
+    """What was asked under a key; None if it is not known or damaged."""
+    rows = self._db.rows(f'{self._select} WHERE key = ?', (key,))
+    return _request(rows[0][1]) if rows else None
+
   def drop(self, keys: Sequence[str]) -> None:
     """Forgets answers; they are asked and paid for again when needed."""
     with self._db.transaction() as db:

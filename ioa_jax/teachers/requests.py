@@ -37,6 +37,7 @@ class Request:
     stop: texts that end the answer.
     reasoning_effort: passed on to reasoning models; '' is their default.
     min_p: least share of the likeliest token's probability; 0 is off.
+    module: that it is paid for; no part of what is asked.
   """
 
   model: str
@@ -51,13 +52,14 @@ class Request:
   stop: tuple[str, ...] = ()
   reasoning_effort: str = ''
   min_p: float = 0.0
+  module: str = dataclasses.field(default='', compare=False)
 
   def to_json(self) -> str:
     """The text that is hashed: core fields, and others that are set."""
     fields = {
       f.name: getattr(self, f.name)
       for f in dataclasses.fields(self)
-      if f.name in _CORE or getattr(self, f.name) != f.default
+      if f.compare and (f.name in _CORE or getattr(self, f.name) != f.default)
     }
     return json.dumps(fields, sort_keys=True)
 

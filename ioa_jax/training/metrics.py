@@ -1,4 +1,4 @@
-"""Windows of step metrics to events: JSON lines and TensorBoard.
+"""Windows of step metrics to events, the lines of metrics.jsonl.
 
 One writer for all numbers of a run. A train event sums the steps between two
 probing rounds, sums and counts apart; a probe event is one gate decision.
@@ -6,10 +6,7 @@ probing rounds, sums and counts apart; a probe event is one gate decision.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-import pathlib
-import shutil
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -80,25 +77,3 @@ def _probing(metrics, t: int, module_names: Sequence[str]) -> Probing:
       module_names[k] for k in np.flatnonzero(metrics['reopened_K'][t])
     ],
   )
-
-
-def write_tensorboard(
-  directory: pathlib.Path, events: Iterable[dict[str, Any]]
-) -> None:
-  """Writes the numbers of `events` as TensorBoard scalars, anew."""
-  # Imported here: it costs a second and most scripts need none of it.
-  import tensorboardX
-
-  shutil.rmtree(directory, ignore_errors=True)
-  with tensorboardX.SummaryWriter(str(directory)) as writer:
-    for event in events:
-      step = event['step']
-      for name, value in event.items():
-        if '/' in name:
-          writer.add_scalar(name, value, step)
-      if event['event'] == 'probe':
-        writer.add_scalar('gate/stage', event['stage'], step)
-        for module, score in event['scores'].items():
-          writer.add_scalar(
-            f'mastery/{module}', score['correct'] / score['n'], step
-          )
