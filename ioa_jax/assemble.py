@@ -21,10 +21,14 @@ from ioa_jax.adapter import (
   Amounts,
   arithmetic_lessons,
   composition_lessons,
+  plain_lessons,
   prompts,
   text_lessons,
 )
+from ioa_jax.adapter.examiner import Checks, Examiner
+from ioa_jax.adapter.referee import Referee
 from ioa_jax.baselines import methods
+from ioa_jax.baselines.answers import Answers, Formulas, Texts
 from ioa_jax.baselines.method import Method
 from ioa_jax.domains import Domain, arithmetic, composition, seed_sources, text
 from ioa_jax.domains import tokenizer as tokenizer_lib
@@ -103,6 +107,8 @@ class Subject:
     price: of a served teacher.
     lora: what trains of the student; None is all of it.
     recording: a ledger whose answers are taken before the teacher is asked.
+    answers: what lessons' answers are made of.
+    referee: the teacher as a judge of answers; None where a verifier is.
   """
 
   name: str
@@ -117,6 +123,8 @@ class Subject:
   price: Price
   lora: LoraSpec | None
   recording: Ledger | None
+  answers: Answers
+  referee: Referee | None = None
 
   @property
   def teacher_params(self) -> int | None:
@@ -242,7 +250,7 @@ def open_run(
     mesh=mesh,
     display=display,
     counted=counted,
-    method=methods.METHODS[config.method],
+    method=methods.of(config),
     settled=config_lib.settle(config),
     student=Student(
       subject.student, subject.codec, limits(config.student), counted, display
@@ -308,11 +316,6 @@ def open_subject(
       'one of them, or add seeds.'
     )
   settled = config_lib.settle(config)
-  if methods.METHODS[config.method].select is not None:
-    # The teacher's likelihoods are of the student's tokens.
-    vocabulary.shared_vocabulary(
-      subject.teacher_model.directory, subject.student.directory
-    )
   if settled.distills:
     return _with_one_vocabulary(subject, settled.distillation['top_k'])
   return subject
@@ -366,6 +369,7 @@ def _built_in(config, mesh) -> Subject:
     Price(),
     lora_spec(config),
     recording(config),
+    Formulas(),
   )
 
 
@@ -408,23 +412,18 @@ def _text(config, mesh, given: Given) -> Subject:
   teacher, teacher_model, teacher_codec, budget, price = open_teacher(
     config, mesh, given
   )
-  adapter = text_lessons.TextAdapter(
+  asking = decomposition.Asking(
+    teacher.name,
+    config.teacher.max_tokens,
+    config.teacher.temperature,
+    config.teacher.reasoning_effort,
+  )
+  examiner = Examiner(
     domain,
     grader,
     codec,
-    asking=decomposition.Asking(
-      teacher.name,
-      config.teacher.max_tokens,
-      config.teacher.temperature,
-      config.teacher.reasoning_effort,
-    ),
-    style=prompts.Style(
-      description=c.description,
-      strategies=config.adapter.strategies,
-      personas=config.adapter.personas,
-    ),
-    amounts=_amounts(config.adapter),
-    checks=text_lessons.Checks(
+    asking,
+    Checks(
       confirm_samples=config.adapter.confirm_samples,
       near_duplicate=config.adapter.near_duplicate,
       contamination=config.adapter.contamination,
@@ -435,7 +434,7 @@ def _text(config, mesh, given: Given) -> Subject:
   return Subject(
     c.name,
     domain,
-    adapter,
+    _text_adapter(config, domain, examiner),
     teacher,
     teacher_model,
     teacher_codec,
@@ -445,6 +444,31 @@ def _text(config, mesh, given: Given) -> Subject:
     price,
     lora_spec(config),
     recording(config),
+    Texts(grader),
+    Referee(asking),
+  )
+
+
+def _text_adapter(config, domain: Domain, examiner: Examiner) -> Adapter:
+  """As the method has lessons written."""
+  amounts = _amounts(config.adapter)
+  plain = config_lib.settle(config).plain
+  if plain is None:
+    style = prompts.Style(
+      description=config.domain.description,
+      strategies=config.adapter.strategies,
+      personas=config.adapter.personas,
+    )
+    return text_lessons.TextAdapter(
+      domain, examiner, style=style, amounts=amounts
+    )
+  return plain_lessons.PlainAdapter(
+    domain,
+    examiner,
+    way=plain.way,
+    amounts=amounts,
+    confirmed=plain.confirmed,
+    judged=plain.judged,
   )
 
 

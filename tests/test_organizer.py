@@ -235,6 +235,19 @@ def test_steps_follow_gaps_and_fit_the_budget():
 def test_without_order_there_is_one_stage_of_everything():
   (only,) = organise(CHAIN, order=None).stages
   assert only.modules == ('a', 'b', 'c') and only.kind == 'consolidate'
+  # The lessons are IOA's own: rehearsals of what is known.
+  assert organise(CHAIN, order=None).rehearsed == ('a',)
+  assert organise(CHAIN, order=None, identified=False).rehearsed == ()
+
+
+def test_rounds_are_equally_long_and_fill_the_budget():
+  found = organise(CHAIN, order='rounds', identified=False)
+  first, last = found.stages
+  assert first.kind == 'teach' and last.kind == 'consolidate'
+  assert first.modules == last.modules == ('a', 'b', 'c')
+  assert first.max_steps == first.remedial_steps and not first.max_steps % 25
+  left = found.total_steps - 3 * first.max_steps
+  assert 0 <= left < 3 * 25
 
 
 def test_other_orders_keep_the_sizes_and_lose_nothing():

@@ -70,8 +70,9 @@ def organise(
   Args:
     order: 'prerequisites'; or as many stages of the same sizes by 'length',
       shortest first, or at 'random'; None gives one stage of everything, held
-      to the end.
-    identified: False makes known modules targets as well.
+      to the end; 'rounds' one of everything whose rounds are equally long.
+    identified: False makes known modules targets as well; else they are
+      rehearsed.
     length: of each module's answers, in any unit.
     seed: of a random order.
 
@@ -83,11 +84,15 @@ def organise(
   ]
   targets, known = of_status('target'), of_status('known')
   _require_targets(targets, known)
-  if order is None:
+  if order in (None, 'rounds'):
     everything = [k for k in diagnosed if k in {*targets, *known}]
     student = _readiness(diagnosed, everything, rules.response)
-    only = _stage(everything, 'consolidate', student, budget.total_steps, 0)
-    return _curriculum([only], [], [], rules, budget)
+    timed = [_stage(everything, 'consolidate', student, budget.total_steps, 0)]
+    if order == 'rounds':
+      steps = _equal_rounds(budget)
+      timed.insert(0, _stage(everything, 'teach', student, steps, steps))
+    rehearsed = known if identified else []
+    return _curriculum(timed, rehearsed, [], rules, budget)
   if not identified:
     targets, known = [k for k in diagnosed if k in {*targets, *known}], []
   student = _readiness(diagnosed, targets, rules.response)
@@ -138,6 +143,12 @@ def _steps(steps: float, budget: Budget) -> tuple[int, int]:
   own = max(1, round(own / every)) * every
   extra = round(own * budget.remedial_share / every) * every
   return own, max(extra, every)
+
+
+def _equal_rounds(budget: Budget) -> int:
+  """Steps of each round, whole probing intervals; the rest comes after them."""
+  every = budget.probe_every_steps
+  return max(1, budget.total_steps // ((budget.max_rounds + 1) * every)) * every
 
 
 def _readiness(diagnosed, names, response) -> dict[str, float]:
