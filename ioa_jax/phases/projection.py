@@ -9,6 +9,8 @@ import ml_collections
 from ioa_jax import config as config_lib
 from ioa_jax.adapter import WRONG_KEPT, Level
 from ioa_jax.assemble import Subject
+from ioa_jax.baselines import methods
+from ioa_jax.phases import diagnosis
 from ioa_jax.teachers.cost import Planned, render
 from ioa_jax.teachers.requests import Request
 
@@ -20,10 +22,15 @@ def describe(
 
   Low is the probes alone; high teaches every module with all remedial rounds,
   and every answer is the longest allowed. Prompts are counted with the
-  student's tokenizer, so tokens are the teacher's only roughly.
+  student's tokenizer, so tokens are the teacher's only roughly. Stages that the
+  steps do not suffice for are named.
   """
   planned = _planned(config, subject, remedial_rounds)
-  return render(planned, subject.price, subject.budget)
+  lines = render(planned, subject.price, subject.budget)
+  misfit = diagnosis.fit(config, methods.of(config), subject.domain.MODULES)
+  if not misfit:
+    return lines
+  return f'{lines}\nIf everything is to be taught: {misfit}'
 
 
 def _planned(config, subject: Subject, remedial_rounds) -> list[Planned]:
