@@ -187,6 +187,14 @@ def test_answers_are_taught_as_they_come_and_the_rest_has_a_reason():
   assert len(kept) == 1 and dropped == {'no_answer': 1}
 
 
+def test_what_is_kept_depends_on_the_lessons_handed_in_alone():
+  """A dropped problem stands in nobody's way when a run goes on."""
+  a = adapter()
+  for _ in range(2):
+    kept, _ = write(a, [NEW], ['The answer is 9.'])
+    assert len(kept) == 1
+
+
 def test_cascod_keeps_what_other_solutions_agree_with():
   right, wrong = 'The answer is 9.', 'The answer is 8.'
   for solutions, count in (
