@@ -23,10 +23,14 @@ from ioa_jax.adapter import (
   Amounts,
   arithmetic_lessons,
   composition_lessons,
+  plain_lessons,
   prompts,
   text_lessons,
 )
+from ioa_jax.adapter.examiner import Checks, Examiner
+from ioa_jax.adapter.referee import Referee
 from ioa_jax.baselines import methods
+from ioa_jax.baselines.answers import Answers, Formulas, Texts
 from ioa_jax.baselines.method import Method
 from ioa_jax.domains import Domain, arithmetic, composition, seed_sources, text
 from ioa_jax.domains import tokenizer as tokenizer_lib
@@ -111,6 +115,8 @@ class Subject:
     price: of a served teacher.
     lora: what trains of the student; None is all of it.
     recording: a ledger whose answers are taken before the teacher is asked.
+    answers: what lessons' answers are made of.
+    referee: the teacher as a judge of answers; None where a verifier is.
     judge: of open answers; it is opened with the run.
   """
 
@@ -126,6 +132,8 @@ class Subject:
   price: Price
   lora: LoraSpec | None
   recording: Ledger | None
+  answers: Answers
+  referee: Referee | None = None
   judge: judging.Judge | None = None
 
   @property
@@ -286,7 +294,7 @@ def open_run(
     mesh=mesh,
     display=display,
     counted=counted,
-    method=methods.METHODS[config.method],
+    method=methods.of(config),
     settled=config_lib.settle(config),
     student=Student(
       subject.student, subject.codec, limits(config.student), counted, display
@@ -359,11 +367,6 @@ def open_subject(
       'one of them, or add seeds.'
     )
   settled = config_lib.settle(config)
-  if methods.METHODS[config.method].select is not None:
-    # The teacher's likelihoods are of the student's tokens.
-    vocabulary.shared_vocabulary(
-      subject.teacher_model.directory, subject.student.directory
-    )
   if settled.distills:
     return _with_one_vocabulary(subject, settled.distillation['top_k'])
   return subject
@@ -417,6 +420,7 @@ def _built_in(config, mesh) -> Subject:
     Price(),
     lora_spec(config),
     recording(config),
+    Formulas(),
   )
 
 
@@ -477,13 +481,13 @@ def _text(config, mesh, given: Given) -> Subject:
     config, mesh, given
   )
   judge = _open_judge(config)
-  adapter = text_adapter(
+  examiner = text_examiner(
     config, domain, grader, codec, teacher.name, tasks, judge
   )
   return Subject(
     c.name,
     domain,
-    adapter,
+    text_adapter(config, domain, examiner),
     teacher,
     teacher_model,
     teacher_codec,
@@ -493,11 +497,13 @@ def _text(config, mesh, given: Given) -> Subject:
     price,
     lora_spec(config),
     recording(config),
+    Texts(grader),
+    Referee(examiner.asking),
     judge,
   )
 
 
-def text_adapter(
+def text_examiner(
   config: ml_collections.ConfigDict,
   domain: Domain,
   grader: text.Grader,
@@ -505,32 +511,51 @@ def text_adapter(
   teacher: str,
   benchmark_tasks: Mapping[str, Sequence[str]] = types.MappingProxyType({}),
   judge: judging.Judge | None = None,
-) -> text_lessons.TextAdapter:
-  """Lessons of a domain of text, asked from the model called `teacher`."""
-  return text_lessons.TextAdapter(
+) -> Examiner:
+  """Of lessons of a domain of text; solutions are those of `teacher`."""
+  return Examiner(
     domain,
     grader,
     codec,
-    asking=decomposition.Asking(
+    decomposition.Asking(
       teacher,
       config.teacher.max_tokens,
       config.teacher.temperature,
       config.teacher.reasoning_effort,
     ),
-    style=prompts.Style(
-      description=config.domain.description,
-      strategies=config.adapter.strategies,
-      personas=config.adapter.personas,
-    ),
-    amounts=_amounts(config.adapter),
-    checks=text_lessons.Checks(
+    Checks(
       confirm_samples=config.adapter.confirm_samples,
       near_duplicate=config.adapter.near_duplicate,
       contamination=config.adapter.contamination,
       benchmarks=benchmark_tasks,
       row_length=config.train.row_length,
     ),
-    judge=judge,
+    judge,
+  )
+
+
+def text_adapter(
+  config: ml_collections.ConfigDict, domain: Domain, examiner: Examiner
+) -> Adapter:
+  """As the method has lessons written."""
+  amounts = _amounts(config.adapter)
+  plain = config_lib.settle(config).plain
+  if plain is None:
+    style = prompts.Style(
+      description=config.domain.description,
+      strategies=config.adapter.strategies,
+      personas=config.adapter.personas,
+    )
+    return text_lessons.TextAdapter(
+      domain, examiner, style=style, amounts=amounts
+    )
+  return plain_lessons.PlainAdapter(
+    domain,
+    examiner,
+    way=plain.way,
+    amounts=amounts,
+    confirmed=plain.confirmed,
+    judged=plain.judged,
   )
 
 

@@ -183,9 +183,7 @@ def dry_run(
   config_lib.validate(config)
   mesh = sharding.make_mesh(**config.mesh)
   if remedial_rounds is None:
-    remedial_rounds = methods.METHODS[config.method].rounds(
-      config.gate.max_rounds
-    )
+    remedial_rounds = methods.of(config).rounds(config.gate.max_rounds)
   return projection.describe(
     config, assemble.open_subject(config, mesh, given), remedial_rounds
   )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import dataclasses
 import time
 
-from ioa_jax.adapter import WRONG_KEPT, Level
+from ioa_jax.adapter import Level
 from ioa_jax.assemble import Run
-from ioa_jax.phases import exams, guarding, on_policy
+from ioa_jax.phases import exams, guarding, judging, on_policy
 from ioa_jax.phases.lessons import LessonBook, Order, examples
 from ioa_jax.phases.observing import Observer
 from ioa_jax.phases.training import Taught, make_trainer
@@ -16,7 +17,6 @@ from ioa_jax.records import (
   Diagnosis,
   Progress,
   Score,
-  WrongAnswer,
 )
 from ioa_jax.runtime import signals
 from ioa_jax.runtime.rundir import METRICS, REJECTED
@@ -86,8 +86,8 @@ class _Phase:
     )
     self._on_policy_every = run.settled.distillation['on_policy_every_steps']
     self._on_policy_step = 0
-    # What it got wrong at the latest practice, which remedial requests show.
-    self._wrong: dict[str, tuple[WrongAnswer, ...]] = {}
+    # What the latest practice showed, which remedial requests go by.
+    self._practised: dict[str, Level] = {}
     # An earlier start's, if this one did not diagnose.
     self._set_counted(diagnosis.tokens)
     self._seconds = {'train': 0.0, 'synthesise': 0.0}
@@ -131,7 +131,7 @@ class _Phase:
 
   def _take_up(self, progress: Progress) -> None:
     self._set_counted(progress.counted)
-    self._wrong = dict(progress.wrong)
+    self._practised = {k: Level(wrong=v) for k, v in progress.wrong.items()}
     self.observer.take_up(progress)
     self._on_policy_step = progress.on_policy_step
     self._seconds['train'] = progress.train_seconds
@@ -161,17 +161,11 @@ class _Phase:
     trainer.resume(remedial)
 
   def _practise(self, names: Sequence[str]) -> None:
-    """Finds what the student gets wrong, for remedial requests to show."""
-    round = self.trainer.round + 1
-    adapter = self._run.adapter
-    items = [x for name in names for x in adapter.practice(name, round)]
-    if not items:
-      return
-    wrong = exams.of_student(
-      self._run, self.trainer.params(), items, 'practising'
-    ).wrong
-    for name in names:
-      self._wrong[name] = tuple(wrong.get(name, ())[:WRONG_KEPT])
+    """Has the student practise, for remedial requests to go by."""
+    trainer, lessons = self.trainer, self._book.lessons
+    self._practised |= judging.practised(
+      self._run, trainer.params(), names, trainer.round + 1, lessons
+    )
 
   def _add(self, order: Order) -> None:
     if not order.wanted:
@@ -187,7 +181,9 @@ class _Phase:
   def _levels(self) -> dict[str, Level]:
     """Where the student stood at the latest probing of each module."""
     return {
-      name: Level(score.mean, self._wrong.get(name, ()))
+      name: dataclasses.replace(
+        self._practised.get(name, Level()), score=score.mean
+      )
       for name, score in self.trainer.scores().items()
     }
 
@@ -243,7 +239,7 @@ class _Phase:
       untaught=tuple(self._book.untaught),
       files=self._run.directory.digests(),
       on_policy_step=self._on_policy_step,
-      wrong=self._wrong,
+      wrong={k: v.wrong for k, v in self._practised.items()},
     )
 
   def close(self) -> None:

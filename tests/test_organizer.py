@@ -1,6 +1,8 @@
 """Stages: prerequisites first, nothing lost, the zone kept or reported."""
 
+import dataclasses
 import math
+import re
 
 import hypothesis
 from hypothesis import strategies as st
@@ -16,14 +18,17 @@ BUDGET = organizer.Budget(
 )
 
 
+RULES = organizer.Rules(
+  tau_zpd=0.15,
+  zpd='readiness',
+  response='exact',
+  min_stage_modules=1,
+  consolidation_share=0.3,
+)
+
+
 def organise(diagnosed, response='exact', **changes):
-  rules = organizer.Rules(
-    tau_zpd=0.15,
-    zpd='readiness',
-    response=response,
-    min_stage_modules=1,
-    consolidation_share=0.3,
-  )
+  rules = dataclasses.replace(RULES, response=response)
   how = dict(order='prerequisites', identified=True, length={}, seed=0)
   return organizer.organise(diagnosed, rules, BUDGET, **(how | changes))
 
@@ -225,11 +230,79 @@ def test_steps_follow_gaps_and_fit_the_budget():
   assert (b.modules, c.modules) == (('b',), ('c',))
   assert last.kind == 'consolidate' and last.modules == ('b', 'c')
   assert found.rehearsed == ('a',)
-  # Budgets 700 * 1/3 and 700 * 2/3, of which 1/1.4 is the stage's own part.
+  # Of 700 steps, 1/1.4 is the stages' own part, shared one to two.
   assert (b.max_steps, c.max_steps) == (175, 325)
   longest = sum(s.max_steps + 2 * s.remedial_steps for s in (b, c))
-  assert longest <= 700 + 3 * 25
+  assert longest <= 700
   assert all(s.max_steps % 25 == 0 for s in (b, c))
+
+
+@hypothesis.given(
+  st.lists(st.floats(0.01, 1.0), min_size=1, max_size=15),
+  st.integers(10, 3000),
+  st.sampled_from([1, 7, 10, 50]),
+  st.integers(0, 3),
+  st.sampled_from([0.0, 0.25, 0.5]),
+  st.sampled_from([0.0, 0.1, 0.25]),
+)
+def test_stages_and_rounds_fit_beside_consolidation_or_it_is_said(
+  gaps, total, every, rounds, remedial, share
+):
+  names = [f'm{i}' for i in range(len(gaps))]
+  diagnosed = diagnosis(
+    {k: 1 - max(0.1, round(g, 1)) for k, g in zip(names, gaps)},
+    names,
+    needs=list(zip(names, names[1:])),
+  )
+  budget = organizer.Budget(
+    total_steps=total,
+    probe_every_steps=every,
+    max_rounds=rounds,
+    remedial_share=remedial,
+  )
+  rules = dataclasses.replace(
+    RULES, consolidation_share=share, zpd='readiness', tau_zpd=9.0
+  )
+  how = dict(order='prerequisites', identified=True, length={}, seed=0)
+  stages = organizer.organise(diagnosed, rules, budget, **how).stages[:-1]
+  longest = sum(s.max_steps + rounds * s.remedial_steps for s in stages)
+  room = total * (1 - share)
+  assert all(
+    steps % every == 0 and steps >= every
+    for s in stages
+    for steps in (s.max_steps, s.remedial_steps)
+  )
+  said = organizer.overrun([s.modules for s in stages], share, budget)
+  if said:
+    assert longest > room
+    assert {s.max_steps for s in stages} == {every}
+    # What it proposes suffices.
+    (enough,) = re.findall(r'total_steps to (\d+)', said)
+    more = dataclasses.replace(budget, total_steps=int(enough))
+    assert not organizer.overrun([s.modules for s in stages], share, more)
+    assert stages[-1].modules[-1] in said
+  else:
+    assert longest <= room + 1e-6
+    # And no stage could have another interval.
+    assert longest + (1 + rounds) * every > room
+
+
+@pytest.mark.parametrize('modules,fits', [(3, True), (4, False), (12, False)])
+def test_the_template_says_what_it_has_no_steps_for(modules, fits):
+  """A chain at the values of configs/smollm2_135m.py: 600 steps, two rounds."""
+  names = [f'm{i}' for i in range(modules)]
+  chain = [
+    KnowledgeModule(k, '', tuple(names[i - 1 : i] if i else ()), i)
+    for i, k in enumerate(names)
+  ]
+  budget = organizer.Budget(
+    total_steps=600, probe_every_steps=50, max_rounds=2, remedial_share=0.25
+  )
+  said = organizer.overrun(organizer.planned(chain, 1), 0.25, budget)
+  assert bool(said) != fits
+  if said:
+    assert f'at least {modules * 150} steps' in said and '450 are left' in said
+    assert said.index('from number 4 on') < said.index('m3')
 
 
 def test_without_order_there_is_one_stage_of_everything():
@@ -238,6 +311,19 @@ def test_without_order_there_is_one_stage_of_everything():
   assert only.modules == ('a', 'b', 'c') and only.kind == 'consolidate'
   # What is known has as few lessons as it has beside stages.
   assert found.rehearsed == organise(CHAIN, order='prerequisites').rehearsed
+  # The lessons are IOA's own: rehearsals of what is known.
+  assert organise(CHAIN, order=None).rehearsed == ('a',)
+  assert organise(CHAIN, order=None, identified=False).rehearsed == ()
+
+
+def test_rounds_are_equally_long_and_fill_the_budget():
+  found = organise(CHAIN, order='rounds', identified=False)
+  first, last = found.stages
+  assert first.kind == 'teach' and last.kind == 'consolidate'
+  assert first.modules == last.modules == ('a', 'b', 'c')
+  assert first.max_steps == first.remedial_steps and not first.max_steps % 25
+  left = found.total_steps - 3 * first.max_steps
+  assert 0 <= left < 3 * 25
 
 
 def test_other_orders_keep_the_sizes_and_lose_nothing():

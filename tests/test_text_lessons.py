@@ -9,6 +9,8 @@ import pytest
 from ioa_jax.adapter import (
   Amounts,
   Level,
+  examiner,
+  levels,
   practice,
   prompts,
   rejections,
@@ -26,6 +28,14 @@ GOLDEN = pathlib.Path(__file__).parent / 'golden'
 MODULE = KnowledgeModule('algebra/linear', 'ax + b = c', ('algebra/sums',), 1)
 SEED = Seed('algebra/linear', 'Solve 2x + 1 = 7.', '3')
 WRONG = [{'prompt': 'Solve 3x = 9.', 'answer': '3', 'student': 'x\n' * 400}]
+
+
+AMOUNTS = Amounts(
+  seeds_per_module=4,
+  items_per_seed=3,
+  rehearsal_items_per_seed=1,
+  remedial_items_per_seed=1,
+)
 
 
 class Characters:
@@ -61,18 +71,16 @@ def adapter(domain=None, grader=None, judge=None, **changes):
   )
   return text_lessons.TextAdapter(
     domain,
-    grader,
-    Characters(),
-    asking=Asking('t', 50, 0.7),
-    style=of(prompts.Style),
-    amounts=Amounts(
-      seeds_per_module=4,
-      items_per_seed=3,
-      rehearsal_items_per_seed=1,
-      remedial_items_per_seed=1,
+    examiner.Examiner(
+      domain,
+      grader,
+      Characters(),
+      Asking('t', 50, 0.7),
+      of(examiner.Checks),
+      judge,
     ),
-    checks=of(text_lessons.Checks),
-    judge=judge,
+    style=of(prompts.Style),
+    amounts=AMOUNTS,
   )
 
 
@@ -97,7 +105,7 @@ def rendered(kind):
     SEED,
     kind=kind,
     form='value',
-    difficulty='intermediate',
+    difficulty=levels.Scale((1, 9, 40, 1234567)).difficulty('advanced'),
     stage=1,
     variant=3,
     level=Level(0.25, WRONG),
@@ -143,15 +151,18 @@ def test_requests_climb_in_difficulty_and_never_repeat():
     ('stage', 0.5, 1),
     ('stage', 0.8, 2),
     ('stage', 1.0, 2),
-    ('bridging', 0.9, 0),
+    ('bridging', 0.49, 0),
+    ('bridging', 0.5, 1),
+    ('bridging', 0.9, 2),
     ('rehearsal', 0.9, 0),
-    ('remedial', 0.9, 0),
+    ('remedial', 0.9, 2),
   ],
 )
 def test_requests_begin_at_the_level_of_the_student(kind, score, first):
   items = adapter().plan('a/b', kind, stage=0, round=0, level=Level(score))
   assert f'Difficulty: {DIFFICULTIES[first]}' in items[0].request.prompt
-  last = 'introductory' if kind in ('remedial', 'rehearsal') else 'advanced'
+  # A bridge is one notch; all others reach what is examined.
+  last = DIFFICULTIES[first] if kind == 'bridging' else 'advanced'
   assert f'Difficulty: {last}' in items[-1].request.prompt
   assert len({i.request.key() for i in items}) == len(items)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 
 from tests import faulty_server
 
@@ -83,12 +84,41 @@ def draft(module: str, problem: str, steps: list[str], answer: str) -> dict:
   }
 
 
+def written(prompt: str) -> str:
+  """A problem of the unit that a prompt shows, another for another prompt."""
+  unit = UNITS['loses 1' in prompt]
+  number = zlib.crc32(prompt.encode())
+  text, _ = problem(unit, 100 + number % 5000, 3 + number % 50)
+  return json.dumps({'problem': text})
+
+
+def marks(prompt: str) -> str:
+  """Of two answers, or one; every other wrong one is found good all the same.
+
+  The first place gets a mark more: a referee has to be asked in both orders.
+  """
+  parts = re.split(r'\n\n(?:First |Second )?[Aa]nswer:\n\n', prompt)
+  right = solve(parts[0])
+
+  def mark(text):
+    known = f'The answer is {right}.' in text
+    return 8 if known or right % 2 else 3
+
+  if len(parts) == 2:
+    return json.dumps({'mark': mark(parts[1])})
+  return json.dumps({'first': mark(parts[1]) + 1, 'second': mark(parts[2])})
+
+
 def respond(body, headers) -> faulty_server.Reply:
   """For `FaultyServer(respond=...)`."""
   del headers
   user = next(m['content'] for m in body['messages'] if m['role'] == 'user')
   if 'Unit: ' in user:
     text = lesson(user)
+  elif '{"problem": ' in user:
+    text = written(user)
+  elif 'JSON object' in user:
+    text = marks(user)
   else:
     text = f'First, count.\nThe answer is {solve(user)}.'
   return 200, {}, faulty_server.chat_completion('r', text)

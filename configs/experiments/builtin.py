@@ -19,6 +19,7 @@ def get_plan():
       'ioa': {},
       # Published methods, as far as they are public and mean something here.
       'self_instruct': {'method': 'self_instruct'},
+      'lamini': {'method': 'lamini'},
       'lion': {'method': 'lion'},
       'dss': {'method': 'dss'},
       'cascod': {'method': 'cascod'},

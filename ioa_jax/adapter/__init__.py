@@ -35,10 +35,13 @@ class Level:
     score: the latest, in [0, 1]; None if it was never measured.
     wrong: latest wrong answers to practice items, `{prompt, answer, student}`;
       see `practice`. A probe among them is not shown to the teacher.
+    hard, easy: problems of earlier lessons that a referee sorted.
   """
 
   score: float | None = None
   wrong: Sequence[Mapping[str, str]] = ()
+  hard: Sequence[str] = ()
+  easy: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,7 +125,8 @@ class Adapter(Protocol):
   """How the lessons of one domain are planned and written.
 
   Attributes:
-    confirm_samples: further requests by which a lesson is confirmed.
+    confirm_samples: further requests that a lesson takes at most, by which it
+      is answered, confirmed or judged.
   """
 
   confirm_samples: int

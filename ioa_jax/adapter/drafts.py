@@ -9,8 +9,8 @@ import pydantic
 
 from ioa_jax import adapter
 from ioa_jax.adapter import contamination
+from ioa_jax.adapter.examiner import Examiner
 from ioa_jax.domains.text import Grader, states
-from ioa_jax.models.vocabulary import ChatCodec
 from ioa_jax.records import KnowledgeModule, Lesson
 from ioa_jax.teachers import structured
 from ioa_jax.teachers.requests import Completion
@@ -67,16 +67,11 @@ class Item(adapter.Item):
 
 
 class Reader:
-  """Reads lessons of one kind of answers, for one student.
+  """Reads lessons of one kind of answers, for one student."""
 
-  Args:
-    row_length: tokens of a training row; a lesson takes one at most.
-  """
-
-  def __init__(self, grader: Grader, codec: ChatCodec, row_length: int):
-    self._grader = grader
-    self._codec = codec
-    self._row_length = row_length
+  def __init__(self, examiner: Examiner):
+    self._examiner = examiner
+    self._grader = examiner.grader
 
   def read(
     self, item: Item, completion: Completion
@@ -95,19 +90,12 @@ class Reader:
       return None, 'no_answer'
     if not self._grader.proves(key):
       return None, 'proves_nothing'
-    written = lesson.problem + lesson.completion
-    if any(control in written for control in self._codec.control_texts):
-      return None, 'control_token'
     if item.practised:
       shown = contamination.Contamination({'practised': item.practised})
       if shown.find(lesson.problem) is not None:
         return None, 'repeats_practice'
-    prompt = self._codec.prompt(lesson.problem)
-    answer = self._codec.answer(lesson.completion)
-    # The last token is only a target.
-    if len(prompt) + len(answer) - 1 > self._row_length:
-      return None, 'too_long'
-    return lesson, ''
+    reason = self._examiner.unfit(lesson.problem, lesson.completion)
+    return (None if reason else lesson), reason
 
   def key(self, lesson: Lesson) -> str:
     """What solutions of the lesson are compared with."""

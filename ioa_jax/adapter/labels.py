@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import dataclasses
 
-from ioa_jax.adapter import text_lessons
+from ioa_jax.adapter import examiner
 from ioa_jax.domains.text import Grader, states
 from ioa_jax.identifier.decomposition import Asking
 from ioa_jax.teachers.requests import Completion, Request
@@ -51,9 +51,7 @@ def requests(
       f'config.teacher.temperature is 0, so {samples} samples would be one; '
       'set it above 0, or --samples=1.'
     )
-  return [
-    text_lessons.solving(asking, grader, problem, s) for s in range(samples)
-  ]
+  return [examiner.solving(asking, grader, problem, s) for s in range(samples)]
 
 
 def agreed(grader: Grader, completions: Sequence[Completion]) -> Label:

@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 from ioa_jax.adapter import Level
+from ioa_jax.adapter.levels import Difficulty
 from ioa_jax.records import KnowledgeModule, Seed
 
 STRATEGIES = {
@@ -24,8 +25,8 @@ STRATEGIES = {
     'one calculation in each step.'
   ),
   'cognitive_load': (
-    'Manage cognitive load: the smallest numbers and the fewest facts that '
-    'still show the idea; nothing that is not needed.'
+    'Manage cognitive load: the fewest facts that still show the idea, and no '
+    'larger numbers than the difficulty asks for; nothing that is not needed.'
   ),
   'template': (
     'One fixed form: every step is one line that begins with "First,", "Next," '
@@ -37,7 +38,7 @@ STRATEGIES = {
 }
 
 # Different places make for different problems; the item's index chooses.
-_SETTINGS = (
+SETTINGS = (
   'a market stall',
   'a school trip',
   'a kitchen',
@@ -55,13 +56,12 @@ _KIND = {
     'and must not forget it.'
   ),
   'remedial': (
-    'The student has practised this unit and still fails. Write one new, '
-    'minimal problem that trains exactly what went wrong below, and nothing '
-    'else.'
+    'The student has practised this unit and still fails. Write one new '
+    'problem that trains exactly what went wrong below, and nothing else.'
   ),
   'bridging': (
     'The step up to this unit is high. Write one new problem that is only one '
-    'notch harder than what the student can do; leave no level out.'
+    'notch harder than what the student can do.'
   ),
 }
 
@@ -90,11 +90,13 @@ class Form:
 
   Attributes:
     solve: system prompt of who answers a problem; takes `closing`.
-    lesson: what a lesson's problem needs besides, '' if nothing.
+    problem: what a problem needs, '' if nothing.
+    lesson: what a lesson's steps need besides, '' if nothing.
     final_answer, verification: what these fields of a lesson hold.
   """
 
   solve: str
+  problem: str = ''
   lesson: str = ''
   final_answer: str = 'the answer alone'
   verification: str = 'how the answer was checked'
@@ -112,14 +114,14 @@ FORMS = {
     '{closing}',
     'The problem ends in four choices, one a line, that begin with (A), (B), '
     '(C) and (D); exactly one is right.',
-    'the letter alone',
+    final_answer='the letter alone',
   ),
   'code': Form(
     'Write Python that does what is asked. Say in short lines what you do, '
     'then end with all of the code in one block:\n{closing}',
     'The problem names the Python function to write and its arguments, and '
-    'shows two calls with what they return. "steps" say how it is done, '
-    'without code.',
+    'shows two calls with what they return.',
+    '"steps" say how it is done, without code.',
     'the whole Python code, without a fence',
     'at least four assertions, one a line, that call the function: assert '
     'f(2) == 4. They fail for a function that always returns the same, and '
@@ -129,7 +131,8 @@ FORMS = {
     'Do what is asked. Write the answer only: complete, and no longer than '
     'needed.',
     'The problem can be answered from general knowledge or from what it '
-    'contains. "steps" say what the answer has to cover.',
+    'contains.',
+    '"steps" say what the answer has to cover.',
     'the whole answer, as it should be written',
   ),
 }
@@ -176,7 +179,7 @@ def lesson(
   *,
   kind: str,
   form: str,
-  difficulty: str,
+  difficulty: Difficulty,
   stage: int,
   variant: int,
   level: Level,
@@ -186,18 +189,21 @@ def lesson(
   Args:
     kind: 'stage', 'remedial', 'bridging' or 'rehearsal'.
     form: of FORMS.
-    difficulty: of records.DIFFICULTIES.
+    difficulty: that is asked for.
     variant: tells apart the items of one seed, and chooses their setting.
     level: the student's, on this unit; only a remedial request shows what
       went wrong, and a rehearsal is the same for any student.
   """
   prerequisites = ', '.join(module.prerequisites) or 'nothing'
-  setting = _SETTINGS[variant % len(_SETTINGS)]
+  setting = SETTINGS[variant % len(SETTINGS)]
   parts = [
     f'Unit: {module.name} ({module.description}). It stands on: '
     f'{prerequisites}.',
-    ' '.join(filter(None, (_KIND[kind], FORMS[form].lesson))),
-    f'Difficulty: {difficulty}. Setting: {setting}. Variant {variant + 1}.',
+    ' '.join(
+      filter(None, (_KIND[kind], FORMS[form].problem, FORMS[form].lesson))
+    ),
+    f'Difficulty: {difficulty.says}. Setting: {setting}. Variant '
+    f'{variant + 1}.',
   ]
   if level.score is not None and kind != 'rehearsal':
     parts.append(
@@ -206,8 +212,8 @@ def lesson(
   if kind == 'remedial' and level.wrong:
     parts.append('What went wrong:')
     parts += [
-      f'- Problem: {_clip(w["prompt"])}\n  Right answer: {_clip(w["answer"])}\n'
-      f'  The student wrote: {_clip(w["student"])}'
+      f'- Problem: {clip(w["prompt"])}\n  Right answer: {clip(w["answer"])}\n'
+      f'  The student wrote: {clip(w["student"])}'
       for w in level.wrong
     ]
   parts += [
@@ -215,7 +221,7 @@ def lesson(
     f'{seed.problem}\nAnswer: {seed.answer}',
     'Answer with one JSON object and nothing else, with all of these keys. '
     f'"module" is "{module.name}", "stage_id" is {stage}, "difficulty_tag" is '
-    f'"{difficulty}", each flag says whether you did so:',
+    f'"{difficulty.tag}", each flag says whether you did so:',
     json.dumps(_example(FORMS[form]), indent=1),
   ]
   return '\n\n'.join(parts)
@@ -229,7 +235,7 @@ def _example(form: Form) -> dict[str, Any]:
   return _EXAMPLE | {'solution': solution}
 
 
-def _clip(text: str, limit: int = 300) -> str:
+def clip(text: str, limit: int = 300) -> str:
   """Student text is of any length and shape; a request shows its beginning."""
   one_line = ' '.join(text.split())
   return one_line if len(one_line) <= limit else one_line[: limit - 3] + '...'

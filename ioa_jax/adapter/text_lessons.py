@@ -1,125 +1,63 @@
 """Lessons of a user's own domain: asked for, parsed, confirmed, cleaned.
 
-A lesson is kept if it parses, belongs to its module, has an answer that the
-teacher reaches again from the problem alone, in the majority of its attempts,
-and is neither too long, nor a repetition, nor an item of the probes.
+A lesson is kept if it parses, belongs to its module, and the examiner has
+nothing against it.
 """
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 
 from ioa_jax import adapter
-from ioa_jax.adapter import (
-  Amounts,
-  Ask,
-  Level,
-  curation,
-  practice,
-  prompts,
-)
+from ioa_jax.adapter import Amounts, Ask, Level, levels, practice, prompts
 from ioa_jax.adapter.drafts import Draft, Item, Reader
+from ioa_jax.adapter.examiner import SPLITS, Examiner
 from ioa_jax.domains import Domain
-from ioa_jax.domains.text import Grader
-from ioa_jax.evaluation import judging
-from ioa_jax.evaluation.judging import Judge
-from ioa_jax.identifier.decomposition import Asking
-from ioa_jax.models.vocabulary import ChatCodec
 from ioa_jax.records import DIFFICULTIES, Lesson, Probe, Rejected
-from ioa_jax.teachers.requests import Completion, Request, schema_text
+from ioa_jax.teachers.requests import Request, schema_text
 
 _ALL = 1_000_000  # Seeds.
-_SPLITS = ('gate', 'held_out')
-# Scores from which a student is beyond a level of DIFFICULTIES.
-_BEYOND = (0.5, 0.8)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Checks:
-  """What a lesson has to pass.
-
-  Attributes:
-    confirm_samples: solutions by which a lesson's answer is confirmed.
-    near_duplicate: similarity of problems, in (0, 1], from which one is left
-      out.
-    contamination: of `contamination.DECIDED_BY`.
-    benchmarks: name to texts of its items, which no lesson may give away.
-    row_length: tokens of a training row; a lesson takes one at most.
-  """
-
-  confirm_samples: int
-  near_duplicate: float
-  contamination: str
-  benchmarks: Mapping[str, Sequence[str]]
-  row_length: int
-
-
-def solving(
-  asking: Asking, grader: Grader, problem: str, sample: int | None = None
-) -> Request:
-  """To solve a problem; `sample` None is greedy, else one of several tries."""
-  return Request(
-    model=asking.teacher,
-    prompt=problem,
-    system=prompts.FORMS[grader.form].solve.format(
-      closing=grader.closing('...')
-    ),
-    temperature=0.0 if sample is None else asking.temperature,
-    top_k=0,
-    top_p=1.0,
-    max_tokens=asking.max_tokens,
-    sample_index=sample or 0,
-    reasoning_effort=asking.reasoning_effort,
-  )
 
 
 class TextAdapter:
   """Lessons of a `TextDomain`.
 
   Args:
-    asking: of lessons and of their confirmations.
+    examiner: of what is kept.
     style: how lessons are asked for.
     amounts: how many.
-    checks: what they have to pass.
-    judge: of open answers; None leaves their confirmation to the grader.
   """
 
   def __init__(
     self,
     domain: Domain,
-    grader: Grader,
-    codec: ChatCodec,
+    examiner: Examiner,
     *,
-    asking: Asking,
     style: prompts.Style,
     amounts: Amounts,
-    checks: Checks,
-    judge: Judge | None = None,
   ):
     self._domain = domain
-    self._grader = grader
-    self._codec = codec
+    self._examiner = examiner
     self._modules = {m.name: m for m in domain.MODULES}
-    self._asking = asking
     self._style = style
     self._amounts = amounts
-    self._checks = checks
-    self._judge = judge
-    self.confirm_samples = checks.confirm_samples
-    self._contamination = _contamination(domain, checks)
-    self._probes = frozenset(
-      p.prompt for split in _SPLITS for p in domain.probes(split, '')
-    )
-    self._repeats = curation.Repeats(checks.near_duplicate)
-    self._reader = Reader(grader, codec, checks.row_length)
-
-  def _solve(self, problem: str, sample: int | None = None) -> Request:
-    return solving(self._asking, self._grader, problem, sample)
+    self.confirm_samples = examiner.checks.confirm_samples
+    probes = [p for s in SPLITS for p in domain.probes(s, '')]
+    self._probes = frozenset(p.prompt for p in probes)
+    self._scales = {
+      name: levels.Scale.of(
+        [
+          *(s.problem for s in domain.seeds(name, _ALL)),
+          *(p.prompt for p in probes if p.module == name),
+        ]
+      )
+      for name in self._modules
+    }
+    self._reader = Reader(examiner)
 
   def question(self, probe: Probe) -> Request:
-    return self._solve(probe.prompt)
+    return self._examiner.solve(probe.prompt)
 
   def practice(self, module: str, round: int) -> tuple[Probe, ...]:
     """Training seeds, others in each round; see `practice`."""
@@ -134,13 +72,8 @@ class TextAdapter:
     round: int,
     level: Level,
   ) -> list[Item]:
-    """Requests for each seed, the easiest first.
-
-    Those of a stage begin at the student's own level: what it can do already
-    teaches it nothing. Remedial ones are the smallest, and bridging ones skip
-    no level.
-    """
-    unit = self._modules[module]
+    """Requests for each seed, the easiest first; see `levels.wanted`."""
+    unit, scale = self._modules[module], self._scales[module]
     seeds = self._domain.seeds(module, self._amounts.seeds_per_module)
     each = self._amounts.per_seed(kind)
     # A probe that is shown would come back as a lesson.
@@ -148,53 +81,59 @@ class TextAdapter:
       level, wrong=[w for w in level.wrong if w['prompt'] not in self._probes]
     )
     practised = tuple(w['prompt'] for w in level.wrong if kind == 'remedial')
-    levels = _difficulties(kind, level)
+    tags = levels.wanted(kind, level, scale, each * len(seeds))
+    # Each seed gets neighbouring levels.
+    wanted = sorted(
+      (DIFFICULTIES.index(tags[place * each + index]), index, place)
+      for index in range(each)
+      for place in range(len(seeds))
+    )
     items = []
-    for index in range(each):
-      difficulty = levels[index * len(levels) // each]
-      for place, seed in enumerate(seeds):
-        variant = index * len(seeds) + place
-        prompt = prompts.lesson(
-          unit,
-          seed,
+    for difficulty, index, place in wanted:
+      variant = index * len(seeds) + place
+      prompt = prompts.lesson(
+        unit,
+        seeds[place],
+        kind=kind,
+        form=self._examiner.grader.form,
+        difficulty=scale.difficulty(DIFFICULTIES[difficulty]),
+        stage=stage,
+        variant=variant,
+        level=level,
+      )
+      items.append(
+        Item(
+          module=unit,
+          seed=seeds[place],
           kind=kind,
-          form=self._grader.form,
-          difficulty=difficulty,
           stage=stage,
-          variant=variant,
-          level=level,
+          round=round,
+          request=self._ask_for(prompt, variant, round),
+          practised=practised,
         )
-        items.append(
-          Item(
-            module=unit,
-            seed=seed,
-            kind=kind,
-            stage=stage,
-            round=round,
-            request=self._ask_for(prompt, variant, round),
-            practised=practised,
-          )
-        )
+      )
     return items
 
   def _ask_for(self, prompt: str, variant: int, round: int) -> Request:
+    asking = self._examiner.asking
     return Request(
-      model=self._asking.teacher,
+      model=asking.teacher,
       prompt=prompt,
       system=self._style.system(variant),
-      temperature=self._asking.temperature,
+      temperature=asking.temperature,
       top_k=0,
       top_p=1.0,
-      max_tokens=self._asking.max_tokens,
+      max_tokens=asking.max_tokens,
       sample_index=round,
       response_schema=schema_text(Draft),
-      reasoning_effort=self._asking.reasoning_effort,
+      reasoning_effort=asking.reasoning_effort,
     )
 
   def write(
     self, items: Sequence[Item], ask: Ask, earlier: Sequence[Lesson]
   ) -> tuple[list[Lesson], list[Rejected]]:
     """Asks, parses, confirms, cleans; every rejection has its reason."""
+    examiner = self._examiner
     rejected: list[Rejected] = []
     drafts = []
     answers = ask([i.request for i in items], Draft)
@@ -207,121 +146,12 @@ class TextAdapter:
         drafts.append(lesson)
     # What costs nothing comes first: confirming is paid for.
     of_request = {item.request.key(): item for item in items}
-    drafts, dropped = self._clean(drafts, of_request)
+    drafts, dropped = examiner.clean(drafts, of_request)
     drafts, rejected = adapter.agreed(drafts, rejected + dropped)
-    tries = range(self.confirm_samples)
-    solved = ask(_confirming(self._solve, drafts, tries))
-    each = len(tries)
-    agreeing = self._agreeing([d for d in drafts for _ in tries], solved)
-    lessons = []
-    for index, lesson in enumerate(drafts):
-      mine = solved[index * each : (index + 1) * each]
-      agreed = sum(agreeing[index * each : (index + 1) * each])
-      confirmed = self._confirm(lesson, agreed)
-      if confirmed is None:
-        item = of_request[lesson.metadata['request']]
-        said = '\n---\n'.join(c.text for c in mine)
-        rejected.append(item.rejected('unconfirmed', _text(lesson), said))
-      else:
-        lessons.append(confirmed)
-    kept, dropped = self._clean(lessons, of_request, self._repeats.of(earlier))
-    return kept, rejected + dropped
-
-  def _agreeing(
-    self, lessons: Sequence[Lesson], solved: Sequence[Completion]
-  ) -> list[bool]:
-    """Whether each solution confirms its lesson; the judge asks for all.
-
-    An open lesson must not lose to a solution in either order; overlap of the
-    two texts says nothing of their truth.
-    """
-    keys = list(map(self._reader.key, lessons))
-    answered = [c.finish_reason == 'stop' for c in solved]
-    if self._judge is None:
-      return [
-        whole and self._grader.is_correct(c.text, key)
-        for whole, c, key in zip(answered, solved, keys, strict=True)
-      ]
-    pairs = [
-      judging.Pair(lesson.problem, key, c.text)
-      for lesson, key, c in zip(lessons, keys, solved, strict=True)
-    ]
-    judged = iter(
-      self._judge.compare([p for p, ok in zip(pairs, answered) if ok])
+    lessons, unconfirmed = examiner.confirmed(
+      [(d, self._reader.key(d)) for d in drafts], ask, of_request
     )
-    return [whole and next(judged).holds for whole in answered]
-
-  def _confirm(self, lesson: Lesson, agreed: int) -> Lesson | None:
-    """The lesson if most solutions agree with it, and says so."""
-    if 2 * agreed <= self.confirm_samples:
-      return None
-    of = f'{agreed} of {self.confirm_samples} independent solutions'
-    confirmed = f'{of} agree'
-    if self._judge is not None:
-      confirmed = f'{self._judge.name} prefers it or a tie to {of}'
-    key = self._reader.key(lesson)
-    if self._grader.form == 'code':
-      confirmed += f' with tests that trivial functions fail:\n{key}'
-    return dataclasses.replace(
-      lesson, solution=lesson.solution | {'verification': confirmed}
+    kept, dropped = examiner.clean(
+      lessons, of_request, examiner.repeats.of(earlier)
     )
-
-  def _clean(
-    self,
-    lessons: Sequence[Lesson],
-    of_request: Mapping[str, Item],
-    near_duplicates: curation.NearDuplicates | None = None,
-  ) -> tuple[list[Lesson], list[Rejected]]:
-    kept, dropped = curation.curate(
-      lessons,
-      count_tokens=lambda text: len(self._codec.answer(text)),
-      min_tokens=8,
-      max_tokens=self._checks.row_length,
-      contamination=self._contamination,
-      near_duplicates=near_duplicates,
-    )
-    return kept, [
-      of_request[lessons[r.index].metadata['request']].rejected(
-        r.reason,
-        _text(lessons[r.index]),
-        r.evidence,
-      )
-      for r in dropped
-    ]
-
-
-def _confirming(solve, drafts: Sequence[Lesson], tries) -> list[Request]:
-  """Each problem alone, once for each of `tries`, paid for its module."""
-  return [
-    dataclasses.replace(solve(d.problem, t), module=d.module)
-    for d in drafts
-    for t in tries
-  ]
-
-
-def _difficulties(kind: str, level: Level) -> Sequence[str]:
-  if kind == 'remedial':
-    return DIFFICULTIES[:1]
-  if kind == 'stage' and level.score is not None:
-    return DIFFICULTIES[bisect.bisect_right(_BEYOND, level.score) :]
-  return DIFFICULTIES
-
-
-def _contamination(domain: Domain, checks: Checks) -> curation.Contamination:
-  return curation.Contamination(
-    {
-      f'{split} probes': [p.prompt for p in domain.probes(split, '')]
-      for split in _SPLITS
-    }
-    | checks.benchmarks,
-    seeds=[
-      seed.problem
-      for module in domain.MODULES
-      for seed in domain.seeds(module.name, _ALL)
-    ],
-    decided_by=checks.contamination,
-  )
-
-
-def _text(lesson: Lesson) -> str:
-  return f'{lesson.problem}\n{lesson.completion}'
+    return kept, rejected + unconfirmed + dropped

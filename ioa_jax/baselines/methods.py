@@ -7,11 +7,14 @@ of the configuration is in `ioa_jax.config.methods`.
 
 from __future__ import annotations
 
+import ml_collections
+
 from ioa_jax.baselines import (
   cascod,
   controls,
   distillation,
   dss,
+  lamini,
   lion,
   self_instruct,
   star_agents,
@@ -22,6 +25,7 @@ METHODS: dict[str, Method] = {
   'ioa': Method(order='prerequisites', gated=True, weighting='need'),
   **controls.CONTROLS,
   'self_instruct': self_instruct.METHOD,
+  'lamini': lamini.METHOD,
   'lion': lion.METHOD,
   'dss': dss.METHOD,
   'cascod': cascod.METHOD,
@@ -29,3 +33,13 @@ METHODS: dict[str, Method] = {
   'logit_distillation': distillation.LOGITS,
   'on_policy_distillation': distillation.ON_POLICY,
 }
+
+# Where text is another matter than formulas.
+_TEXT = {'lion': lion.TEXT}
+
+
+def of(config: ml_collections.ConfigDict) -> Method:
+  """The method of a configuration, on its domain."""
+  found = METHODS[config.method]
+  is_text = config.domain.kind == 'text'
+  return _TEXT.get(config.method, found) if is_text else found

@@ -257,17 +257,23 @@ def _check_text(config) -> None:
   _require(config, 'gate.scoring', 'graded', why)
   _require(config, 'gate.sequential', False, 'answers are graded in batches')
   _require(config, 'adapter.answer_format', 'steps', why)
+  _require(
+    config,
+    'adapter.smallest_first',
+    False,
+    f"{why}; 'cognitive_load' in adapter.strategies is what it has instead",
+  )
   terms = methods.METHODS[config.method]
-  if terms.answer_format not in (None, 'steps'):
+  if terms.answer_format == 'direct' and terms.plain is None:
     raise ConfigError(
       f'config.method {config.method!r} asks for direct answers, and {why}, '
       'which has worked solutions only.'
     )
-  if not (terms.adapted and terms.confirmed):
+  if terms.plain and terms.plain.confirmed and domain.grader == 'code':
     raise ConfigError(
-      f'config.method {config.method!r} is a way to draw problems of the '
-      f'built-in domain, and {why}; adapter.strategies and '
-      'adapter.confirm_samples say how lessons are written here.'
+      f'config.method {config.method!r} keeps confirmed answers, and '
+      "config.domain.grader is 'code', whose answers are confirmed by tests "
+      'that only adapted lessons bring; use another method.'
     )
   if domain.max_probes < domain.min_probes:
     raise ConfigError(

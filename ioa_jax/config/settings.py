@@ -108,7 +108,8 @@ class Adapter(Group):
   answer_format: Format = 'steps'
   """Worked solutions, or the answer at once (built-in domains only)."""
   smallest_first: bool = False
-  """Small operands first (built-in domains): the paper's cognitive load."""
+  """Small operands first (built-in domains only): the paper's cognitive load;
+  text has levels and a strategy for it."""
   strategies: tuple[
     Literal[
       'concretise', 'decompose', 'cognitive_load', 'template', 'plain_language'

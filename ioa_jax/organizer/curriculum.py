@@ -9,7 +9,14 @@ import math
 from ioa_jax.identifier import diagnosis as diagnosis_lib
 from ioa_jax.identifier import gaps
 from ioa_jax.organizer import stages as stages_lib
-from ioa_jax.records import Curriculum, ModuleDiagnosis, Stage, Zone, ZpdCheck
+from ioa_jax.records import (
+  Curriculum,
+  KnowledgeModule,
+  ModuleDiagnosis,
+  Stage,
+  Zone,
+  ZpdCheck,
+)
 
 
 class NothingToTeach(ValueError):
@@ -64,14 +71,16 @@ def organise(
   """Stages with their step budgets (paper, section 3.2).
 
   Steps are shared among stages by the gaps they hold, since a stage with more
-  to learn needs longer. What stages save by passing early goes to the last
-  one, which consolidates all targets together.
+  to learn needs longer; all remedial rounds of all stages fit beside the share
+  of consolidation, unless `overrun` says that they cannot. What stages save by
+  passing early goes to the last one, which consolidates all targets together.
 
   Args:
     order: 'prerequisites'; or as many stages of the same sizes by 'length',
       shortest first, or at 'random'; None gives one stage of everything, held
-      to the end.
-    identified: False makes known modules targets as well.
+      to the end; 'rounds' one of everything whose rounds are equally long.
+    identified: False makes known modules targets as well; else they are
+      rehearsed.
     length: of each module's answers, in any unit.
     seed: of a random order.
 
@@ -83,13 +92,17 @@ def organise(
   ]
   targets, known = of_status('target'), of_status('known')
   _require_targets(targets, known)
-  if order is None:
+  if order in (None, 'rounds'):
     everything = [k for k in diagnosed if k in {*targets, *known}]
     student = _readiness(diagnosed, everything, rules.response)
-    only = _stage(everything, 'consolidate', student, budget.total_steps, 0)
+    timed = [_stage(everything, 'consolidate', student, budget.total_steps, 0)]
+    if order == 'rounds':
+      steps = _equal_rounds(budget)
+      timed.insert(0, _stage(everything, 'teach', student, steps, steps))
     # Known modules have the lessons that they have beside stages, so methods
     # differ in order and weights and not in what there is to read.
-    return _curriculum([only], known, [], rules, budget)
+    rehearsed = known if identified else []
+    return _curriculum(timed, rehearsed, [], rules, budget)
   if not identified:
     targets, known = [k for k in diagnosed if k in {*targets, *known}], []
   student = _readiness(diagnosed, targets, rules.response)
@@ -105,12 +118,10 @@ def organise(
     sum(diagnosed[k].gap for k in s) if identified else len(s)
     for s in ordered_stages
   ]
-  teach_steps = budget.total_steps * (1 - rules.consolidation_share)
+  steps = _shared(need, rules.consolidation_share, budget)
   timed = [
-    _stage(
-      names, 'teach', student, *_steps(teach_steps * gap / sum(need), budget)
-    )
-    for names, gap in zip(ordered_stages, need)
+    _stage(names, 'teach', student, own, _remedial_steps(own, budget))
+    for names, own in zip(ordered_stages, steps, strict=True)
   ]
   timed.append(_stage(targets, 'consolidate', student, budget.total_steps, 0))
   return _curriculum(timed, known, checks, rules, budget)
@@ -131,15 +142,82 @@ def _require_targets(targets, known):
     )
 
 
-def _steps(steps: float, budget: Budget) -> tuple[int, int]:
-  """Of `steps`: a stage's own, and those of each remedial round."""
-  own = steps / (1 + budget.max_rounds * budget.remedial_share)
-  # Whole probing intervals: a budget that ends between two probes would run
-  # on to the next one anyway.
+def planned(
+  modules: Sequence[KnowledgeModule], min_modules: int
+) -> list[list[str]]:
+  """The stages if everything is to be taught, before anything is measured."""
+  names = [m.name for m in modules]
+  graph = gaps.prerequisite_graph(modules)
+  even = dict.fromkeys(names, 1.0)
+  return stages_lib.build_stages(
+    names, graph, even, tau_zpd=0.0, zpd='readiness', min_modules=min_modules
+  )
+
+
+def overrun(
+  stages: Sequence[Sequence[str]], consolidation_share: float, budget: Budget
+) -> str:
+  """Which stages cannot have their steps, and what would help; '' if all can.
+
+  A stage and each of its remedial rounds take a probing interval at least.
+  """
+  every, rounds = budget.probe_every_steps, budget.max_rounds
+  least, room = every * (1 + rounds), _room(consolidation_share, budget)
+  fits = room // least
+  if len(stages) <= fits:
+    return ''
+  late = ', '.join(name for stage in stages[fits:] for name in stage)
+  enough = math.ceil(len(stages) * least / (1 - consolidation_share))
+  return (
+    f'{len(stages)} stages with {rounds} remedial rounds each take at least '
+    f'{len(stages) * least} steps (gate.probe_every_steps is {every}), and '
+    f'{room} are left beside consolidation. Stages from number {fits + 1} on '
+    f'take what was meant for it, or come too late: {late}. Set '
+    f'config.train.total_steps to {enough} (it is {budget.total_steps}), or '
+    'lower config.gate.probe_every_steps or config.gate.max_rounds.'
+  )
+
+
+def _room(consolidation_share: float, budget: Budget) -> int:
+  """Steps of all stages with their rounds."""
+  # Not one less for a share that no binary fraction is (600 * 0.9).
+  return math.floor(budget.total_steps * (1 - consolidation_share) + 1e-6)
+
+
+def _shared(
+  need: Sequence[float], consolidation_share: float, budget: Budget
+) -> list[int]:
+  """Steps of each stage before remediation, by need, in whole probing
+  intervals: a budget that ends between two probes would run on to the next one
+  anyway. One interval each is the least, whether or not it fits."""
   every = budget.probe_every_steps
-  own = max(1, round(own / every)) * every
-  extra = round(own * budget.remedial_share / every) * every
-  return own, max(extra, every)
+  room = _room(consolidation_share, budget)
+
+  def longest(steps: Sequence[int]) -> int:
+    rounds = budget.max_rounds
+    return sum(own + rounds * _remedial_steps(own, budget) for own in steps)
+
+  steps = [every] * len(need)
+  open_stages = [i for i, n in enumerate(need) if n > 0]
+  while open_stages:
+    poorest = min(open_stages, key=lambda i: (steps[i] / need[i], i))
+    steps[poorest] += every
+    if longest(steps) > room:
+      steps[poorest] -= every
+      open_stages.remove(poorest)
+  return steps
+
+
+def _remedial_steps(own: int, budget: Budget) -> int:
+  """Of each round of a stage with so many steps."""
+  every = budget.probe_every_steps
+  return max(1, round(own * budget.remedial_share / every)) * every
+
+
+def _equal_rounds(budget: Budget) -> int:
+  """Steps of each round, whole probing intervals; the rest comes after them."""
+  every = budget.probe_every_steps
+  return max(1, budget.total_steps // ((budget.max_rounds + 1) * every)) * every
 
 
 def _readiness(diagnosed, names, response) -> dict[str, float]:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import statistics
 import time
 
+import ml_collections
 import numpy as np
 
 from ioa_jax.assemble import Run
+from ioa_jax.baselines.method import Method
 from ioa_jax.evaluation import scoring
 from ioa_jax.identifier import decomposition, difficulty, graphs, learner_panel
 from ioa_jax.identifier import diagnosis as diagnosis_lib
@@ -23,6 +25,7 @@ from ioa_jax.records import (
   Difficulty,
   ItemDifficulty,
   ItemLoss,
+  KnowledgeModule,
   Probe,
   Score,
   Thresholds,
@@ -38,6 +41,8 @@ def diagnose(run: Run) -> Diagnosis:
   judged, or that the budget does not reach to judge, ends before it begins.
   """
   start = time.monotonic()
+  if misfit := fit(run.config, run.method, run.domain.MODULES):
+    run.display.say(f'If everything is to be taught: {misfit}')
   probes = run.probes('gate')
   teacher = exams.of_teacher(run, probes, 'probing the teacher').scores
   student, wrong, _ = exams.of_student(
@@ -94,20 +99,50 @@ def organise(run: Run, diagnosis: Diagnosis) -> Curriculum:
   lengths: dict[str, list[int]] = {}
   for probe in run.probes('gate'):
     lengths.setdefault(probe.module, []).append(len(probe.reference))
-  budget = organizer.Budget(
-    total_steps=c.train.total_steps,
-    probe_every_steps=c.gate.probe_every_steps,
-    max_rounds=run.method.rounds(c.gate.max_rounds),
-    remedial_share=c.gate.remedial_share,
-  )
-  return organizer.organise(
+  curriculum = organizer.organise(
     diagnosis.modules,
     organizer.Rules(**c.organizer),
-    budget,
+    _budget(c, run.method),
     order=run.method.order,
     identified=run.method.identified,
     length={k: statistics.mean(v) for k, v in lengths.items()},
     seed=c.seed,
+  )
+  stages = [s.modules for s in curriculum.stages if s.kind == 'teach']
+  if run.method.order != 'rounds' and (
+    misfit := organizer.overrun(
+      stages, c.organizer.consolidation_share, _budget(c, run.method)
+    )
+  ):
+    run.display.say(misfit)
+  return curriculum
+
+
+def fit(
+  config: ml_collections.ConfigDict,
+  method: Method,
+  modules: Sequence[KnowledgeModule],
+) -> str:
+  """What the steps do not suffice for if every module is to be taught.
+
+  Nothing has been asked for yet: the stages are those of the prerequisites that
+  the domain declares.
+  """
+  if method.order in (None, 'rounds'):
+    return ''
+  stages = organizer.planned(modules, config.organizer.min_stage_modules)
+  share = config.organizer.consolidation_share
+  return organizer.overrun(stages, share, _budget(config, method))
+
+
+def _budget(
+  config: ml_collections.ConfigDict, method: Method
+) -> organizer.Budget:
+  return organizer.Budget(
+    total_steps=config.train.total_steps,
+    probe_every_steps=config.gate.probe_every_steps,
+    max_rounds=method.rounds(config.gate.max_rounds),
+    remedial_share=config.gate.remedial_share,
   )
 
 

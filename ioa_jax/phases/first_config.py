@@ -169,7 +169,11 @@ def describe(config: ml_collections.ConfigDict) -> str:
   teacher = config.teacher
   untaught = Untaught(
     domain,
-    assemble.text_adapter(config, domain, grader, codec, teacher.model),
+    assemble.text_adapter(
+      config,
+      domain,
+      assemble.text_examiner(config, domain, grader, codec, teacher.model),
+    ),
     codec,
     Budget(teacher.max_completion_tokens, teacher.max_usd or None),
     Price(**teacher.price),

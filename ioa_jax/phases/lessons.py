@@ -14,6 +14,7 @@ from ioa_jax.adapter import (
   rejections,
 )
 from ioa_jax.assemble import Run
+from ioa_jax.phases import judging
 from ioa_jax.records import Lesson, Measures, Rejected, Supply
 from ioa_jax.runtime.rundir import LESSONS, METRICS, REJECTED
 from ioa_jax.teachers.requests import Completion, Price, Request
@@ -151,7 +152,7 @@ class LessonBook:
     """Line numbers, from 1, of the lessons behind token sequences."""
     line: dict[tuple[int, ...], int] = {}
     for number, lesson in enumerate(self.lessons, 1):
-      for e in self._run.method.examples(lesson, self._run.student.codec):
+      for e in _examples(self._run, lesson):
         line.setdefault((*e.prompt, *e.completion), number)
     return sorted({line[text] for text in texts})
 
@@ -167,17 +168,7 @@ class LessonBook:
     run = self._run
     if run.method.select is None or not lessons:
       return lessons
-    nats = [
-      [
-        -float(found.mean())
-        for found in reader.log_probs(
-          reader.model.params,
-          [reader.example(x.problem, x.completion) for x in lessons],
-        )
-      ]
-      for reader in (run.student, run.teacher_reader)
-    ]
-    return run.method.select(lessons, *nats)
+    return run.method.select(lessons, judging.evidence(run, lessons))
 
   def _pass_over(self, module, items, rejected) -> None:
     """Ends the run, or says that it goes on without the module."""
@@ -224,10 +215,12 @@ def examples(run: Run, lessons: Sequence[Lesson]) -> dict[str, list]:
   """The sequences of every module, as the method makes them of lessons."""
   grouped: dict[str, list[packing.Example]] = {}
   for lesson in lessons:
-    grouped.setdefault(lesson.module, []).extend(
-      run.method.examples(lesson, run.student.codec)
-    )
+    grouped.setdefault(lesson.module, []).extend(_examples(run, lesson))
   return grouped
+
+
+def _examples(run: Run, lesson: Lesson) -> Sequence[packing.Example]:
+  return run.method.examples(lesson, run.student.codec, run.subject.answers)
 
 
 def rehearsals(run: Run) -> list[Lesson]:

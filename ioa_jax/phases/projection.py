@@ -10,9 +10,11 @@ import ml_collections
 
 from ioa_jax import config as config_lib
 from ioa_jax.adapter import WRONG_KEPT, Adapter, Level
+from ioa_jax.baselines import methods
 from ioa_jax.domains import Domain
 from ioa_jax.evaluation import judging
 from ioa_jax.models.vocabulary import Codec
+from ioa_jax.phases import diagnosis
 from ioa_jax.teachers.cost import Planned, render
 from ioa_jax.teachers.requests import Budget, Price, Request
 
@@ -35,10 +37,14 @@ def describe(
 
   Low is the probes alone; high teaches every module with all remedial rounds,
   and every answer is the longest allowed. Prompts are counted with the
-  student's tokenizer, so tokens are the teacher's only roughly.
+  student's tokenizer, so tokens are the teacher's only roughly. Stages that the
+  steps do not suffice for are named.
   """
   planned = _planned(config, subject, remedial_rounds)
   lines = render(planned, subject.price, subject.budget)
+  misfit = diagnosis.fit(config, methods.of(config), subject.domain.MODULES)
+  if misfit:
+    lines += f'\nIf everything is to be taught: {misfit}'
   if subject.judge is None:
     return lines
   asking = subject.judge.asking

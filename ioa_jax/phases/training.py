@@ -111,7 +111,7 @@ def _plan(run: Run, diagnosis: Diagnosis, curriculum: Curriculum):
     sequential=c.sequential,
     reopen=c.reopen,
     min_probes=c.min_probes,
-    max_rounds=c.max_rounds,
+    max_rounds=run.method.rounds(c.max_rounds),
     on_stall=c.on_stall,
     gated=run.method.gated,
   )

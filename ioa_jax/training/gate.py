@@ -149,7 +149,7 @@ def make_plan(
     reopen=np.bool_(rules.reopen),
     min_probes=np.int32(rules.min_probes),
     remedial_steps_S=np.asarray([s.remedial_steps for s in stages], np.int32),
-    max_rounds=np.int32(rules.max_rounds if gated else 0),
+    max_rounds=np.int32(rules.max_rounds),
     stop_on_stall=np.bool_(gated and rules.on_stall == 'stop'),
   )
 
