@@ -107,8 +107,9 @@ class TextDomain:
         if len(chosen) < min_probes:
           raise DomainError(
             f'domain.seeds: module {name!r} has {len(mine)} seeds, so '
-            f'{len(chosen)} {split} probes, wanted {min_probes}. Add seeds, '
-            'merge the module into another, or lower domain.min_probes.'
+            f'{len(chosen)} {split} probes, wanted {min_probes}. Add seeds '
+            f'({seeds_needed(min_probes)} are enough), merge the module into '
+            'another, or lower domain.min_probes.'
           )
         self._probes[split][name] = tuple(self._probe(split, s) for s in chosen)
       self._seeds[name] = tuple(parts['train'])
