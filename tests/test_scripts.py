@@ -100,6 +100,7 @@ def test_help_says_what_and_how():
       "wanted train, gate, sample or accelerator, got ['not",
     ),
     ('benchmark.py', ['sample', '--peer=tunix'], 'tunix has train only'),
+    ('benchmark.py', ['accelerator'], 'add --output_dir=OUT'),
     (
       'gsm8k_seeds.py',
       [f'--input={__file__}', '--output_dir=/dev/null/x'],
