@@ -391,7 +391,9 @@ def _text_domain(config, grader: text.Grader) -> text.TextDomain:
 def _text(config, mesh, given: Given) -> Subject:
   c = config.domain
   student = _load(config.student, 'student', mesh)
-  codec = vocabulary.ChatCodec(student.directory)
+  codec = vocabulary.ChatCodec(
+    student.directory, thinking=config.student.thinking
+  )
   if c.grader == 'given':
     grader = given.take('grader', 'domain.grader')
   else:
