@@ -463,7 +463,9 @@ def text_domain(
 def _text(config, mesh, given: Given) -> Subject:
   c = config.domain
   student = _load(config.student, 'student', mesh)
-  codec = vocabulary.ChatCodec(student.directory)
+  codec = vocabulary.ChatCodec(
+    student.directory, thinking=config.student.thinking
+  )
   if c.grader == 'given':
     grader = given.take('grader', 'domain.grader')
   else:

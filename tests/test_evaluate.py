@@ -108,13 +108,9 @@ def _score(path, model, data, name, decoding=GREEDY, form='plain', **options):
   exam = sessions.read_exam(benchmarks.get(name), data, **options)
   session = sessions.Session(
     path,
-    str(model),
-    model,
+    respondent.Local(str(model), model, 'float32', 2, mesh),
     decoding,
     form=form,
-    dtype='float32',
-    batch_size=2,
-    mesh=mesh,
   )
   with (
     benchmarks.Tools() as tools,

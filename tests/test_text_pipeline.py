@@ -16,7 +16,14 @@ import tokenizers
 from ioa_jax import pipeline, teaching
 from ioa_jax.adapter import WRONG_KEPT
 from ioa_jax.evaluation import final_answers
-from ioa_jax.models import decoder, huggingface, lora, peft, vocabulary
+from ioa_jax.models import (
+  chat_template,
+  decoder,
+  huggingface,
+  lora,
+  peft,
+  vocabulary,
+)
 from tests import faulty_server, word_problem_teacher
 from tests.test_pipeline import (
   assert_same_run,
@@ -35,7 +42,10 @@ CONFIG = decoder.DecoderConfig(
   head_width=8,
   mlp_width=48,
 )
-TEMPLATE = '{% for m in messages %}{{ m.role }} {{ m.content }}{% endfor %}:'
+TEMPLATE = (
+  '{% for m in messages %}{{ m.role }} {{ m.content }}{% endfor %}:'
+  '{% if enable_thinking %}think{% endif %}'
+)
 
 
 def write_student(path):
@@ -214,6 +224,9 @@ def test_only_adapters_train_and_the_export_is_the_merged_student(
   )
   kept = (newest / 'state' / '_METADATA').read_text()
   assert 'q_proj' in kept and 'embedding' not in kept
+  # Whoever serves it asks as it was taught.
+  raw = json.loads((workdir / 'student' / 'tokenizer_config.json').read_text())
+  assert raw['chat_template'] == chat_template.with_default(TEMPLATE, False)
 
 
 def test_a_dry_run_bounds_what_was_asked_and_sends_nothing(finished, files):

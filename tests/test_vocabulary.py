@@ -1,12 +1,14 @@
 """Tokenizers and templates as they come: read as meant, or named in a line."""
 
 import ast
+import functools
 import json
 import pathlib
 
 import pytest
 import tokenizers
 
+from ioa_jax import config as config_lib
 from ioa_jax.models import (
   chat_template,
   decoder,
@@ -426,3 +428,93 @@ def test_every_reading_by_name_forbids_foreign_code():
   for name, call in calls:
     given = {k.arg: ast.unparse(k.value) for k in call.keywords}
     assert given.get('trust_remote_code') == 'False', (name, call.lineno)
+
+
+# The switches of Qwen3's and SmolLM3's templates, and how they say no.
+SWITCHES = {
+  'qwen3': TURNS + '{% if enable_thinking is defined and enable_thinking is '
+  'false %}ff{% endif %}',
+  'smollm3': '{%- if enable_thinking is not defined -%}'
+  '{%- set enable_thinking = true -%}{%- endif -%}'
+  + TURNS
+  + '{% if not enable_thinking %}ff{% endif %}',
+  # A line break at the beginning is text.
+  'late': '\n' + TURNS + '{% if not (enable_thinking | default(true)) %}ff'
+  '{% endif %}',
+}
+
+
+@pytest.mark.parametrize('name', SWITCHES)
+def test_a_model_thinks_first_only_where_it_is_asked_to(directory, name):
+  set_template(directory, SWITCHES[name])
+  tokenizer = vocabulary.load_tokenizer(directory)
+  turns = [{'role': 'user', 'content': 'ab'}]
+  for thinking in (False, True):
+    codec = vocabulary.ChatCodec(directory, thinking=thinking)
+    text = tokenizer.apply_chat_template(
+      turns,
+      tokenize=False,
+      add_generation_prompt=True,
+      enable_thinking=thinking,
+    )
+    assert text.endswith('ff') != thinking
+    assert codec.prompt('ab') == tokenizer.encode(
+      text, add_special_tokens=False
+    )
+    assert codec.prompt('ab') == vocabulary.chat_tokens(
+      tokenizer, directory, turns, thinking=thinking
+    )
+  assert vocabulary.ChatCodec(directory).prompt('ab')[-2:] == [7, 7]
+
+
+def test_thinking_without_a_switch_is_refused(directory):
+  with pytest.raises(huggingface.ModelError, match='no switch for thinking'):
+    vocabulary.ChatCodec(directory, thinking=True)
+  config = config_lib.get('quickstart', {'student.thinking': True})
+  with pytest.raises(ValueError, match='thinking is set, and the domain .arit'):
+    config_lib.validate(config)
+
+
+@pytest.mark.parametrize('name', SWITCHES)
+@pytest.mark.parametrize('kept', ['jinja', 'config', 'named'])
+def test_an_export_is_asked_as_it_was_taught(directory, name, kept):
+  """By transformers, where nobody says anything of thinking."""
+  set_template(directory, TURNS)
+  path = directory / 'tokenizer_config.json'
+  settings = json.loads(path.read_text())
+  settings.pop('chat_template', None)
+  (directory / 'chat_template.jinja').unlink(missing_ok=True)
+  named = [{'name': n, 'template': SWITCHES[name]} for n in ('default', 'x')]
+  if kept == 'jinja':
+    (directory / 'chat_template.jinja').write_text(SWITCHES[name])
+  else:
+    settings['chat_template'] = SWITCHES[name] if kept == 'config' else named
+  path.write_text(json.dumps(settings))
+
+  def written(**switch):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    return tokenizer.apply_chat_template(
+      [{'role': 'user', 'content': 'ab'}], tokenize=False, **switch
+    )
+
+  before = {t: written(enable_thinking=t) for t in (False, True)}
+  assert written() == before[True]
+  for thinking in (False, True, False):
+    vocabulary.set_thinking(directory, thinking)
+    assert written() == before[thinking]
+    # Here too it is then asked as it was taught.
+    tokenizer = vocabulary.load_tokenizer(directory)
+    turns = [{'role': 'user', 'content': 'ab'}]
+    here = functools.partial(chat_template.write, tokenizer, directory, turns)
+    assert here() == here(thinking=thinking)
+    assert here(thinking=True) != here(thinking=False)
+    assert {t: written(enable_thinking=t) for t in before} == before
+  found = [*directory.glob('*.jinja'), path]
+  # Set again, and not one before the other.
+  assert sum('endif %}{{' in p.read_text() for p in found) == 1
+
+
+def test_a_template_without_the_switch_is_exported_as_it_is(directory):
+  before = {p: p.read_bytes() for p in directory.iterdir()}
+  vocabulary.set_thinking(directory, False)
+  assert {p: p.read_bytes() for p in directory.iterdir()} == before

@@ -23,6 +23,18 @@ the first training items before it, out of the folder's gsm8k/train.jsonl,
 math/train.jsonl or mbpp/mbpp.jsonl. docs/benchmarks.md says what compares with
 published scores. Code runs in a sandbox, and not at all where there is none.
 
+A model behind a server is scored with --base_url, and --model as it is called
+there: the same items, prompts and limits in its own chat template. Its answers
+are in SCORES/ledger.sqlite, within a budget; nothing is paid twice.
+--teacher_scores=TEACHER_SCORES gives a student's score as a share of a
+teacher's, measured alike:
+
+  python scripts/evaluate.py --base_url=http://127.0.0.1:8000/v1 --model=NAME \
+    --prompt=trained --benchmarks=gsm8k --data_dir=DATA \
+    --output_dir=TEACHER_SCORES
+  python scripts/evaluate.py --model=RUN/student --benchmarks=gsm8k \
+    --data_dir=DATA --output_dir=SCORES --teacher_scores=TEACHER_SCORES
+
 SCORES receives answers.jsonl (one line per answer, with its verdict) and
 results.json, to which other benchmarks are added. The same command continues
 where it was stopped; answers to other questions than today's do not count, and
@@ -42,7 +54,10 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
   flags.DEFINE_string(
-    'model', None, 'Run directory, model directory, preset or hub id.'
+    'model',
+    None,
+    'Run directory, model directory, preset or hub id; with --base_url as the '
+    'server calls it.',
   )
   flags.DEFINE_list('benchmarks', [], 'Names, separated by commas.')
   flags.DEFINE_string(
@@ -123,7 +138,40 @@ def define_flags() -> None:
   flags.DEFINE_integer(
     'seed', 0, 'Of sampling.', lower_bound=0, upper_bound=2**32 - 1
   )
+  _define_server()
+  flags.DEFINE_string(
+    'teacher_scores',
+    None,
+    "Folder of a teacher's scores: results get the share of them.",
+  )
   flags.mark_flags_as_required(['model', 'output_dir'])
+
+
+def _define_server() -> None:
+  flags.DEFINE_string(
+    'base_url', None, 'Of a server, with its version path, that has the model.'
+  )
+  flags.DEFINE_string(
+    'api_key_env', '', 'Name of the environment variable with its key.'
+  )
+  flags.DEFINE_integer(
+    'max_concurrency', 16, 'Requests to it at the same time.', lower_bound=1
+  )
+  flags.DEFINE_integer(
+    'max_completion_tokens',
+    1_000_000,
+    'It writes no more in this folder, all starts together.',
+    lower_bound=1,
+  )
+  flags.DEFINE_float(
+    'max_usd',
+    None,
+    'It costs no more, all starts together; needs --price.',
+    lower_bound=0.0,
+  )
+  flags.DEFINE_list(
+    'price', None, 'US dollars per million tokens: PROMPT,COMPLETION.'
+  )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -131,9 +179,7 @@ def main(argv: Sequence[str]) -> None:
   # Imported after the flags are checked: bad input answers at once.
   from ioa_jax.evaluation import benchmarks as benchmarks_lib
   from ioa_jax.evaluation import sessions
-  from ioa_jax.models import hub
   from ioa_jax.runtime import display as display_lib
-  from ioa_jax.runtime import sharding
 
   decoding = _decoding()
   ks = _ks(decoding)
@@ -141,7 +187,6 @@ def main(argv: Sequence[str]) -> None:
   chosen = [benchmarks_lib.get(name) for name in FLAGS.benchmarks]
   if FLAGS.protocol:
     _require_rouge(chosen)
-  mesh = sharding.make_mesh(**_axes())
   # All files are read before the model: a mistake in the last one shows now.
   data_dir = pathlib.Path(FLAGS.data_dir) if FLAGS.data_dir else None
   exams = [
@@ -162,13 +207,11 @@ def main(argv: Sequence[str]) -> None:
       benchmark.require(tools)
     session = sessions.Session(
       pathlib.Path(FLAGS.output_dir),
-      model,
-      hub.locate(model),
+      _served() if FLAGS.base_url is not None else _local(model),
       decoding,
       form=FLAGS.prompt or ('trained' if own is not None else None),
-      dtype=FLAGS.dtype,
-      batch_size=FLAGS.batch_size,
-      mesh=mesh,
+      teacher_scores=FLAGS.teacher_scores
+      and pathlib.Path(FLAGS.teacher_scores),
     )
     with session.directory.locked(), display_lib.Display() as display:
       results = {
@@ -186,7 +229,8 @@ def _model_and_items():
   """
   from ioa_jax.phases import run_models
 
-  run, model = run_models.find(FLAGS.model), FLAGS.model
+  model = FLAGS.model
+  run = None if FLAGS.base_url else run_models.find(model)
   if run is not None:
     student = run_models.student(run)
     if student.adapter is not None:
@@ -202,13 +246,90 @@ def _model_and_items():
     )
   if FLAGS.run:
     run = run_models.find(FLAGS.run)
-  elif run is None:  # RUN/student, named itself.
+  elif run is None and not FLAGS.base_url:  # RUN/student, named itself.
     run = run_models.find(str(pathlib.Path(FLAGS.model).parent))
   if run is None:
     raise ValueError(
       '--items: no run is known whose grader is meant; add --run=RUN.'
     )
   return model, run_models.own_items(run, pathlib.Path(FLAGS.items))
+
+
+def _local(model: str):
+  """A model that is here.
+
+  Raises:
+    ValueError: for a flag of a server, or a model or mesh that is not there.
+  """
+  from ioa_jax.evaluation import respondent
+  from ioa_jax.models import hub
+  from ioa_jax.runtime import sharding
+
+  _refuse(
+    ('api_key_env', 'max_concurrency', 'max_completion_tokens')
+    + ('max_usd', 'price'),
+    'is about a server; name one with --base_url',
+  )
+  return respondent.Local(
+    model,
+    hub.locate(model),
+    FLAGS.dtype,
+    FLAGS.batch_size,
+    sharding.make_mesh(**_axes()),
+  )
+
+
+def _served():
+  """The model that the server calls --model.
+
+  Raises:
+    ValueError: for a flag of weights, or an address that cannot be used.
+  """
+  from ioa_jax.evaluation import served
+  from ioa_jax.teachers.requests import Budget, Price
+
+  _refuse(
+    ('dtype', 'batch_size', 'mesh'),
+    'is about weights that are here, and --base_url asks a server; leave out '
+    'one of them',
+  )
+  try:
+    from ioa_jax.teachers import openai_http
+  except ImportError as e:
+    raise ValueError(
+      f"--base_url needs openai ({e}): pip install 'ioa_jax[http]'"
+    ) from None
+
+  settings = openai_http.Settings(
+    FLAGS.base_url,
+    api_key_env=FLAGS.api_key_env,
+    max_concurrency=FLAGS.max_concurrency,
+  )
+  price = None
+  if FLAGS.price is not None:
+    try:
+      prompt, completion = map(float, FLAGS.price)
+    except ValueError:
+      raise ValueError(
+        f'--price={",".join(FLAGS.price)}: two numbers, of prompts and of '
+        'completions, in US dollars per million tokens.'
+      ) from None
+    price = Price(prompt, completion)
+  if FLAGS.max_usd is not None and price is None:
+    raise ValueError('--max_usd needs --price=PROMPT,COMPLETION.')
+  return served.Served(
+    openai_http.OpenAITeacher(FLAGS.model, settings),
+    FLAGS.base_url,
+    FLAGS.max_concurrency,
+    Budget(FLAGS.max_completion_tokens, FLAGS.max_usd),
+    price,
+  )
+
+
+def _refuse(names, why: str) -> None:
+  given = [f'--{name}' for name in names if FLAGS[name].present]
+  if given:
+    raise ValueError(f'{", ".join(given)}: {why}.')
 
 
 def _decoding():
@@ -281,7 +402,9 @@ def _print_table(results) -> None:
   import rich.table
 
   table = rich.table.Table()
-  for column in ('benchmark', 'metric', 'score', '95 %', 'items', 'no answer'):
+  columns = ['benchmark', 'metric', 'score', '95 %', 'items', 'no answer']
+  retained = any('retention' in r for r in results.values())
+  for column in columns + ['retention'] * retained:
     left = column in ('benchmark', 'metric')
     table.add_column(column, justify='left' if left else 'right')
   for name, r in results.items():
@@ -300,5 +423,13 @@ def _print_table(results) -> None:
         interval,
         str(r['items']),
         str(r['no_answer']),
+        *([_share(r, metric)] if retained else []),
       )
   rich.console.Console().print(table)
+
+
+def _share(result, metric) -> str:
+  """The retention, beside the score that it is of."""
+  if metric != result['metric'] or result['retention'] is None:
+    return '–'
+  return f'{result["retention"]:.3f}'

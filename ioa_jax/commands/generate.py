@@ -41,6 +41,12 @@ def define_flags() -> None:
   flags.DEFINE_bool(
     'chat', None, 'Apply the chat template; by default if there is one.'
   )
+  flags.DEFINE_bool(
+    'thinking',
+    None,
+    'Think first, where the template has a switch for it (Qwen3, SmolLM3); by '
+    'default as a run taught it, and else not.',
+  )
   flags.DEFINE_integer(
     'max_tokens', 256, 'Tokens of an answer at most.', lower_bound=1
   )

@@ -225,6 +225,11 @@ def _check_steps(config) -> None:
       'weights train (config.student.lora.rank is 0); only weights that do not '
       'train can be quantised.'
     )
+  if config.student.thinking and config.domain.kind != 'text':
+    raise ConfigError(
+      f'config.student.thinking is set, and the domain {config.domain.kind!r} '
+      'is written without a chat template; leave it out.'
+    )
   panel = config.identifier.panel
   steps = {'config.train.total_steps': config.train.total_steps}
   if panel.learners:

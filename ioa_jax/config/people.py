@@ -238,3 +238,6 @@ class Student(Group):
   lora: Lora = Lora()
   quantization: Literal['', 'int8', 'nf4'] = ''
   """Of weights that do not train (QLoRA); '' keeps them whole."""
+  thinking: bool = False
+  """Let a template with a switch for it (Qwen3, SmolLM3) think before answers.
+  Lessons are answers without thoughts, so it is off for teaching."""

@@ -8,6 +8,7 @@ are still the same.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 import dataclasses
@@ -221,7 +222,7 @@ def summarize(
     else intervals.bootstrap_mean(means, seed=asked[0].seed)
   )
   result = {
-    'metric': 'pass@1' if benchmark.metric == 'pass@k' else benchmark.metric,
+    'metric': benchmark.reported_metric,
     'score': statistics.fmean(means),
     'ci95': ends and list(ends),
     'interval': 'wilson' if binary else 'BCa bootstrap over items',
@@ -238,7 +239,11 @@ def summarize(
       for k in ks
     }
   result['no_answer'] = sum(r['reason'] == 'no_answer' for r in graded)
-  result['truncated'] = sum(r['finish_reason'] == 'length' for r in graded)
+  finishes = Counter(r['finish_reason'] for r in graded)
+  result['truncated'] = finishes.pop('length', 0)
+  # A server's filter, its model's refusal, or nothing at all: no completions.
+  finishes.pop('stop', None)
+  result['withheld'] = finishes.total()
   return result
 
 

@@ -89,6 +89,11 @@ class Benchmark:
   is_scored: Callable[[Item], bool] = lambda item: True
   examples: Examples | None = None
 
+  @property
+  def reported_metric(self) -> str:
+    """As results name it."""
+    return 'pass@1' if self.metric == 'pass@k' else self.metric
+
   def load(self, data_dir: pathlib.Path | None) -> tuple[list[Item], list[str]]:
     """Every item in the file's order, and the places of rows left out.
 

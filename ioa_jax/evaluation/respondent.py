@@ -3,19 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
+import functools
 import pathlib
+from typing import Any
 
 import jax
 
 from ioa_jax.evaluation.answers import Asking, Question
-from ioa_jax.models import checks, decoder, loading, vocabulary, weights
+from ioa_jax.models import (
+  checks,
+  contents,
+  decoder,
+  loading,
+  vocabulary,
+  weights,
+)
 from ioa_jax.runtime.rundir import CONFIG
 from ioa_jax.sampling import guides
 from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler as sampler_lib
 
 _PROMPT_BUCKET = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Local:
+  """What is known of a model whose weights are here.
+
+  Attributes:
+    name: as a person wrote it.
+    directory: of the model.
+    dtype: of weights and arithmetic.
+    batch_size: texts that are written at once.
+    mesh: where the weights lie.
+  """
+
+  name: str
+  directory: pathlib.Path
+  dtype: str
+  batch_size: int
+  mesh: jax.sharding.Mesh
+
+  @functools.cached_property
+  def _digests(self) -> dict[str, str]:
+    return contents.digests(self.directory)
+
+  @property
+  def usual_form(self) -> str:
+    return usual_form(self.directory)
+
+  def identity(self) -> dict[str, str]:
+    """The contents of its files."""
+    return self._digests
+
+  def description(self) -> dict[str, Any]:
+    return {'name': self.name, 'sha256': self._digests}
+
+  def scope(self) -> contextlib.AbstractContextManager[Any]:
+    return jax.set_mesh(self.mesh)
+
+  def check(self, asking: Asking) -> None:
+    """It can be asked in any way."""
+
+  def open(self, folder: pathlib.Path) -> Respondent:
+    """Reads the weights; `folder` is for those who keep something."""
+    del folder
+    return Respondent(
+      self.directory,
+      self.name,
+      dtype=self.dtype,
+      mesh=self.mesh,
+      batch_size=self.batch_size,
+    )
 
 
 class Respondent:

@@ -6,28 +6,27 @@ benchmark's result says what it was measured with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
 import pathlib
 import time
-from typing import Any
+from typing import Any, Protocol
 
-import jax
 import ml_collections
 
 import ioa_jax
 from ioa_jax import config as config_lib
 from ioa_jax.evaluation import answers as answers_lib
-from ioa_jax.evaluation import benchmark_items, respondent
+from ioa_jax.evaluation import benchmark_items, retention
 from ioa_jax.evaluation import benchmarks as benchmarks_lib
-from ioa_jax.models import contents
-from ioa_jax.runtime import files, rundir
+from ioa_jax.runtime import rundir
 from ioa_jax.runtime.display import Display
 from ioa_jax.sampling import logits as logits_lib
 
-ANSWERS, RESULTS = 'answers.jsonl', 'results.json'
+ANSWERS, RESULTS = 'answers.jsonl', retention.RESULTS
 # What graded answers depend on, beside this package.
 _LIBRARIES = ('jax', 'transformers', 'tokenizers')
 
@@ -115,14 +114,46 @@ def read_exam(
   )
 
 
+class Subject(Protocol):
+  """Who is scored: `respondent.Local` or `served.Served`.
+
+  Attributes:
+    name: as a person wrote it.
+    usual_form: of `benchmark_items.FORMS`.
+    dtype: of the arithmetic; None is not known.
+  """
+
+  name: str
+  usual_form: str
+  dtype: str | None
+
+  def identity(self) -> Mapping[str, str]:
+    """What makes it another model than others."""
+    ...
+
+  def description(self) -> dict[str, Any]:
+    """What results say of it."""
+    ...
+
+  def scope(self) -> contextlib.AbstractContextManager[Any]:
+    """Held while it answers."""
+    ...
+
+  def check(self, asking: answers_lib.Asking) -> None:
+    """Raises ValueError for what it cannot be asked."""
+    ...
+
+  def open(self, folder: pathlib.Path) -> Any:
+    """Something with `answers`, see `respondent.Respondent.answers`."""
+    ...
+
+
 class Session:
   """A model that is scored in a folder.
 
   Args:
-    model: as a person named it.
-    source: its directory.
     form: of `benchmark_items.FORMS`; None is the one that is usual for it.
-    mesh: where its weights lie.
+    teacher_scores: the folder of another model's scores, for retention.
 
   Raises:
     ConfigError: if the folder belongs to another model or way of sampling.
@@ -131,30 +162,29 @@ class Session:
   def __init__(
     self,
     path: pathlib.Path,
-    model: str,
-    source: pathlib.Path,
+    subject: Subject,
     decoding: Decoding,
     *,
     form: str | None,
-    dtype: str,
-    batch_size: int,
-    mesh: jax.sharding.Mesh,
+    teacher_scores: pathlib.Path | None = None,
   ):
-    self._model, self._source, self._decoding = model, source, decoding
-    self._loading = {'dtype': dtype, 'batch_size': batch_size, 'mesh': mesh}
-    self._form = form or respondent.usual_form(source)
-    self._digests = contents.digests(source)
+    self._subject, self._decoding = subject, decoding
+    self._form = form or subject.usual_form
+    self._teacher_scores = teacher_scores
+    self._teacher = (
+      retention.read_results(teacher_scores) if teacher_scores else {}
+    )
     self._sampling = {
       'temperature': decoding.temperature,
       'top_p': decoding.top_p,
       'seeds': list(decoding.seeds),
-      'dtype': dtype,
-    }
+    } | ({'dtype': subject.dtype} if subject.dtype else {})
     # A configuration has no dots in its names.
-    files_of_model = {
-      name.replace('.', '_'): value for name, value in self._digests.items()
+    model = {
+      name.replace('.', '_'): value
+      for name, value in subject.identity().items()
     }
-    identity = {'model': files_of_model, 'sampling': self._sampling}
+    identity = {'model': model, 'sampling': self._sampling}
     try:
       self.directory = rundir.RunDirectory(
         path, ml_collections.ConfigDict(identity)
@@ -164,7 +194,7 @@ class Session:
       raise config_lib.ConfigError(
         str(e).replace('--workdir', '--output_dir')
       ) from None
-    self._respondent: respondent.Respondent | None = None
+    self._respondent: Any = None
 
   def run(
     self,
@@ -180,6 +210,15 @@ class Session:
     start = time.monotonic()
     name = exam.benchmark.name
     asking = self._asking(exam)
+    conditions = self._conditions(exam, asking)
+    if self._teacher_scores:
+      retention.require_comparable(
+        name,
+        conditions
+        | {'items': len(exam.items), 'metric': exam.benchmark.reported_metric},
+        self._teacher.get(name),
+        self._teacher_scores,
+      )
     asked = answers_lib.questions(exam.benchmark, exam.items, asking)
     answers = answers_lib.read(self._lines(), name)
     missing = [q for q in asked if q.place not in answers]
@@ -191,7 +230,9 @@ class Session:
       'rows_without_answer': exam.left_out,
       'new_answers': len(missing),
       'seconds': round(time.monotonic() - start, 1),
-    } | self._conditions(exam, asking)
+    } | conditions
+    if self._teacher_scores:
+      result |= retention.of(result, self._teacher[name])
     self._write(name, result)
     return result
 
@@ -203,7 +244,7 @@ class Session:
         'or --prompt=chat.'
       )
     decoding = self._decoding
-    return answers_lib.Asking(
+    asking = answers_lib.Asking(
       form=self._form,
       examples=exam.examples,
       max_tokens=decoding.max_tokens or exam.benchmark.max_tokens,
@@ -211,6 +252,8 @@ class Session:
       seeds=decoding.seeds,
       samples=decoding.samples,
     )
+    self._subject.check(asking)
+    return asking
 
   def _lines(self) -> list[str]:
     """Answers that were written whole; others are dropped from the file."""
@@ -225,9 +268,7 @@ class Session:
   def _answer(self, benchmark, asking, missing, tools, display) -> None:
     if self._respondent is None:
       display.update(phase='loading the model', done=0, total=0)
-      self._respondent = respondent.Respondent(
-        self._source, self._model, **self._loading
-      )
+      self._respondent = self._subject.open(self.directory.path)
     published = asking.form in ('plain', 'chat')
     completions = self._respondent.answers(
       missing,
@@ -248,7 +289,7 @@ class Session:
         display.update(done=done)
 
     # Weights are read outside of it, as a run does.
-    with jax.set_mesh(self._loading['mesh']):
+    with self._subject.scope():
       answers_lib.grade(
         benchmark,
         tools,
@@ -266,7 +307,7 @@ class Session:
       'shots': exam.shots,
       'examples_sha256': benchmark_items.digest(exam.examples),
       'files': exam.sources,
-      'model': {'name': self._model, 'sha256': self._digests},
+      'model': self._subject.description(),
       'decoding': self._sampling
       | {
         'samples': asking.samples,
@@ -280,17 +321,8 @@ class Session:
   def _write(self, name: str, result: dict[str, Any]) -> None:
     """Beside the other benchmarks' results."""
     path = self.directory.path / RESULTS
-    kept = {}
-    if path.exists():
-      try:
-        kept = json.loads(files.read_text(path))['benchmarks']
-        kept = dict(kept)
-      except (ValueError, TypeError, KeyError) as e:
-        raise ValueError(
-          f'{path}: is damaged ({e!r}); delete it. Every benchmark that is '
-          'named again is scored from the answers beside it.'
-        ) from None
-    value = {'model': self._model, 'benchmarks': kept | {name: result}}
+    kept = retention.read_results(path.parent) if path.exists() else {}
+    value = {'model': self._subject.name, 'benchmarks': kept | {name: result}}
     self.directory.write_text(
       RESULTS, json.dumps(value, indent=2, ensure_ascii=False) + '\n'
     )

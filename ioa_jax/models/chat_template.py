@@ -22,6 +22,7 @@ ModelError = weights.ModelError
 # no clock is given.
 _NOW = datetime.datetime(2024, 7, 26)
 _CLOCK_CALL = re.compile(r'strftime_now\(\s*(["\'])([^"\'\n]*)\1\s*\)')
+_SWITCH = 'enable_thinking'
 _CLOCK_TEST = re.compile(r'strftime_now\s+is\s+(not\s+)?(un)?defined')
 
 
@@ -31,6 +32,8 @@ def write(
   messages: Sequence[Mapping[str, str]],
   *,
   answered: bool = False,
+  continued: bool = False,
+  thinking: bool | None = None,
 ) -> str:
   """A conversation as the template writes it; always the same.
 
@@ -40,13 +43,24 @@ def write(
   Args:
     answered: whether the last message is the assistant's. Otherwise the text
       ends where the assistant answers.
+    continued: whether it is the beginning of one, where the text ends.
+    thinking: whether the assistant thinks before it answers, where the template
+      has a switch for that; None is what `with_default` wrote into it, and else
+      that it does not.
 
   Raises:
     ModelError: if there is no template, or it fails.
   """
   messages = [dict(m) for m in messages]
+  if thinking is None:
+    thinking = thinks(tokenizer)
   render = functools.partial(
-    _render, tokenizer, directory, add_generation_prompt=not answered
+    _render,
+    tokenizer,
+    directory,
+    add_generation_prompt=not (answered or continued),
+    continue_final_message=continued,
+    **{_SWITCH: thinking},
   )
   if not messages or messages[0]['role'] != 'system':
     return render(messages)
@@ -55,6 +69,45 @@ def write(
     return render(messages)
   content = f'{system["content"]}\n\n{turns[0]["content"]}'
   return render([turns[0] | {'content': content}, *turns[1:]])
+
+
+def require_switch(tokenizer: Any, directory: str | pathlib.Path) -> None:
+  """Raises ModelError unless a template writes otherwise for one who thinks."""
+  question = [{'role': 'user', 'content': 'x'}]
+  first, second = (
+    write(tokenizer, directory, question, thinking=thinking)
+    for thinking in (False, True)
+  )
+  if first == second:
+    raise ModelError(
+      f'{directory}: its chat template has no switch for thinking '
+      f'({_SWITCH}, as those of Qwen3 and SmolLM3 have); leave thinking off.'
+    )
+
+
+def with_default(template: str, thinking: bool) -> str:
+  """The template, which thinks or not where its switch is not given."""
+  if _SWITCH not in template:
+    return template
+  for value in (True, False):
+    template = template.removeprefix(_default(value))
+  return _default(thinking) + template
+
+
+def thinks(tokenizer: Any) -> bool:
+  """Whether `with_default` made the template think."""
+  if not tokenizer.chat_template:
+    return False
+  return tokenizer.get_chat_template().startswith(_default(True))
+
+
+def _default(thinking: bool) -> str:
+  # An expression at its end: behind a statement a line break is dropped.
+  value = str(thinking).lower()
+  return (
+    f'{{% if {_SWITCH} is not defined %}}{{% set {_SWITCH} = {value} %}}'
+    "{% endif %}{{ '' }}"
+  )
 
 
 def _knows_system(tokenizer, directory) -> bool:
@@ -69,6 +122,7 @@ def _knows_system(tokenizer, directory) -> bool:
         {'role': 'user', 'content': 'x'},
       ],
       add_generation_prompt=True,
+      **{_SWITCH: False},
     )
   except ModelError:
     return False  # If all else fails too, that is said of the other message.
@@ -89,8 +143,6 @@ def _render(tokenizer, directory, messages, **kwargs) -> str:
       chat_template=_stopped(tokenizer.get_chat_template()),
       tokenize=False,
       date_string=_NOW.strftime('%d %b %Y'),
-      # Lessons are answers. Qwen3 and SmolLM3 would think before each.
-      enable_thinking=False,
       **kwargs,
     )
   except Exception as e:  # It is a program, and fails in any way it likes.

@@ -101,7 +101,9 @@ def fits_in(params: Any, dtype: str, where: str | pathlib.Path) -> None:
   largest = np.float32(jnp.finfo(dtype).max)
   for path, value in jax.tree_util.tree_leaves_with_path(params):
     # On the devices, and whole: all processes store a model together.
-    if not np.asarray(_all_within(value, largest)):
+    is_array = isinstance(value, jax.Array | np.ndarray)
+    parts = [value] if is_array else (value[i] for i in range(value.shape[0]))
+    if not all(np.asarray(_all_within(part, largest)) for part in parts):
       name = '/'.join(str(k.key) for k in path)
       raise ModelError(
         f'{where}: parameter {name} holds numbers that {dtype} cannot, or '

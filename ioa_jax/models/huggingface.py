@@ -203,6 +203,8 @@ def save(
   `config.json` comes last: a directory that has one is complete.
 
   Args:
+    params: projections may be `lora.MergedKernel`, which are made one layer at
+      a time.
     dtype: what weights are stored in; parameters in it survive bit for bit.
     eos_token_id, pad_token_id: by default those of `source`.
     source: the model directory that `params` descend from. Its tokenizer, chat

@@ -13,6 +13,7 @@ Shapes: N layers, R rows of a batch, r rank.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -138,7 +139,7 @@ def delta(x_RxD: jax.Array, adapter: dict[str, jax.Array]) -> jax.Array:
 def merge(
   params: dict[str, Any], adapters: Adapters, spec: LoraSpec
 ) -> dict[str, Any]:
-  """Base parameters with the adapters' update added in, for export.
+  """Base parameters with the adapters' update added in.
 
   The product is taken in float32; the sum keeps the base's dtype, which of a
   quantised base is float32. All its projections become whole.
@@ -147,9 +148,64 @@ def merge(
   layers = quantised.whole_projections(params['layers'])
   for target, adapter in adapters.items():
     kernel = layers[target]['kernel']
-    update = spec.scale * jnp.matmul(
-      adapter['a'].astype(jnp.float32), adapter['b'].astype(jnp.float32)
-    )
-    merged = (kernel.astype(jnp.float32) + update).astype(kernel.dtype)
+    merged = _sum(kernel, adapter['a'], adapter['b'], spec.scale)
     layers[target] = {**layers[target], 'kernel': merged}
+  return {**params, 'layers': layers}
+
+
+def _sum(kernel, a, b, scale):
+  update = scale * jnp.matmul(a.astype(jnp.float32), b.astype(jnp.float32))
+  return (kernel.astype(jnp.float32) + update).astype(kernel.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class MergedKernel:
+  """A projection's kernels, of which a layer is merged when it is taken.
+
+  Attributes:
+    kernel: (N, in, out), quantised or not.
+    adapter: of this projection; None if it has none.
+    scale: of the adapter's update.
+  """
+
+  kernel: Any
+  adapter: dict[str, jax.Array] | None
+  scale: float
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self.kernel.shape
+
+  @property
+  def size(self) -> int:
+    return math.prod(self.shape)
+
+  def __getitem__(self, layer: int) -> jax.Array:
+    """The kernel (in, out) of one layer, as `merge` makes it."""
+    one = lambda tree: jax.tree.map(lambda x: x[layer], tree)
+    kernel = quantised.whole(one(self.kernel))
+    if self.adapter is None:
+      return kernel
+    adapter = one(self.adapter)
+    return _sum(kernel, adapter['a'], adapter['b'], self.scale)
+
+
+def merge_by_layer(
+  params: dict[str, Any], adapters: Adapters, spec: LoraSpec
+) -> dict[str, Any]:
+  """As `merge`, for an export: projections are `MergedKernel`.
+
+  A base in 8 bits that fills a device is four times as large when it is whole;
+  so no more than one layer's projection ever is.
+  """
+  check(params, adapters)
+  layers = {
+    name: {
+      **part,
+      'kernel': MergedKernel(part['kernel'], adapters.get(name), spec.scale),
+    }
+    if 'kernel' in part
+    else part
+    for name, part in params['layers'].items()
+  }
   return {**params, 'layers': layers}

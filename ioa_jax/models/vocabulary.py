@@ -12,6 +12,7 @@ from absl import logging
 import tokenizers
 
 from ioa_jax.models import chat_template, checks, huggingface, weights
+from ioa_jax.runtime import files
 
 ModelError = weights.ModelError
 
@@ -57,13 +58,18 @@ def chat_tokens(
   tokenizer: Any,
   directory: str | pathlib.Path,
   messages: Sequence[Mapping[str, str]],
+  *,
+  thinking: bool | None = None,
 ) -> list[int]:
   """Tokens of a conversation, up to where the assistant answers.
+
+  Args:
+    thinking: see `chat_template.write`.
 
   Raises:
     ModelError: if the tokenizer has no chat template, or one that fails.
   """
-  text = chat_template.write(tokenizer, directory, messages)
+  text = chat_template.write(tokenizer, directory, messages, thinking=thinking)
   # The template writes its own special tokens.
   return tokenizer.encode(text, add_special_tokens=False)
 
@@ -148,20 +154,28 @@ class Codec(Protocol):
 class ChatCodec:
   """How an instruction-tuned model reads questions and writes answers.
 
+  Args:
+    thinking: whether it thinks before it answers, see `chat_template.write`.
+
   Raises:
     ModelError: without a readable tokenizer, a stop token, or a chat template
-      that writes what it is given; later for a text with a token that the
-      model has no row for.
+      that writes what it is given, or the switch that is asked for; later for
+      a text with a token that the model has no row for.
   """
 
   prompt_bucket = 64
 
-  def __init__(self, directory: str | pathlib.Path):
+  def __init__(
+    self, directory: str | pathlib.Path, *, thinking: bool | None = None
+  ):
     self._directory = pathlib.Path(directory)
+    self._thinking = thinking
     self._rows = huggingface.read_config(directory).vocab_size
     # First: transformers fails on what is no token's id, and does not say so.
     self.stop_tokens = tuple(stop_tokens(directory))
     self._tokenizer = load_tokenizer(directory)
+    if thinking:
+      chat_template.require_switch(self._tokenizer, directory)
     # A template that is missing or broken shows now.
     self._opening, self._lead, self._end = self._turn()
     self._opening_tokens = self._encode(self._opening)
@@ -177,9 +191,7 @@ class ChatCodec:
     """
     ask, mark = 'QUESTION5927', 'ANSWER5927'
     turns = [{'role': 'user', 'content': ask}]
-    write = functools.partial(
-      chat_template.write, self._tokenizer, self._directory
-    )
+    write = self._write
     opening = write(turns)
     if ask not in opening:
       raise ModelError(
@@ -196,6 +208,15 @@ class ChatCodec:
     ids = self._encode(after if found else '')
     ends = [t for t in ids if t in self.stop_tokens]
     return opening, lead, ends[0] if ends else self.stop_tokens[0]
+
+  def _write(self, turns, **kwargs) -> str:
+    return chat_template.write(
+      self._tokenizer,
+      self._directory,
+      turns,
+      thinking=self._thinking,
+      **kwargs,
+    )
 
   def _control_texts(self) -> tuple[str, ...]:
     """Texts of special tokens, and of marks that the template writes.
@@ -227,9 +248,7 @@ class ChatCodec:
     """Tokens of a conversation up to where the model answers."""
     turns = [{'role': 'system', 'content': system}] if system else []
     turns.append({'role': 'user', 'content': text})
-    return self._encode(
-      chat_template.write(self._tokenizer, self._directory, turns)
-    )
+    return self._encode(self._write(turns))
 
   def answer(self, text: str) -> list[int]:
     """Tokens of a whole answer as they follow a prompt, its end included."""
@@ -242,6 +261,27 @@ class ChatCodec:
 
   def decode(self, tokens: Sequence[int]) -> str:
     return decode(self._tokenizer, tokens)
+
+
+def set_thinking(directory: str | pathlib.Path, thinking: bool) -> None:
+  """What a template with a switch does where nobody sets it, in its files.
+
+  Qwen3 thinks by itself; a student that was taught answers would then be asked
+  as it never was. Other templates are left alone.
+  """
+  directory = pathlib.Path(directory)
+  settled = functools.partial(chat_template.with_default, thinking=thinking)
+  path = directory / 'chat_template.jinja'
+  if path.exists():
+    files.write_text(path, settled(files.read_text(path)))
+  path = directory / 'tokenizer_config.json'
+  raw = weights.read_json(path) if path.exists() else {}
+  if templates := raw.get('chat_template'):
+    if isinstance(templates, str):
+      templates = settled(templates)
+    else:  # Named ones.
+      templates = [t | {'template': settled(t['template'])} for t in templates]
+    weights.write_json(path, raw | {'chat_template': templates})
 
 
 def decode(tokenizer: Any, tokens: Sequence[int]) -> str:

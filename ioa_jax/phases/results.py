@@ -12,7 +12,14 @@ import jax
 from ioa_jax import config as config_lib
 from ioa_jax.assemble import Run
 from ioa_jax.evaluation import intervals, scoring
-from ioa_jax.models import hub, huggingface, lora, model_card, peft
+from ioa_jax.models import (
+  hub,
+  huggingface,
+  lora,
+  model_card,
+  peft,
+  vocabulary,
+)
 from ioa_jax.phases import exams
 from ioa_jax.phases.tracking import Tracking
 from ioa_jax.phases.training import Taught
@@ -291,7 +298,7 @@ def export(run: Run, taught: Taught, results: Results) -> None:
       spec,
       base_model=hub.reference(run.config.student.model, base.source),
     )
-    params = lora.merge(base.params, taught.adapters, spec)
+    params = lora.merge_by_layer(base.params, taught.adapters, spec)
   target = run.directory.path / f'student{results.suffix}'
   huggingface.save(
     target,
@@ -300,6 +307,9 @@ def export(run: Run, taught: Taught, results: Results) -> None:
     dtype=run.config.student.export_dtype,
     source=base.directory,
   )
+  if run.config.domain.kind == 'text':
+    # Whoever serves it asks as it was taught.
+    vocabulary.set_thinking(target, run.config.student.thinking)
   reference = hub.reference(run.config.student.model, base.source)
   card = model_card.render(
     base.name,

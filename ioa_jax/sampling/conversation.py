@@ -6,7 +6,15 @@ from collections.abc import Iterator
 import dataclasses
 import os
 
-from ioa_jax.models import checks, hub, loading, lora, peft, vocabulary
+from ioa_jax.models import (
+  chat_template,
+  checks,
+  hub,
+  loading,
+  lora,
+  peft,
+  vocabulary,
+)
 from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import streaming
 
@@ -25,6 +33,8 @@ class Options:
     top_p: keep the smallest set of this probability.
     seed: of sampling; each turn has the next one.
     dtype: of weights and arithmetic.
+    thinking: whether it thinks before it answers; the template must have a
+      switch for that. None is as a run taught it, and else no.
   """
 
   adapter: str | None = None
@@ -36,6 +46,7 @@ class Options:
   top_p: float = 1.0
   seed: int = 0
   dtype: str = 'float32'
+  thinking: bool | None = None
 
 
 class Conversation:
@@ -67,6 +78,10 @@ class Conversation:
       self._chat = bool(self._tokenizer.chat_template)
     if options.system is not None and not self._chat:
       raise ValueError('--system needs a chat template, and none is applied.')
+    if options.thinking:
+      if not self._chat:
+        raise ValueError('--thinking needs a chat template; none is applied.')
+      chat_template.require_switch(self._tokenizer, self._directory)
     self._streamer = streaming.Streamer(
       loaded.config, stop_tokens=stop_tokens, max_tokens=options.max_tokens
     )
@@ -89,7 +104,10 @@ class Conversation:
     if self._chat:
       self._messages.append({'role': 'user', 'content': prompt})
       tokens = vocabulary.chat_tokens(
-        self._tokenizer, self._directory, self._messages
+        self._tokenizer,
+        self._directory,
+        self._messages,
+        thinking=self._options.thinking,
       )
     else:
       tokens = self._tokenizer.encode(prompt)
