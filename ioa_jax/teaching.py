@@ -121,8 +121,9 @@ class _Phase:
     if not restored:
       plan = self._curriculum
       self._add(Order([(k, 'rehearsal') for k in plan.rehearsed], 0))
-      kind = plan.request_kind(0)
-      self._add(Order([(k, kind) for k in plan.stages[0].modules], 0))
+      kind, lots = plan.request_kind(0), trainer.lots()
+      wanted = [(k, kind) for k in plan.stages[0].modules]
+      self._add(Order(wanted, 0, lots=lots))
       trainer.resume(remedial=False)
 
   def _take_up(self, progress: Progress) -> None:
@@ -148,8 +149,9 @@ class _Phase:
       Order(
         [(name, kind) for name in trainer.wanted()],
         trainer.stage,
-        trainer.round + remedial,
+        trainer.round + 1 if remedial else 0,
         trainer.step,
+        trainer.lots(),
       )
     )
     self.observer.show()

@@ -15,8 +15,10 @@ from ioa_jax.models import hub, huggingface, lora, model_card, peft
 from ioa_jax.phases import exams
 from ioa_jax.phases.training import Taught
 from ioa_jax.records import (
+  Bought,
   Curriculum,
   Diagnosis,
+  Event,
   ModuleResult,
   Probing,
   Recall,
@@ -24,6 +26,7 @@ from ioa_jax.records import (
   Score,
   StageResult,
   StudentResult,
+  Supply,
   TeacherResult,
   TokenCounts,
   Verdict,
@@ -95,6 +98,7 @@ def _modules(
     probes, run.student.losses(params, probes)
   )
   loss_before, loss_after = loss(base), loss(taught.params)
+  bought = _bought(run)
   modules = {
     name: ModuleResult(
       teacher=teacher[name].mean,
@@ -104,10 +108,24 @@ def _modules(
       n=after[name].n,
       loss_before=loss_before.get(name),
       loss_after=loss_after.get(name),
+      bought=bought[name],
     )
     for name in run.names
   }
   return modules, (before, after)
+
+
+def _bought(run: Run) -> dict[str, Bought]:
+  """What every module got over the whole run."""
+  found = [e.bought for e in _events(run) if isinstance(e, Supply)]
+  none = Bought(0, 0)
+  return {
+    name: Bought(
+      sum(x.get(name, none).lessons for x in found),
+      sum(x.get(name, none).teacher_tokens for x in found),
+    )
+    for name in run.names
+  }
 
 
 def judge(before: dict[str, Score], after: dict[str, Score]) -> Verdict:
@@ -177,8 +195,7 @@ def _stages(
 def _forgetting(run: Run) -> tuple[Recall, ...]:
   """Every module's gate score whenever all were probed: at each stage's end."""
   rows: dict[int, Recall] = {}
-  for i, line in enumerate(run.directory.read_lines(METRICS), 1):
-    event = parse_event(line, f'{run.directory.path / METRICS} line {i}')
+  for event in _events(run):
     if isinstance(event, Probing) and len(event.scores) == len(run.names):
       # A stage of all modules is probed whole every time; its end is what
       # counts.
@@ -188,6 +205,13 @@ def _forgetting(run: Run) -> tuple[Recall, ...]:
         scores={k: s.mean for k, s in event.scores.items()},
       )
   return tuple(rows.values())
+
+
+def _events(run: Run) -> list[Event]:
+  return [
+    parse_event(line, f'{run.directory.path / METRICS} line {i}')
+    for i, line in enumerate(run.directory.read_lines(METRICS), 1)
+  ]
 
 
 def export(run: Run, taught: Taught, results: Results) -> None:

@@ -22,6 +22,7 @@ from ioa_jax.records.diagnosis import (
   Thresholds,
 )
 from ioa_jax.records.events import (
+  Bought,
   Event,
   Measures,
   OnPolicyTexts,
@@ -58,6 +59,7 @@ from ioa_jax.records.results import (
 __all__ = [
   'DIFFICULTIES',
   'Agreement',
+  'Bought',
   'Curriculum',
   'Dependency',
   'Diagnosis',

@@ -60,6 +60,20 @@ class Measures(Record):
 
 
 @record
+class Bought(Record):
+  """What one module got.
+
+  Attributes:
+    lessons: that were kept.
+    teacher_tokens: of the answers to its requests, whoever paid for them and
+      when; those that only confirm lessons are not in it.
+  """
+
+  lessons: Count
+  teacher_tokens: Count
+
+
+@record
 class Supply(Record):
   """Lessons that a stage was given.
 
@@ -67,6 +81,8 @@ class Supply(Record):
     rejected: how many were not kept, by reason.
     untaught: modules of which none could be kept.
     teacher_tokens: paid for it.
+    bought: what each module got.
+    lots: by need, which lot of its lessons each module got, from 0.
   """
 
   event: Literal['supply']
@@ -79,6 +95,8 @@ class Supply(Record):
   untaught: tuple[str, ...]
   teacher_tokens: Count
   measures: Measures
+  bought: dict[str, Bought] = Field(default_factory=dict)
+  lots: dict[str, Count] = Field(default_factory=dict)
 
 
 @record

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ioa_jax.records.base import Count, Interval, Record, record
+from ioa_jax.records.events import Bought
 
 Outcome = Literal['mastered', 'unmastered', 'untaught', 'not_reached']
 
@@ -36,6 +37,7 @@ class ModuleResult(Record):
     ci95: Wilson interval of `after`, over the `n` probes.
     loss_before, loss_after: nats per token of the reference answers; None
       where they are unknown.
+    bought: its lessons and what they took; None was not written.
   """
 
   teacher: float
@@ -45,6 +47,7 @@ class ModuleResult(Record):
   n: Count
   loss_before: float | None
   loss_after: float | None
+  bought: Bought | None = None
 
 
 @record
