@@ -241,20 +241,31 @@ def test_lots_share_a_plan_and_each_has_all_of_its_levels(items, each):
     assert parts == [list(items)]
 
 
-def by_need(parts, share=1.0):
+_windows = {}
+
+
+def by_need(share=1.0, *, bank=True):
   """Four lots of each module, of which none is there yet."""
-  _, state, inputs, mesh, schedule = parts
+  _, state, inputs, mesh, schedule = test_step.make(
+    total_steps=200, max_steps=60, rounds=0, fill=()
+  )
   terms = supply.make_terms(
     np.full(3, 4), np.ones(3, bool), share=share, passes=4.0
   )
   state, inputs = trainer_lib.supply_by_need(state, inputs, terms, mesh)
-  return test_step.new_window(mesh, state), state, inputs, mesh, schedule
+  if not bank:
+    inputs = inputs.replace(bank=None)
+  if bank not in _windows:
+    _windows[bank] = test_step.new_window(mesh, state)
+  return _windows[bank], state, inputs, mesh, schedule
 
 
 def deliver(asked):
   def supply_(trainer):
     assert trainer.status() is Status.LESSONS
     wanted, numbers = trainer.wanted(), trainer.lots()
+    mastery = trainer.mastery()
+    assert all(mastery[n] < 0.9 for n in wanted if numbers[n])
     asked.append((trainer.step, {n: numbers[n] for n in wanted}))
     for name in wanted:
       first = 2 * numbers[name]
@@ -264,16 +275,13 @@ def deliver(asked):
   return supply_
 
 
-SETTINGS = dict(total_steps=200, max_steps=60, rounds=0, fill=())
-
-
 def bought(asked):
   return {n: sum(n in names for _, names in asked) for n in NAMES}
 
 
 def test_lots_come_in_one_trace_until_mastery_or_the_budget():
   asked = []
-  parts = by_need(test_step.make(**SETTINGS))
+  parts = by_need()
   state, _, _ = test_step.run(parts, supply=deliver(asked))
   assert parts[0].compilations == 1
   assert [lot for _, names in asked for lot in names.values()].count(0) == 3
@@ -285,27 +293,18 @@ def test_lots_come_in_one_trace_until_mastery_or_the_budget():
     state.account.lots_K, list(bought(asked).values())
   )
   few = []
-  parts = by_need(test_step.make(**SETTINGS), share=0.3)
+  parts = by_need(share=0.3)
   test_step.run(parts, supply=deliver(few))
   assert sum(bought(few).values()) == 3
 
 
-def test_what_is_mastered_from_its_first_lot_buys_no_other():
-  asked = []
-  parts = by_need(test_step.make(**SETTINGS | {'tau': 0.01}))
-  test_step.run(parts, supply=deliver(asked))
-  assert set(bought(asked).values()) == {1}
-
-
 def test_it_buys_the_same_when_the_host_grades():
   asked, by_host = [], []
-  inside, *_ = test_step.run(
-    by_need(test_step.make(**SETTINGS)), supply=deliver(asked)
-  )
-  window, state, inputs, mesh, schedule = by_need(test_step.make(**SETTINGS))
-  grade = graded(inputs.bank, inputs.plan)
-  parts = window, state, inputs.replace(bank=None), mesh, schedule
-  trainer = trainer_lib.Trainer(window, state, parts[2], NAMES, mesh)
+  parts = by_need()
+  grade = graded(parts[2].bank, parts[2].plan)
+  inside, *_ = test_step.run(parts, supply=deliver(asked))
+  window, state, inputs, mesh, _ = by_need(bank=False)
+  trainer = trainer_lib.Trainer(window, state, inputs, NAMES, mesh)
   with jax.set_mesh(mesh):
     while (status := trainer.status()) is not Status.ENDED:
       if status is Status.SCORES:
@@ -321,10 +320,8 @@ def test_it_buys_the_same_when_the_host_grades():
 
 def test_an_account_survives_the_host_and_back():
   asked, again = [], []
-  whole, *_ = test_step.run(
-    by_need(test_step.make(**SETTINGS)), supply=deliver(asked)
-  )
-  window, state, inputs, mesh, schedule = by_need(test_step.make(**SETTINGS))
+  whole, *_ = test_step.run(by_need(), supply=deliver(asked))
+  window, state, inputs, mesh, schedule = by_need()
   trainer = trainer_lib.Trainer(window, state, inputs, NAMES, mesh)
   with jax.set_mesh(mesh):
     for _ in range(9):
