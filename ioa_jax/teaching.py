@@ -123,9 +123,9 @@ class _Phase:
     if not restored:
       plan = self._curriculum
       self._add(Order([(k, 'rehearsal') for k in plan.rehearsed], 0))
-      kind = plan.request_kind(0)
+      kind, lots = plan.request_kind(0), trainer.lots()
       new = [k for k in plan.stages[0].modules if k not in plan.rehearsed]
-      self._add(Order([(k, kind) for k in new], 0))
+      self._add(Order([(k, kind) for k in new], 0, lots=lots))
       trainer.resume(remedial=False)
     self.observer.supplied()
 
@@ -152,8 +152,9 @@ class _Phase:
       Order(
         [(name, kind) for name in trainer.wanted()],
         trainer.stage,
-        trainer.round + remedial,
+        trainer.round + 1 if remedial else 0,
         trainer.step,
+        trainer.lots(),
       )
     )
     self.observer.show()

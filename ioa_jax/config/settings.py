@@ -139,6 +139,17 @@ class Adapter(Group):
   """Likewise, of modules that the student knows already."""
   remedial_items_per_seed: Count = 1
   """Likewise, of a remedial round."""
+  supply: Literal['fixed', 'by_need'] = 'fixed'
+  """'fixed' buys all lessons of a module when its stage begins; 'by_need' buys
+  them in lots, while it learns too slowly from those that it has."""
+  lot_items_per_seed: Count = 1
+  """By need: lessons for each seed of a lot; items_per_seed is the most that
+  a module can get."""
+  passes_per_lot: Positive = 4.0
+  """By need: how often a module reads its lessons before it may get a lot."""
+  budget_share: AboveZero = 0.5
+  """By need: of the lessons that 'fixed' would buy, for all modules together,
+  the neediest first; a first lot of each is always bought."""
   on_no_lessons: Changeable[Literal['stop', 'skip']] = 'stop'
   """Where no lesson of a module can be kept: stop, or go on without it."""
   confirm_samples: Count = 1

@@ -10,12 +10,13 @@ from ioa_jax.adapter import (
   Item,
   Level,
   agreed,
+  lots,
   measures,
   rejections,
 )
 from ioa_jax.assemble import Run
 from ioa_jax.phases import judging
-from ioa_jax.records import Lesson, Measures, Rejected, Supply
+from ioa_jax.records import Bought, Lesson, Measures, Rejected, Supply
 from ioa_jax.runtime.rundir import LESSONS, METRICS, REJECTED
 from ioa_jax.teachers.requests import Completion, Price, Request
 from ioa_jax.training import packing
@@ -36,12 +37,22 @@ class Order:
     wanted: (module, kind) pairs.
     round: remedial round of the stage.
     step: of training.
+    lots: by need, which lot of its lessons each module gets; {} is all.
   """
 
   wanted: Sequence[tuple[str, str]]
   stage: int
   round: int = 0
   step: int = 0
+  lots: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+  def numbers(self) -> dict[str, int]:
+    """Of the lots; other kinds than a stage's own lessons come whole."""
+    return {
+      module: self.lots[module]
+      for module, kind in self.wanted
+      if kind in ('stage', 'bridging') and module in self.lots
+    }
 
 
 class LessonBook:
@@ -95,17 +106,7 @@ class LessonBook:
         answered is in the ledger, and what was kept in `lessons.jsonl`.
     """
     run = self._run
-    items = [
-      item
-      for module, kind in order.wanted
-      for item in run.adapter.plan(
-        module,
-        kind,
-        stage=order.stage,
-        round=order.round,
-        level=levels[module],
-      )
-    ]
+    items, more = self._items(order, levels)
     before = run.client.totals()['completion_tokens']
     run.display.update(phase='planning lessons')
     bill = _Bill(run, items)
@@ -123,7 +124,7 @@ class LessonBook:
       items, lessons, rejected, least_share=_FEW
     ):
       run.display.say(line)
-    taught = {lesson.module for lesson in lessons}
+    taught = more | {lesson.module for lesson in self.lessons}
     untaught = [
       name
       for name, kind in order.wanted
@@ -141,12 +142,40 @@ class LessonBook:
       teacher_tokens=run.client.totals()['completion_tokens'] - before,
       measures=self._measures(items, lessons),
       usd=bill.usd(),
+      bought=self._bought(items, lessons),
+      lots=order.numbers(),
     )
     run.directory.append_lines(METRICS, [supply.to_json()])
+    if later := [name for name, number in supply.lots.items() if number]:
+      run.display.say(
+        f'step {order.step}: {len(lessons)} more lessons of {", ".join(later)}.'
+      )
     for name in untaught:
       self._pass_over(name, items, reasons)
     self.untaught += untaught
     return lessons
+
+  def _items(
+    self, order: Order, levels: Mapping[str, Level]
+  ) -> tuple[list[Item], set[str]]:
+    """What is asked for; and modules of which later lots could be."""
+    numbers, each = order.numbers(), self._run.config.adapter.lot_items_per_seed
+    found: list[Item] = []
+    more = set()
+    for module, kind in order.wanted:
+      items = self._run.adapter.plan(
+        module,
+        kind,
+        stage=order.stage,
+        round=order.round,
+        level=levels[module],
+      )
+      if module in numbers:
+        if numbers[module] + 1 < lots.count(items, each):
+          more.add(module)
+        items = lots.take(items, numbers[module], each)
+      found += items
+    return found, more
 
   def lines_of(self, texts: Sequence[tuple[int, ...]]) -> list[int]:
     """Line numbers, from 1, of the lessons behind token sequences."""
@@ -155,6 +184,15 @@ class LessonBook:
       for e in _examples(self._run, lesson):
         line.setdefault((*e.prompt, *e.completion), number)
     return sorted({line[text] for text in texts})
+
+  def _bought(self, items, lessons) -> dict[str, Bought]:
+    """Tokens as the ledger has them, so a restart finds the same."""
+    kept = Counter(lesson.module for lesson in lessons)
+    tokens: Counter[str] = Counter()
+    answers = self._run.client.find([item.request for item in items])
+    for item, answer in zip(items, answers, strict=True):
+      tokens[item.seed.module] += answer.completion_tokens
+    return {m: Bought(kept[m], n) for m, n in tokens.items()}
 
   def _measures(self, items, lessons) -> Measures:
     seeds = dict.fromkeys(item.seed for item in items)

@@ -7,9 +7,10 @@ import functools
 from typing import Protocol
 
 import ml_collections
+import numpy as np
 
 from ioa_jax import config as config_lib
-from ioa_jax.adapter import WRONG_KEPT, Adapter, Level
+from ioa_jax.adapter import WRONG_KEPT, Adapter, Item, Level, lots
 from ioa_jax.baselines import methods
 from ioa_jax.domains import Domain
 from ioa_jax.evaluation import judging
@@ -17,6 +18,7 @@ from ioa_jax.models.vocabulary import Codec
 from ioa_jax.phases import diagnosis
 from ioa_jax.teachers.cost import Planned, render
 from ioa_jax.teachers.requests import Budget, Price, Request
+from ioa_jax.training.supply import make_terms
 
 
 class Projected(Protocol):
@@ -128,39 +130,62 @@ def _planned(config, subject: Projected, remedial_rounds) -> list[Planned]:
   for kind, times in kinds:
     if not times:
       continue
-    requests = [
-      item.request
+    plans = [
+      subject.adapter.plan(module.name, kind, stage=0, round=0, level=level)
       for module in subject.domain.MODULES
-      for item in subject.adapter.plan(
-        module.name, kind, stage=0, round=0, level=level
-      )
     ]
-    count = times * len(requests)
-    planned.append(
-      Planned(
-        f'{kind} lessons',
-        0,
-        count,
-        _mean_tokens(subject, requests),
-        most,
-        max_calls=calls,
-        in_batches=batch != 'never',
-      )
+    prompt = _mean_tokens(
+      subject, [item.request for items in plans for item in items]
     )
-    again = subject.adapter.confirm_samples * count
-    if again:
+    counts = {f'{kind} lessons': times * sum(map(len, plans))}
+    if kind == 'stage' and config.adapter.supply == 'by_need':
+      counts = _in_lots(config, plans)
+    again = subject.adapter.confirm_samples
+    for what, count in counts.items():
       planned.append(
         Planned(
-          f'confirming {kind} lessons',
+          what,
           0,
-          again,
-          length,
+          count,
+          prompt,
           most,
           max_calls=calls,
           in_batches=batch != 'never',
         )
       )
+      if again and count:
+        planned.append(
+          Planned(
+            f'confirming {what}',
+            0,
+            again * count,
+            length,
+            most,
+            max_calls=calls,
+            in_batches=batch != 'never',
+          )
+        )
   return planned
+
+
+def _in_lots(config, plans: Sequence[Sequence[Item]]) -> dict[str, int]:
+  """Requests of the first lots, and of all others that the budget allows."""
+  c, each = config.adapter, config.adapter.lot_items_per_seed
+  lots_K = [lots.count(items, each) for items in plans]
+  taught_K = np.ones(len(plans), bool)
+  terms = make_terms(
+    lots_K, taught_K, share=c.budget_share, passes=c.passes_per_lot
+  )
+  sizes = [
+    [len(lots.take(items, i, each)) for i in range(n)]
+    for items, n in zip(plans, lots_K)
+  ]
+  others = sorted(size for of_module in sizes for size in of_module[1:])
+  most = int(terms.budget) - len(plans)
+  return {
+    'first lessons of a stage': sum(of_module[0] for of_module in sizes),
+    'lessons by need': sum(others[len(others) - most :]),
+  }
 
 
 def _mean_tokens(subject: Projected, requests: Sequence[Request]) -> float:

@@ -25,6 +25,7 @@ from ioa_jax.phases.tracking import Tracking
 from ioa_jax.phases.training import Taught
 from ioa_jax.records import (
   Answered,
+  Bought,
   Curriculum,
   Diagnosis,
   Event,
@@ -184,6 +185,7 @@ def _modules(
     probes, run.student.losses(params, probes)
   )
   loss_before, loss_after = loss(base), loss(taught.params)
+  bought = _bought(run)
   modules = {
     name: ModuleResult(
       teacher=teacher[name].mean,
@@ -193,10 +195,24 @@ def _modules(
       n=after[name].n,
       loss_before=loss_before.get(name),
       loss_after=loss_after.get(name),
+      bought=bought[name],
     )
     for name in run.names
   }
   return modules, (before, after)
+
+
+def _bought(run: Run) -> dict[str, Bought]:
+  """What every module got over the whole run."""
+  found = [e.bought for e in _events(run) if isinstance(e, Supply)]
+  none = Bought(0, 0)
+  return {
+    name: Bought(
+      sum(x.get(name, none).lessons for x in found),
+      sum(x.get(name, none).teacher_tokens for x in found),
+    )
+    for name in run.names
+  }
 
 
 def judge(before: dict[str, Score], after: dict[str, Score]) -> Verdict:

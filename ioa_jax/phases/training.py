@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import optax
 
+from ioa_jax.adapter import Level, lots
 from ioa_jax.assemble import Run
 from ioa_jax.models import decoder, lora
 from ioa_jax.records import Curriculum, Diagnosis, Progress
@@ -19,6 +20,7 @@ from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import decoded_probes, distillation, optimizer, probing
 from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import step as step_lib
+from ioa_jax.training import supply as supply_lib
 from ioa_jax.training import trainer as trainer_lib
 from ioa_jax.training.trainer import Rows, Trainer
 
@@ -88,6 +90,10 @@ def make_trainer(
     on_policy=on_policy,
     keep_best=c.train.keep_best,
   )
+  if c.adapter.supply == 'by_need':
+    state, inputs = trainer_lib.supply_by_need(
+      state, inputs, _terms(run, curriculum), run.mesh
+    )
   program = step_lib.Program(
     student.config,
     tx,
@@ -119,6 +125,23 @@ def _plan(run: Run, diagnosis: Diagnosis, curriculum: Curriculum):
   teacher_score_K = np.asarray([s.correct / s.n for s in scores])
   return gate_lib.make_plan(
     curriculum.stages, run.names, teacher_score_K, rules
+  )
+
+
+def _terms(run: Run, curriculum: Curriculum) -> supply_lib.Terms:
+  c = run.config.adapter
+  taught = {name for stage in curriculum.stages for name in stage.modules}
+  return supply_lib.make_terms(
+    [
+      lots.count(
+        run.adapter.plan(name, 'stage', stage=0, round=0, level=Level()),
+        c.lot_items_per_seed,
+      )
+      for name in run.names
+    ],
+    [name in taught for name in run.names],
+    share=c.budget_share,
+    passes=c.passes_per_lot,
   )
 
 

@@ -22,6 +22,7 @@ from ioa_jax.records.diagnosis import (
   Thresholds,
 )
 from ioa_jax.records.events import (
+  Bought,
   Event,
   HeldOut,
   Measures,
@@ -69,6 +70,7 @@ __all__ = [
   'Agreement',
   'Answered',
   'Attempt',
+  'Bought',
   'Curriculum',
   'Dependency',
   'Diagnosis',

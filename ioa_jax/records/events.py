@@ -64,6 +64,20 @@ class Measures(Record):
 
 
 @record
+class Bought(Record):
+  """What one module got.
+
+  Attributes:
+    lessons: that were kept.
+    teacher_tokens: of the answers to its requests, whoever paid for them and
+      when; those that only confirm lessons are not in it.
+  """
+
+  lessons: Count
+  teacher_tokens: Count
+
+
+@record
 class Supply(Record):
   """Lessons that a stage was given.
 
@@ -73,6 +87,8 @@ class Supply(Record):
     teacher_tokens: paid for it.
     usd: what the answers behind it cost, by module; None where no price is
       known. It is the same however often the run was started.
+    bought: what each module got.
+    lots: by need, which lot of its lessons each module got, from 0.
   """
 
   event: Literal['supply']
@@ -86,6 +102,8 @@ class Supply(Record):
   teacher_tokens: Count
   measures: Measures
   usd: dict[str, NotNegative] | None = None
+  bought: dict[str, Bought] = Field(default_factory=dict)
+  lots: dict[str, Count] = Field(default_factory=dict)
 
 
 @record

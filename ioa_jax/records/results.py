@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ioa_jax.records.base import Count, Interval, Record, record
+from ioa_jax.records.events import Bought
 
 Outcome = Literal['mastered', 'unmastered', 'untaught', 'not_reached']
 
@@ -70,6 +71,7 @@ class ModuleResult(Record):
     ci95: Wilson interval of `after`, over the `n` probes.
     loss_before, loss_after: nats per token of the reference answers; None
       where they are unknown.
+    bought: its lessons and what they took; None was not written.
   """
 
   teacher: float
@@ -79,6 +81,7 @@ class ModuleResult(Record):
   n: Count
   loss_before: float | None
   loss_after: float | None
+  bought: Bought | None = None
 
 
 @record

@@ -22,6 +22,7 @@ from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import decoded_probes, distillation, losses, probing
 from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import guard as guard_lib
+from ioa_jax.training import supply as supply_lib
 
 # Purposes of the root key; each draw folds in its purpose and its step.
 DATA, DROPOUT, ON_POLICY = 0, 1, 2
@@ -43,6 +44,7 @@ class TrainState:
     on_policy_cursor_K: likewise of the student's own texts; None without them.
     finite: False after a step with a non-finite loss or gradient; that step
       changed nothing and no later one runs.
+    account: of lessons that are bought by need; None if they are not.
   """
 
   step: jax.Array
@@ -54,6 +56,7 @@ class TrainState:
   cursor_K: jax.Array
   on_policy_cursor_K: jax.Array | None
   finite: jax.Array
+  account: supply_lib.Account | None = None
 
 
 @flax.struct.dataclass
@@ -68,6 +71,7 @@ class Inputs:
       rows then hold; None learns the lessons' text alone.
     ending_steps: with a falling learning rate, once all is mastered; 0 goes
       on to the last step.
+    terms: on which lessons are bought by need; None if they are not.
   """
 
   base: decoder.Params | None
@@ -81,6 +85,7 @@ class Inputs:
   average_decay: jax.Array
   ending_steps: jax.Array
   distillation: distillation.Objective | None = None
+  terms: supply_lib.Terms | None = None
 
 
 def init(
@@ -288,6 +293,22 @@ def _learn(program, state, inputs, batch):
   }
 
 
+def review(
+  state: TrainState, inputs: Inputs, decision: jax.Array
+) -> tuple[supply_lib.Account, gate_lib.GateState]:
+  """What the round's scores say of the supply; see `supply.review`."""
+  later = state.step + inputs.probe_every_steps <= inputs.total_steps
+  return supply_lib.review(
+    state.account,
+    inputs.terms,
+    state.gate,
+    inputs.plan,
+    state.cursor_K,
+    inputs.curriculum.count_K,
+    later & (decision == gate_lib.STAY),
+  )
+
+
 def _probe(program, state, inputs):
   """Probes the stage and decides; after leaving a stage probes everything."""
   ask_K = gate_lib.asked(state.gate, inputs.plan)
@@ -318,7 +339,11 @@ def _probe(program, state, inputs):
     probed_K,
     inputs.ending_steps,
   )
-  return state.replace(gate=gate, guard=guard), {
+  state = state.replace(gate=gate, guard=guard)
+  if inputs.terms is not None:
+    account, gate = review(state, inputs, decision)
+    state = state.replace(account=account, gate=gate)
+  return state, {
     'decision': decision,
     'correct_K': correct_K,
     'probed_K': probed_K,

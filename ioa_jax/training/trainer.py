@@ -26,6 +26,7 @@ from ioa_jax.training import decoded_probes, graded, packing, probing
 from ioa_jax.training import distillation as distillation_lib
 from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import step as step_lib
+from ioa_jax.training import supply as supply_lib
 
 Metrics = dict[str, np.ndarray]
 Rows = dict[str, np.ndarray]
@@ -153,9 +154,34 @@ def make_window(
   )
 
 
+def supply_by_need(
+  state: step_lib.TrainState,
+  inputs: step_lib.Inputs,
+  terms: supply_lib.Terms,
+  mesh: jax.sharding.Mesh,
+) -> tuple[step_lib.TrainState, step_lib.Inputs]:
+  """State and inputs of a run that buys its lessons in lots."""
+  account = supply_lib.init(state.gate, inputs.plan)
+  return (
+    state.replace(
+      account=jax.device_put(account, sharding.state_shardings(mesh, account))
+    ),
+    inputs.replace(**place({'terms': terms}, mesh)),
+  )
+
+
 # Only the gate passes through, so no weight is copied or laid out anew.
 _resume = jax.jit(gate_lib.resume)
 _skip_untaught = jax.jit(gate_lib.skip_untaught)
+_review = jax.jit(step_lib.review)
+_deliver = jax.jit(supply_lib.deliver)
+
+
+def _texts(rows: Mapping[str, jax.Array], read_B: np.ndarray):
+  """The token sequences of rows of the curriculum; -1 is none."""
+  names = ('token', 'target', 'segment')
+  chosen = read_B[read_B >= 0]
+  return packing.unpack({n: sharding.fetch(rows[n])[chosen] for n in names})
 
 
 class Trainer:
@@ -206,7 +232,7 @@ class Trainer:
     """What is needed before another step can train, or that it can."""
     gate = self.state.gate
     if bool(gate.needs_data):
-      return Status.LESSONS if self._empty_K().any() else Status.REMEDIAL
+      return Status.LESSONS if self._ordered_K().any() else Status.REMEDIAL
     if bool(gate.needs_scores):
       return Status.SCORES
     if bool(step_lib.is_active(self.state, self.inputs)):
@@ -216,21 +242,28 @@ class Trainer:
   def _in_stage_K(self) -> np.ndarray:
     return np.asarray(gate_lib.in_stage(self.state.gate, self.inputs.plan))
 
-  def _empty_K(self) -> np.ndarray:
-    """Modules of the stage without a row: it has just begun."""
+  def _ordered_K(self) -> np.ndarray:
+    """Modules of the stage without a row, which has just begun, or by need."""
     count_K = np.asarray(self.inputs.curriculum.count_K)
-    return self._in_stage_K() & (count_K == 0)
+    empty_K, account = self._in_stage_K() & (count_K == 0), self.state.account
+    return empty_K if account is None else empty_K | account.wanted_K
 
   def _named(self, chosen_K) -> list[str]:
     return [self.names[k] for k in np.flatnonzero(chosen_K)]
 
   def wanted(self) -> list[str]:
-    """Modules that lessons are needed of: new ones, or those not mastered."""
-    empty_K = self._empty_K()
-    if empty_K.any():
-      return self._named(empty_K)
+    """Modules that lessons are needed of; remedial: those not mastered."""
+    ordered_K = self._ordered_K()
+    if ordered_K.any():
+      return self._named(ordered_K)
     passed_K = gate_lib.mastered(self.state.gate, self.inputs.plan)
     return self._named(self._in_stage_K() & ~np.asarray(passed_K))
+
+  def lots(self) -> dict[str, int]:
+    """Which lot of its lessons each module gets next; {} if not by need."""
+    account = self.state.account
+    lots_K = () if account is None else account.lots_K
+    return {name: int(lot) for name, lot in zip(self.names, lots_K)}
 
   def scores(self) -> dict[str, Score]:
     """Of the latest probing of each module."""
@@ -295,11 +328,12 @@ class Trainer:
 
   def resume(self, remedial: bool) -> None:
     """Goes on after lessons came; leaves stages without any module."""
-    gate = _resume(self.state.gate, np.bool_(remedial))
-    gate = _skip_untaught(
-      gate, self.inputs.plan, self.inputs.curriculum.count_K
-    )
-    self.state = self.state.replace(gate=gate)
+    plan, count_K = self.inputs.plan, self.inputs.curriculum.count_K
+    gate, account = self.state.gate, self.state.account
+    if account is not None:
+      account = _deliver(account, gate, plan, count_K)
+    gate = _skip_untaught(_resume(gate, np.bool_(remedial)), plan, count_K)
+    self.state = self.state.replace(gate=gate, account=account)
 
   def window(self) -> Metrics:
     """Several steps in one program; metrics are (T, ...) host arrays."""
@@ -313,6 +347,10 @@ class Trainer:
     )
     guard = graded.looked(self.state, self.inputs, gate, metrics['probed_K'][0])
     self.state = self.state.replace(gate=gate, guard=guard)
+    if self.state.account is not None:
+      decision = metrics['decision'][0]
+      account, gate = _review(self.state, self.inputs, decision)
+      self.state = self.state.replace(account=account, gate=gate)
     metrics['step'] = np.asarray([self.step])
     return metrics
 
@@ -320,19 +358,12 @@ class Trainer:
     """Raises NonFiniteLoss if the window's last step was not finite."""
     if bool(self.state.finite):
       return
-    read = metrics['row_B'][metrics['ran']][-1]
-    rows = self.inputs.curriculum.rows
-    texts = packing.unpack(
-      {
-        name: sharding.fetch(rows[name])[read[read >= 0]]
-        for name in ('token', 'target', 'segment')
-      }
-    )
+    read_B = metrics['row_B'][metrics['ran']][-1]
     raise NonFiniteLoss(
       f'step {self.step}: loss or gradient is not finite, in stage '
       f'{self.stage + 1}. Earlier checkpoints are kept. Lower '
       'optimizer.learning_rate or optimizer.clip_norm, in another --workdir.',
-      texts,
+      _texts(self.inputs.curriculum.rows, read_B),
     )
 
   def params(self) -> decoder.Params:
