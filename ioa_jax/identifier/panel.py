@@ -23,8 +23,7 @@ import optax
 from ioa_jax.models import decoder, lora
 from ioa_jax.runtime import sharding
 from ioa_jax.training import curriculum as curriculum_lib
-from ioa_jax.training import losses, probing
-from ioa_jax.training import step as step_lib
+from ioa_jax.training import learning, losses, probing
 
 # Purposes of a learner's key.
 _INIT, _DATA, _DROPOUT = 0, 1, 2
@@ -88,7 +87,7 @@ def _educate(program: Program, inputs: Inputs, exposure_K, seed):
   weight_K = exposure_K / jnp.maximum(jnp.sum(exposure_K), 1.0)
 
   def params_of(trained, key=None):
-    return step_lib.assemble(trained, base, program.lora, key)
+    return learning.assemble(trained, base, program.lora, key)
 
   def step(carry, index):
     trained, opt_state, cursor_K = carry

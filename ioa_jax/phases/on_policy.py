@@ -10,8 +10,7 @@ import numpy as np
 from ioa_jax.assemble import Run
 from ioa_jax.phases.lessons import examples
 from ioa_jax.records import Lesson, OnPolicyTexts
-from ioa_jax.training import packing
-from ioa_jax.training import step as step_lib
+from ioa_jax.training import learning, packing
 from ioa_jax.training.trainer import Trainer
 
 
@@ -23,7 +22,7 @@ def write(
   Its texts take the place of its earlier ones.
   """
   key = jax.random.key(run.config.seed)
-  key = jax.random.fold_in(key, step_lib.ON_POLICY)
+  key = jax.random.fold_in(key, learning.ON_POLICY)
   key = jax.random.fold_in(key, trainer.step)
   most = int(trainer.inputs.curriculum.on_policy.capacity_K[0])
   asked: list[tuple[str, Sequence[int]]] = []

@@ -19,6 +19,7 @@ Grade = Callable[[Sequence[str]], Mapping[str, Score]]
 _decide = jax.jit(gate_lib.decide)
 _record = jax.jit(gate_lib.record)
 _look = jax.jit(guard_lib.look)
+_review = jax.jit(step_lib.review)
 
 
 def round_of(
@@ -51,8 +52,9 @@ def round_of(
   ask_K = np.asarray(gate_lib.asked(gate, plan))
   before = {'stage': int(gate.stage), 'round': int(gate.round)}
   correct_K, probed_K = counts(ask_K)
+  asking = gate
   gate, decision = _decide(gate, plan, correct_K, probed_K, count_K)
-  if int(gate.stage) != before['stage'] and not ask_K.all():
+  if gate_lib.looks_at_all(asking, gate, plan) and not ask_K.all():
     more_correct_K, more_probed_K = counts(~ask_K)
     gate = _record(gate, plan, more_correct_K, more_probed_K)
     correct_K, probed_K = correct_K + more_correct_K, probed_K + more_probed_K
@@ -69,21 +71,28 @@ def round_of(
   return gate, {k: np.asarray(value)[None] for k, value in metrics.items()}
 
 
-def looked(
+def take(
   state: step_lib.TrainState,
   inputs: step_lib.Inputs,
-  gate: gate_lib.GateState,
-  probed_K: np.ndarray,
-) -> guard_lib.Guard:
-  """The guard after such a round."""
+  names: Sequence[str],
+  grade: Grade,
+) -> tuple[step_lib.TrainState, Metrics]:
+  """`round_of`, and all that the step does after a round of its own."""
+  gate, metrics = round_of(state.gate, inputs, names, grade)
   guard = _look(
     state.guard,
     step_lib.evaluated(state),
     state.step,
     gate,
     inputs.plan,
-    probed_K,
+    metrics['probed_K'][0],
     inputs.ending_steps,
   )
   # As it lay before, or the next window would be compiled anew.
-  return jax.device_put(guard, jax.tree.map(lambda x: x.sharding, state.guard))
+  shardings = jax.tree.map(lambda x: x.sharding, state.guard)
+  state = state.replace(gate=gate, guard=jax.device_put(guard, shardings))
+  if state.account is not None:
+    account, gate = _review(state, inputs, metrics['decision'][0])
+    state = state.replace(account=account, gate=gate)
+  metrics['step'] = np.asarray([int(state.step)])
+  return state, metrics

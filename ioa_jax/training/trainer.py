@@ -22,7 +22,7 @@ from ioa_jax.models import decoder, lora
 from ioa_jax.records import Score
 from ioa_jax.runtime import sharding
 from ioa_jax.training import curriculum as curriculum_lib
-from ioa_jax.training import decoded_probes, graded, packing, probing
+from ioa_jax.training import decoded_probes, graded, learning, packing, probing
 from ioa_jax.training import distillation as distillation_lib
 from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import step as step_lib
@@ -173,7 +173,6 @@ def supply_by_need(
 # Only the gate passes through, so no weight is copied or laid out anew.
 _resume = jax.jit(gate_lib.resume)
 _skip_untaught = jax.jit(gate_lib.skip_untaught)
-_review = jax.jit(step_lib.review)
 _deliver = jax.jit(supply_lib.deliver)
 
 
@@ -342,16 +341,9 @@ class Trainer:
 
   def grade(self, grade: graded.Grade) -> Metrics:
     """One probing round that the host grades; see `graded.round_of`."""
-    gate, metrics = graded.round_of(
-      self.state.gate, self.inputs, self.names, grade
+    self.state, metrics = graded.take(
+      self.state, self.inputs, self.names, grade
     )
-    guard = graded.looked(self.state, self.inputs, gate, metrics['probed_K'][0])
-    self.state = self.state.replace(gate=gate, guard=guard)
-    if self.state.account is not None:
-      decision = metrics['decision'][0]
-      account, gate = _review(self.state, self.inputs, decision)
-      self.state = self.state.replace(account=account, gate=gate)
-    metrics['step'] = np.asarray([self.step])
     return metrics
 
   def require_finite(self, metrics: Metrics) -> None:
@@ -385,6 +377,6 @@ class Trainer:
 
   def assembled(self, trained: Any) -> decoder.Params:
     """A student of what trains and what does not."""
-    return step_lib.assemble(
+    return learning.assemble(
       trained, self.inputs.base, self._window.program.lora
     )
