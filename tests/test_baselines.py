@@ -1,13 +1,18 @@
 """Baselines: what each makes of a lesson, and that all can be configured."""
 
+import functools
 import shutil
+import types
 
 import pytest
 
 from ioa_jax import config as config_lib
+from ioa_jax.assemble import Run
 from ioa_jax.baselines import answers, cascod, dss, method, methods, star_agents
-from ioa_jax.domains import arithmetic
+from ioa_jax.domains import arithmetic, composition
 from ioa_jax.domains import tokenizer as tokenizer_lib
+from ioa_jax.phases import diagnosis, exams
+from ioa_jax.records import Score
 from tests import lessons as lessons_lib
 from tests import test_pipeline
 
@@ -149,3 +154,32 @@ def test_distributions_are_learned_and_a_resumed_run_is_the_same(
   assert 'Continuing from step 20' in text
   assert again['tokens']['teacher_scored'] == tokens
   test_pipeline.assert_same_run(whole, resumed)
+
+
+@pytest.mark.parametrize('split', ['held_out', 'development'])
+@pytest.mark.parametrize(
+  'method,ends', [('lion', {':', '='}), ('self_instruct', {'='})]
+)
+def test_the_teacher_is_judged_as_its_student_is_asked(
+  monkeypatch, method, ends, split
+):
+  """In the format that is taught, on the probes that the run is judged by."""
+  config = config_lib.get(
+    'domains:composition', {'method': method, 'domain.evaluate_on': split}
+  )
+  run = types.SimpleNamespace(
+    config=config, settled=config_lib.settle(config), domain=composition
+  )
+  run.probes = functools.partial(Run.probes, run)
+  run.held_out_probes = functools.partial(Run.held_out_probes, run)
+  asked = []
+
+  def of_teacher(run, probes, phase):
+    del run, phase
+    asked.extend(probes)
+    return exams.Marks({'m': Score(1, 1)}, {}, {})
+
+  monkeypatch.setattr(exams, 'of_teacher', of_teacher)
+  diagnosis._teacher_held_out(run)
+  assert {p.probe_id.partition('/')[0] for p in asked} == {split}
+  assert {p.prompt[-1] for p in asked} == ends

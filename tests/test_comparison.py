@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ioa_jax import records
-from ioa_jax.experiments import comparison
+from ioa_jax.experiments import comparison, comparison_page
 
 
 def module(teacher, student, status):
@@ -222,13 +222,48 @@ def test_paired_differences_and_gains(tmp_path):
   assert 'never (0 of 3)' in rows and '+109.1%' in rows
   # It stands at 0.5 after 400 tokens, where x is by then as well.
   assert y['caught_up_after'] == [1.0] * 3 and '100% of its tokens' in rows
-  assert 'x is above y, the best of y, on the deep modules' in text
+  # The interval leaves out 0, and three seeds cannot say more than p = 0.25.
+  assert 'x is not told apart from y, the best of y, on the deep' in text
   assert '- commit: abc' in text and '- <b>' in text
   with pytest.raises(ValueError, match=r"names \['z'\]"):
     comparison.scores_of([comparison.read(tmp_path / 'x-0')], ['z'])
   page = (tmp_path / 'comparison.html').read_text()
   assert '<script>' not in page and '&lt;script&gt;' in page
   assert '&lt;b&gt;' in page and 'abc' in page
+
+
+def test_the_page_says_first_that_its_runs_are_older(tmp_path):
+  for name in 'xyz':
+    write_run(tmp_path / name, 0, (1, {'z': 0.8}.get(name, 0.4)), 0.9, EVENTS)
+  about = comparison.About(
+    title='t',
+    says='?',
+    rivals=('y', 'not run'),
+    untried=(),
+    groups={},
+    provenance={'commit of the runs': 'abc', 'commit of this page': 'def'},
+  )
+  comparison.write(tmp_path, [(n, tmp_path / n) for n in 'xyz'], about)
+  lines = (tmp_path / 'table.md').read_text().splitlines()
+  assert lines[2] == 'The runs are of commit abc, this page of def.'
+  # z scores higher and is no rival; with one seed nothing is shown.
+  assert lines[4].startswith('x is not told apart from y, the best of y, on')
+  found = {'provenance': about.provenance | {'commit of the runs': 'def'}}
+  assert comparison_page.stale(found) == ''
+
+
+def test_runs_that_were_asked_other_probes_are_not_compared(tmp_path):
+  write_run(tmp_path / 'x', 0, (1, 0.8), 0.9, EVENTS)
+  run = comparison.read(tmp_path / 'x')
+  grades = {
+    k.replace('held_out', 'development'): v
+    for k, v in run.results.grades.items()
+  }
+  other = dataclasses.replace(
+    run, results=dataclasses.replace(run.results, grades=grades)
+  )
+  with pytest.raises(ValueError, match='were asked other probes'):
+    comparison.scores_of([run, other], ['a'])
 
 
 def test_a_run_that_is_not_finished_is_said(tmp_path):

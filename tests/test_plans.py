@@ -66,11 +66,24 @@ def test_changes_become_flags_and_a_run_overrides_the_plan(tmp_path):
     ({'runs': {'a': {}}, 'config': 'nope.py'}, 'nope.py: no such file'),
     ({'runs': {}}, 'at least one run'),
     ({'run': {}}, r"\['run'\] unknown"),
+    ({'runs': {'a': {}}, 'rivals': ('b',)}, r"rivals \['b'\] are no runs"),
   ],
 )
 def test_a_bad_plan_is_said_before_anything_runs(tmp_path, fields, message):
   with pytest.raises(ValueError, match=message):
     plans.load(write(tmp_path / 'p.py', **fields))
+
+
+def test_a_page_names_the_commits_of_its_runs(tmp_path):
+  plan = plans.load(write(tmp_path / 'p.py', runs={'a': {}, 'b': {}}))
+  a, b = plans.jobs(plan, tmp_path, [0])
+  (tmp_path / 'a-0.commits').write_text('abc\n')
+  named = lambda *jobs: plans.provenance('x', jobs)['commit of the runs']
+  assert named(a) == 'abc'
+  # Of the other nothing was noted.
+  assert named(a, b) == 'abc, unknown'
+  (tmp_path / 'b-0.commits').write_text('abc\ndef\n')
+  assert named(a, b) == 'abc, def'
 
 
 def test_a_missing_plan_and_too_many_jobs_are_said(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 import numpy as np
 
+from ioa_jax.experiments import paired
 from ioa_jax.experiments.paired import Estimate
 from ioa_jax.report import html, svg
 
@@ -31,15 +32,14 @@ def answer(found: Mapping[str, Any]) -> list[str]:
   gain = entry.get('relative_gain_of_first')
   gain = f', {_interval(gain, "+.1%")} relative' if gain else ''
   lines = [
-    f'{first} {_standing(entry["behind_first"])} {best}, the best of '
+    f'{first} {_standing(entry)} {best}, the best of '
     f'{", ".join(rivals)}, on {of}: '
     f'{mean(first):.3f} against {mean(best):.3f} of the teacher, '
     f'{_interval(entry["behind_first"], "+.3f")}{gain}, '
     f'p = {entry["p"]:.3g}, seeds: {len(summary[first]["seeds"])}.'
   ]
   stands = {
-    name: _standing(summary[name]['scores']['retention']['behind_first'])
-    for name in others
+    name: _standing(summary[name]['scores']['retention']) for name in others
   }
   named = lambda word: [name for name in others if stands[name] == word]
   parts = [
@@ -51,11 +51,8 @@ def answer(found: Mapping[str, Any]) -> list[str]:
   return lines
 
 
-def _standing(ahead: Estimate) -> str:
-  low, high = ahead['ci95'] or (0.0, 0.0)
-  if low > 0:
-    return 'is above'
-  return 'is below' if high < 0 else 'is not told apart from'
+def _standing(score: Estimate) -> str:
+  return paired.standing(score['behind_first'], score['p'])
 
 
 def notes(found: Mapping[str, Any]) -> list[str]:
@@ -73,6 +70,7 @@ def notes(found: Mapping[str, Any]) -> list[str]:
     f"teacher's own score in the format that is taught: {teachers}.",
     f'Seeds: {", ".join(map(str, seeds))}. Intervals are 95 % BCa bootstraps '
     'over seeds and probes together; loss and forgetting over seeds alone.',
+    'Above and below is where the interval leaves out 0 and p is below 0.05. '
     'Differences are paired by seed. p is of the permutation test that swaps '
     f'methods within seeds; with {len(seeds)} it cannot be below '
     f'{2.0 ** (1 - len(seeds)):.2g}. Neither is corrected for the '

@@ -107,6 +107,22 @@ def estimate(
   return found
 
 
+def standing(ahead: Estimate, p: float) -> str:
+  """Where a difference puts the first method: both have to say so.
+
+  Of few seeds that differ much a bootstrap interval is too short: with ten, 9 %
+  of the intervals of methods that are the same leave out 0.
+
+  Args:
+    ahead: the first method's score minus the other's.
+    p: of `intervals.swap_p`.
+  """
+  low, high = ahead['ci95'] or (0.0, 0.0)
+  if p < 0.05 and low > 0:
+    return 'is above'
+  return 'is below' if p < 0.05 and high < 0 else 'is not told apart from'
+
+
 def _counts(index: np.ndarray, size: int) -> np.ndarray:
   """How often each of `size` is in a draw: (size, B), of (..., drawn)."""
   rows = index.reshape(-1, index.shape[-1])
