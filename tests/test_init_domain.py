@@ -184,14 +184,88 @@ def test_probes_are_counted_as_the_domain_makes_them(count):
   assert text.num_probes(text.seeds_needed(probes)) == probes
 
 
-def test_what_it_writes_a_dry_run_accepts(tmp_path, student):
-  seeds = write_lines(tmp_path / 'problems.jsonl', sums())
-  output = tmp_path / 'mine'
-  options = [f'--seeds={seeds}', f'--output_dir={output}']
-  done, again = init(options, options)
-  assert done.returncode == 0, done.stderr
+BAD = [
+  {'topic': 'sums/of_two', 'question': 'what is it?', 'answer': 'a lot'},
+  {'topic': 'sums/of_two', 'question': '  ', 'answer': 1},
+  {'topic': 'rare', 'question': 'What is 1 + 1?', 'answer': 2},
+  {'topic': 'sums/of_two', 'question': 'half \ud800', 'answer': 2},
+]
+FEW = [{'topic': 'rare', 'question': f'{n}?', 'answer': n} for n in range(3)]
+NEW = [{'topic': 'new', 'question': f'{n}!', 'answer': n} for n in range(30)]
+UNITS = """modules:
+- name: sums/of_two
+- {name: rare, prerequisites: [sums/of_two]}
+- {name: sums/of_three, prerequisites: [rare]}
+"""
+PROMPTS = [{'prompt': f'What is {n} + 1?'} for n in range(20)]
+UNTAGGED = [{'q': r['question'], 'answer': r['answer']} for r in sums(60)]
+NAMED = '--config.domain.columns.problem=q'
+LABEL, NUMBER = '--label', '--config.domain.grader=number'
+MODEL = '--config.teacher.model=m'
+# A name, seeds, further options, and what the error says; '' is none.
+STARTS = [
+  ('whole', sums(), [], ''),
+  ('again', sums(), [], 'you may have corrected it'),
+  ('bad', sums(24) + BAD, [], ''),
+  ('given', sums(50) + FEW + NEW, ['--config.domain.taxonomy=units.yaml'], ''),
+  ('untagged', UNTAGGED, [NAMED], ''),
+  ('no answer', PROMPTS, [], '--label --config.domain.grader=number'),
+  ('no grader', PROMPTS, [LABEL, MODEL], 'say how answers are compared'),
+  ('no model', PROMPTS, [LABEL, NUMBER], 'teacher.model is empty'),
+  (
+    'code',
+    PROMPTS,
+    [LABEL, '--config.domain.grader=code', MODEL],
+    'add a column of tests',
+  ),
+  (
+    'greedy',
+    PROMPTS,
+    [LABEL, NUMBER, MODEL, '--config.teacher.temperature=0'],
+    'would be one',
+  ),
+  ('nothing to label', sums(), [LABEL], 'the seeds have answers'),
+  ('nothing to ask', sums(), ['--dry_run'], 'is for --label'),
+]
+
+
+@pytest.fixture(scope='module')
+def started(tmp_path_factory):
+  """Each start's output directory and what it said."""
+  root = tmp_path_factory.mktemp('starts')
+  (root / 'units.yaml').write_text(UNITS)
+  asked, outputs = [], {}
+  for name, rows, options, _ in STARTS:
+    seeds = write_lines(root / f'{name}.jsonl', rows)
+    outputs[name] = root / ('whole' if name == 'again' else name)
+    options = [x.replace('=units', f'={root}/units') for x in options]
+    asked.append(
+      [f'--seeds={seeds}', f'--output_dir={outputs[name]}', *options]
+    )
+  done = dict(zip(outputs, init(*asked), strict=True))
+  return {name: (outputs[name], done[name]) for name in outputs}
+
+
+@pytest.mark.parametrize('name', [x[0] for x in STARTS])
+def test_it_ends_well_or_says_what_to_do(started, name):
+  (message,) = [x[3] for x in STARTS if x[0] == name]
+  output, done = started[name]
+  if not message:
+    assert done.returncode == 0, done.stderr
+    return
+  assert done.returncode == 2 and message in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+  assert name == 'again' or not output.exists()
+
+
+def commands(done):
+  return [x.strip() for x in done.stdout.splitlines() if x.startswith('  ioa ')]
+
+
+def test_what_it_writes_a_dry_run_accepts(started, student):
+  output, done = started['whole']
   config = check(output, student)
-  assert config.domain.seeds == str(seeds)  # Nothing had to be changed.
+  assert config.domain.seeds.endswith('whole.jsonl')  # Nothing was changed.
   assert config.domain.columns.problem == 'question'
   assert config.domain.grader == 'number'
   assert config.domain.min_probes == config.gate.min_probes == 8
@@ -204,24 +278,13 @@ def test_what_it_writes_a_dry_run_accepts(tmp_path, student):
   assert all(re.search(r',  # \S', x) for x in settings), settings
   assert f'{config.train.total_steps} steps' in done.stdout
   assert re.search(r'total: 40 to [\d,]+ requests', done.stdout)
-  commands = [x for x in done.stdout.splitlines() if x.startswith('  ioa ')]
-  said = [x.split()[1] for x in commands]
-  assert said == ['distill', 'distill', 'generate']
-  assert commands[0].endswith('--dry_run') and '--compare' in commands[2]
-  assert again.returncode == 2 and 'you may have corrected it' in again.stderr
+  said = commands(done)
+  assert [x.split()[1] for x in said] == ['distill', 'distill', 'generate']
+  assert said[0].endswith('--dry_run') and '--compare' in said[2]
 
 
-def test_what_cannot_be_used_is_listed_and_left_out(tmp_path, student):
-  bad = [
-    {'topic': 'sums/of_two', 'question': 'what is it?', 'answer': 'a lot'},
-    {'topic': 'sums/of_two', 'question': '  ', 'answer': 1},
-    {'topic': 'rare', 'question': 'What is 1 + 1?', 'answer': 2},
-    {'topic': 'sums/of_two', 'question': 'half \ud800', 'answer': 2},
-  ]
-  seeds = write_lines(tmp_path / 'problems.jsonl', sums(24) + bad)
-  output = tmp_path / 'mine'
-  (done,) = init([f'--seeds={seeds}', f'--output_dir={output}'])
-  assert done.returncode == 0, done.stderr
+def test_what_cannot_be_used_is_listed_and_left_out(started, student):
+  output, done = started['bad']
   left_out = [
     json.loads(x) for x in (output / 'left_out.jsonl').read_text().splitlines()
   ]
@@ -236,6 +299,34 @@ def test_what_cannot_be_used_is_listed_and_left_out(tmp_path, student):
   assert config.domain.min_probes == config.gate.min_probes == 2
   assert '78 seeds give a module 8' in done.stdout
   assert len((output / 'seeds.jsonl').read_text().splitlines()) == 48
+
+
+def test_a_given_taxonomy_loses_the_modules_without_seeds(started, student):
+  output, done = started['given']
+  assert 'without what has too few seeds: rare.' in done.stdout
+  two, three = taxonomy.read(output / 'taxonomy.yaml')
+  assert two.name == 'sums/of_two' and three.name == 'sums/of_three'
+  # What stood on it stands on what it stood on.
+  assert three.prerequisites == ('sums/of_two',)
+  config = check(output, student)
+  assert config.domain.taxonomy == str(output / 'taxonomy.yaml')
+  left_out = (output / 'left_out.jsonl').read_text()
+  assert left_out.count('is not in the taxonomy') == 30
+
+
+def test_seeds_without_tags_are_one_module_until_they_are_mapped(
+  started, student
+):
+  output, done = started['untagged']
+  check(output, student)
+  (module,) = taxonomy.read(output / 'taxonomy.yaml')
+  assert module.name == output.name
+  rows = seed_sources.read('file', str(output / 'seeds.jsonl'), '', ())
+  assert len(rows) == 120
+  mapping, again, projecting = commands(done)
+  assert mapping.startswith('ioa map-seeds ') and '--max_units=3' in mapping
+  assert again.startswith('ioa init ') and 'taxonomy=' in again
+  assert projecting.endswith('--dry_run')
 
 
 def _lines(path, rows):
@@ -295,27 +386,6 @@ def test_names_of_strangers_stay_text(tmp_path):
   scope = {}
   exec(compile(source, 'config.py', 'exec'), scope)
   assert scope['get_config']()['domain']['name'] == name
-
-
-def test_prompts_alone_say_what_to_do(tmp_path):
-  rows = [{'prompt': f'What is {n} + 1?'} for n in range(20)]
-  seeds = write_lines(tmp_path / 'prompts.jsonl', rows)
-  label, grader = '--label', '--config.domain.grader=number'
-  model = '--config.teacher.model=m'
-  table = (
-    ([], '--label --config.domain.grader=number'),
-    ([label, model], 'say how answers are compared'),
-    ([label, grader], 'teacher.model is empty'),
-    ([label, '--config.domain.grader=code', model], 'add a column of tests'),
-    ([label, grader, model, '--config.teacher.temperature=0'], 'would be one'),
-    (['--dry_run'], 'is for --label'),
-  )
-  output = tmp_path / 'mine'
-  words = [f'--seeds={seeds}', f'--output_dir={output}']
-  ended = init(*([*words, *options] for options, _ in table))
-  for (options, message), done in zip(table, ended, strict=True):
-    assert done.returncode == 2 and message in done.stderr, (options, done)
-  assert not output.exists()
 
 
 def respond(body, headers):
@@ -379,57 +449,3 @@ def test_prompts_alone_are_labelled_by_a_majority(tmp_path, student):
   config = check(output, student)
   assert config.teacher.base_url == server.url
   assert config.domain.min_probes == 4
-
-
-def test_seeds_without_tags_are_one_module_until_they_are_mapped(
-  tmp_path, student
-):
-  rows = [{'q': r['question'], 'answer': r['answer']} for r in sums(60)]
-  seeds = write_lines(tmp_path / 'problems.jsonl', rows)
-  output = tmp_path / 'mine'
-  (done,) = init(
-    [
-      f'--seeds={seeds}',
-      f'--output_dir={output}',
-      '--config.domain.columns.problem=q',
-    ]
-  )
-  assert done.returncode == 0, done.stderr
-  check(output, student)
-  (module,) = taxonomy.read(output / 'taxonomy.yaml')
-  assert module.name == 'mine'
-  rows = seed_sources.read('file', str(output / 'seeds.jsonl'), '', ())
-  assert len(rows) == 120
-  commands = [x for x in done.stdout.splitlines() if x.startswith('  ioa ')]
-  assert 'ioa map-seeds ' in commands[0] and '--max_units=3' in commands[0]
-  assert 'ioa init ' in commands[1] and 'taxonomy=' in commands[1]
-
-
-def test_a_given_taxonomy_loses_the_modules_without_seeds(tmp_path, student):
-  units = tmp_path / 'units.yaml'
-  units.write_text(
-    'modules:\n- name: sums/of_two\n'
-    '- {name: rare, prerequisites: [sums/of_two]}\n'
-    '- {name: sums/of_three, prerequisites: [rare]}\n'
-  )
-  few = [{'topic': 'rare', 'question': f'{n}?', 'answer': n} for n in range(3)]
-  new = [{'topic': 'new', 'question': f'{n}!', 'answer': n} for n in range(30)]
-  seeds = write_lines(tmp_path / 'problems.jsonl', sums(50) + few + new)
-  output = tmp_path / 'mine'
-  (done,) = init(
-    [
-      f'--seeds={seeds}',
-      f'--output_dir={output}',
-      f'--config.domain.taxonomy={units}',
-    ]
-  )
-  assert done.returncode == 0, done.stderr
-  assert 'without what has too few seeds: rare.' in done.stdout
-  two, three = taxonomy.read(output / 'taxonomy.yaml')
-  assert two.name == 'sums/of_two' and three.name == 'sums/of_three'
-  # What stood on it stands on what it stood on.
-  assert three.prerequisites == ('sums/of_two',)
-  config = check(output, student)
-  assert config.domain.taxonomy == str(output / 'taxonomy.yaml')
-  left_out = (output / 'left_out.jsonl').read_text()
-  assert left_out.count('is not in the taxonomy') == 30

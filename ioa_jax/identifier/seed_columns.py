@@ -318,7 +318,9 @@ def _is_short(value: str) -> bool:
 
 
 def _is_formula(value: str) -> bool:
-  return '\n' not in value and bool(_FORMULA.match(value))
+  # A formula in the midst of a sentence is a worked answer.
+  alone = len(value.split()) <= 12 and r'\boxed' not in value
+  return alone and '\n' not in value and bool(_FORMULA.match(value))
 
 
 def _states_number(value: str) -> bool:
