@@ -124,7 +124,7 @@ class _Phase:
       kind = plan.request_kind(0)
       self._add(Order([(k, kind) for k in plan.stages[0].modules], 0))
       trainer.resume(remedial=False)
-    self.observer.supplied()
+    (self.observer.follow if restored else self.observer.supplied)()
 
   def _take_up(self, progress: Progress) -> None:
     self._set_counted(progress.counted)
