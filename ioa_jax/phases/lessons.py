@@ -106,7 +106,6 @@ class LessonBook:
       )
     ]
     before = run.client.totals()['completion_tokens']
-    run.display.update(phase='planning lessons')
     bill = _Bill(run, items)
     found = run.adapter.write(items, bill.ask, self.lessons)
     written, rejected = agreed(*found)
