@@ -177,7 +177,7 @@ def test_every_dollar_is_accounted_for(finished):
   # What its lessons say stands on requests that the report can show.
   html = (workdir / 'report.html').read_text(encoding='utf-8')
   assert 'What the teacher was asked' in html
-  assert '${:,.4f} for the teacher'.format(total) in html
+  assert f'${total:,.4f} for the teacher' in html
 
 
 def test_remedial_requests_show_what_the_student_wrote(finished):
