@@ -127,7 +127,7 @@ class _Phase:
       new = [k for k in plan.stages[0].modules if k not in plan.rehearsed]
       self._add(Order([(k, kind) for k in new], 0, lots=lots))
       trainer.resume(remedial=False)
-    self.observer.supplied()
+    (self.observer.follow if restored else self.observer.supplied)()
 
   def _take_up(self, progress: Progress) -> None:
     self._set_counted(progress.counted)

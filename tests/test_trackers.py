@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import pathlib
+import struct
+import time
 import types
 
 import pytest
@@ -131,7 +131,7 @@ def test_the_setting_may_change_between_two_starts():
   field = config_lib.fields()['run.trackers']
   assert field.changeable and field.default == ('tensorboard',)
   with pytest.raises(config_lib.ConfigError, match='trackers'):
-    config_lib.load(None, {'run.trackers': ('clu',)})
+    config_lib.parse('run.trackers', 'clu')
 
 
 def follower(path, names=('wandb',)):
@@ -259,10 +259,24 @@ def test_trackio_has_every_point_once(tmp_path, monkeypatch):
   assert trackio is not None
 
 
+def wandb_records(path):
+  """Records of a .wandb file: a header, then LevelDB's log format."""
+  data, at, record = path.read_bytes(), 7, b''
+  while at + 7 <= len(data):
+    if (left := 2**15 - at % 2**15) < 7:  # No header is split.
+      at += left
+      continue
+    size, kind = struct.unpack_from('<HB', data, at + 4)
+    record += data[at + 7 : at + 7 + size]
+    at += 7 + size
+    if kind in (1, 4):  # Whole, or the last part.
+      yield record
+      record = b''
+
+
 def test_wandb_offline_has_every_point_once(tmp_path, monkeypatch):
   pytest.importorskip('wandb')
   from wandb.proto import wandb_internal_pb2
-  from wandb.sdk.internal import datastore
 
   for name, value in (
     ('MODE', 'offline'),
@@ -271,22 +285,24 @@ def test_wandb_offline_has_every_point_once(tmp_path, monkeypatch):
     ('DATA_DIR', str(tmp_path / 'data')),
   ):
     monkeypatch.setenv(f'WANDB_{name}', value)
+  run_ids, losses, texts = set(), [], 0
   for kept_points in (points(0, 2), [*points(0, 4), LESSON]):
     run = open_(tmp_path, ['wandb'])
     run.send(kept_points)
     run.close()
-  losses = []
-  for path in sorted(pathlib.Path(tmp_path).glob('wandb/*/*.wandb')):
-    store = datastore.DataStore()
-    store.open_for_scan(str(path))
-    while (data := store.scan_data()) is not None:
+    time.sleep(1.1)  # Its folders are named by the second.
+  for path in sorted(tmp_path.glob('wandb/offline-run-*/*.wandb')):
+    for data in wandb_records(path):
       record = wandb_internal_pb2.Record()
       record.ParseFromString(data)
+      if record.run.run_id:
+        run_ids.add(record.run.run_id)
       row = {
         (x.key or '/'.join(x.nested_key)): json.loads(x.value_json)
         for x in record.history.item
       }
+      texts += any('lessons/stage' in key for key in row)
       if 'train/loss' in row:
-        losses.append((row['_step'], row['train/loss']))
+        losses.append((record.history.step.num, row['train/loss']))
   assert losses == [(10 * i, float(i)) for i in range(4)]
-  assert os.environ['WANDB_MODE'] == 'offline'
+  assert texts == 1 and len(run_ids) == 1

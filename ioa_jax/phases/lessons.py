@@ -108,7 +108,6 @@ class LessonBook:
     run = self._run
     items, more = self._items(order, levels)
     before = run.client.totals()['completion_tokens']
-    run.display.update(phase='planning lessons')
     bill = _Bill(run, items)
     found = run.adapter.write(items, bill.ask, self.lessons)
     written, rejected = agreed(*found)

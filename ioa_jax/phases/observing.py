@@ -31,7 +31,7 @@ _RECENT = 20  # Windows that speed is taken from.
 _SAID = {
   'advance': 'mastered',
   'remediate': 'not mastered yet; asking for remedial lessons',
-  'stall': 'left unmastered after its last round',
+  'stall': 'left unmastered; its steps are spent',
 }
 
 
@@ -46,14 +46,16 @@ class Pace:
   def __init__(self, stages: int, total_steps: int, evaluation: float):
     self._stages, self._total_steps = stages, total_steps
     self._evaluation = evaluation
+    self._compiled = False
     self._windows: list[tuple[int, float]] = []
     self._supplies: list[float] = []
 
   def trained(self, steps: int, seconds: float) -> None:
+    if self._windows and not self._compiled:
+      self._windows.clear()  # The first one was compiled meanwhile.
+      self._compiled = True
     self._windows.append((steps, seconds))
-    if len(self._windows) in (2, _RECENT + 1):
-      # The first one was compiled; and speed changes with what else runs.
-      del self._windows[0]
+    del self._windows[:-_RECENT]  # Speed changes with what else runs.
 
   def supplied(self, seconds: float) -> None:
     self._supplies.append(seconds)

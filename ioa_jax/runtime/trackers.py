@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import pathlib
+import time
 from typing import Any, Protocol
 
 from ioa_jax.runtime import files
@@ -50,25 +51,41 @@ class Tracker(Protocol):
 
 
 class TensorBoard:
-  """Event files in `tensorboard/` of the run directory.
+  """Event files in `tensorboard/` of the run directory, one for each start.
 
-  Of what an earlier start wrote, readers drop everything from `purge_step` on.
+  Of what earlier starts wrote, readers drop everything from `purge_step` on.
   """
 
   def __init__(self, directory: pathlib.Path, purge_step: int | None):
-    # Imported here, as all of them: it costs a second.
-    import tensorboardX
+    # Imported here, as all of them: it costs a second. Not its SummaryWriter,
+    # whose thread can still hold what it was told to flush.
+    from tensorboardX import event_file_writer, summary
+    from tensorboardX.proto import event_pb2
 
-    self._writer = tensorboardX.SummaryWriter(
-      str(directory / 'tensorboard'), purge_step=purge_step
+    self._summary, self._proto = summary, event_pb2
+    folder = directory / 'tensorboard'
+    folder.mkdir(exist_ok=True)
+    number = len(list(folder.iterdir()))
+    self._writer = event_file_writer.EventsWriter(
+      # Two of one second would have one name.
+      str(folder / 'events'),
+      f'.{number:04d}',
     )
+    if purge_step is not None:
+      begun = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      self._write(purge_step, session_log=begun)
 
   def log(self, point: Point) -> None:
     for name, value in point.scalars.items():
-      self._writer.add_scalar(name, value, point.step)
+      self._write(point.step, summary=self._summary.scalar(name, value))
     for name, text in point.texts.items():
-      self._writer.add_text(name, text, point.step)
+      self._write(point.step, summary=self._summary.text(name, text))
     self._writer.flush()
+
+  def _write(self, step: int, **content) -> None:
+    now = time.time()
+    event = self._proto.Event(step=step, wall_time=now, **content)
+    self._writer.write_event(event)
 
   def close(self) -> None:
     self._writer.close()
@@ -133,8 +150,6 @@ class MLflow:
     self._client.log_dict(self._id, config, 'config.json')
 
   def log(self, point: Point) -> None:
-    import time
-
     now = int(1000 * time.time())
     self._client.log_batch(
       self._id,
@@ -242,7 +257,7 @@ class Trackers:
   def _start(self, name: str, kept: Sequence[Point]) -> None:
     if name == 'tensorboard':
       again = any((self._directory / name).glob('*tfevents*'))
-      last = kept[-1].step if again and kept else None
+      last = (kept[-1].step if kept else 0) if again else None
       self._open[name] = TensorBoard(self._directory, last)
       self._sent[name] = 0
       if last is not None:
