@@ -23,8 +23,7 @@ from ioa_jax.adapter import (
 from ioa_jax.adapter.drafts import Draft, Item, Reader
 from ioa_jax.domains import Domain
 from ioa_jax.domains.text import Grader
-from ioa_jax.evaluation import judging
-from ioa_jax.evaluation.judging import Judge
+from ioa_jax.evaluation.judging import Judge, Pair
 from ioa_jax.identifier.decomposition import Asking
 from ioa_jax.models.vocabulary import ChatCodec
 from ioa_jax.records import DIFFICULTIES, Lesson, Probe, Rejected
@@ -87,7 +86,7 @@ class TextAdapter:
     self._style = style
     self._amounts = amounts
     self._checks = checks
-    self._judge = judge
+    self._decides = judge or grader
     self.confirm_samples = checks.confirm_samples
     self._contamination = _contamination(domain, checks)
     self._probes = frozenset(
@@ -205,56 +204,28 @@ class TextAdapter:
     drafts, rejected = adapter.agreed(drafts, rejected + dropped)
     tries = range(self.confirm_samples)
     solved = ask([self._solve(d.problem, t) for d in drafts for t in tries])
-    each = len(tries)
-    agreeing = self._agreeing([d for d in drafts for _ in tries], solved)
+    tried = [(d.problem, self._reader.key(d)) for d in drafts for _ in tries]
+    agreeing = _agreeing(self._decides, tried, solved)
     lessons = []
     for index, lesson in enumerate(drafts):
-      mine = solved[index * each : (index + 1) * each]
-      agreed = sum(agreeing[index * each : (index + 1) * each])
-      confirmed = self._confirm(lesson, agreed)
+      mine = slice(index * len(tries), (index + 1) * len(tries))
+      confirmed = self._confirm(lesson, sum(agreeing[mine]))
       if confirmed is None:
         item = of_request[lesson.metadata['request']]
-        said = '\n---\n'.join(c.text for c in mine)
+        said = '\n---\n'.join(c.text for c in solved[mine])
         rejected.append(item.rejected('unconfirmed', _text(lesson), said))
       else:
         lessons.append(confirmed)
     kept, dropped = self._clean(lessons, of_request, self._repeats.of(earlier))
     return kept, rejected + dropped
 
-  def _agreeing(
-    self, lessons: Sequence[Lesson], solved: Sequence[Completion]
-  ) -> list[bool]:
-    """Whether each solution confirms its lesson; the judge asks for all.
-
-    An open lesson must not lose to a solution in either order; overlap of the
-    two texts says nothing of their truth.
-    """
-    keys = list(map(self._reader.key, lessons))
-    answered = [c.finish_reason == 'stop' for c in solved]
-    if self._judge is None:
-      return [
-        whole and self._grader.is_correct(c.text, key)
-        for whole, c, key in zip(answered, solved, keys, strict=True)
-      ]
-    pairs = [
-      judging.Pair(lesson.problem, key, c.text)
-      for lesson, key, c in zip(lessons, keys, solved, strict=True)
-    ]
-    judged = iter(
-      self._judge.compare([p for p, ok in zip(pairs, answered) if ok])
-    )
-    return [whole and next(judged).holds for whole in answered]
-
   def _confirm(self, lesson: Lesson, agreed: int) -> Lesson | None:
     """The lesson if most solutions agree with it, and says so."""
     if 2 * agreed <= self.confirm_samples:
       return None
-    of = f'{agreed} of {self.confirm_samples} independent solutions'
-    confirmed = f'{of} agree'
-    if self._judge is not None:
-      confirmed = f'{self._judge.name} prefers it or a tie to {of}'
-    key = self._reader.key(lesson)
+    confirmed = _confirmation(self._decides, agreed, self.confirm_samples)
     if self._grader.form == 'code':
+      key = self._reader.key(lesson)
       confirmed += f' with tests that trivial functions fail:\n{key}'
     return dataclasses.replace(
       lesson, solution=lesson.solution | {'verification': confirmed}
@@ -282,6 +253,40 @@ class TextAdapter:
       )
       for r in dropped
     ]
+
+
+def _agreeing(
+  decides: Judge | Grader,
+  lessons: Sequence[tuple[str, str]],
+  solved: Sequence[Completion],
+) -> list[bool]:
+  """Whether each solution confirms its lesson; a judge is asked for all.
+
+  An open lesson must not lose to a solution in either order: that two texts
+  overlap says nothing of their truth.
+
+  Args:
+    lessons: problem and key of the lesson behind each solution.
+  """
+  tried = [
+    (*lesson, c.text, c.finish_reason == 'stop')
+    for lesson, c in zip(lessons, solved)
+  ]
+  if not isinstance(decides, Judge):
+    return [
+      whole and decides.is_correct(text, key) for _, key, text, whole in tried
+    ]
+  judged = iter(
+    decides.compare([Pair(*pair) for *pair, whole in tried if whole])
+  )
+  return [whole and next(judged).holds for *_, whole in tried]
+
+
+def _confirmation(decides: Judge | Grader, agreed: int, tried: int) -> str:
+  of = f'{agreed} of {tried} independent solutions'
+  if isinstance(decides, Judge):
+    return f'{decides.name} prefers it or a tie to {of}'
+  return f'{of} agree'
 
 
 def _difficulties(kind: str, level: Level) -> Sequence[str]:
