@@ -364,6 +364,14 @@ def test_what_may_change_between_starts():
     'teacher.timeout_seconds',
     'teacher.max_regenerations',
     'teacher.max_reply_bytes',
+    'teacher.batch',
+    'judge.base_url',
+    'judge.api_key_env',
+    'judge.recording',
+    'judge.price.prompt_usd_per_million',
+    'judge.price.completion_usd_per_million',
+    'judge.max_usd',
+    'judge.max_completion_tokens',
   }
   assert {k for k, f in FIELDS.items() if f.changeable} == added | {
     k for k in FIELDS if before.match(k)

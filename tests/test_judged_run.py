@@ -90,7 +90,6 @@ def finished(files, tmp_path_factory):  # noqa: F811
       'judge.price.completion_usd_per_million': 10.0,
       'teacher.batch': 'lessons',
       'teacher.price.completion_usd_per_million': 10.0,
-      'train.total_steps': 12,
     }
     settings = config(files, server.url, **changes)
     projected = pipeline.dry_run(settings)

@@ -204,7 +204,7 @@ def test_a_majority_of_independent_solutions_confirms():
   )
 
 
-class Knowing:
+class Knowing(judging.Judge):
   """A judge that prefers what it knows to be right."""
 
   name = 'knowing'

@@ -146,20 +146,21 @@ class Examiner:
     An open lesson must not lose to a solution in either order; overlap of the
     two texts says nothing of their truth.
     """
-    answered = [c.finish_reason == 'stop' for c in solved]
+    tried = [
+      (lesson.problem, key, c.text, c.finish_reason == 'stop')
+      for (lesson, key), c in zip(drafts, solved)
+    ]
     if self._judge is None:
       return [
-        whole and self.grader.is_correct(c.text, key)
-        for whole, c, (_, key) in zip(answered, solved, drafts, strict=True)
+        whole and self.grader.is_correct(text, key)
+        for _, key, text, whole in tried
       ]
-    pairs = [
-      judging.Pair(lesson.problem, key, c.text)
-      for (lesson, key), c in zip(drafts, solved, strict=True)
-    ]
     judged = iter(
-      self._judge.compare([p for p, ok in zip(pairs, answered) if ok])
+      self._judge.compare(
+        [judging.Pair(*pair) for *pair, whole in tried if whole]
+      )
     )
-    return [whole and next(judged).holds for whole in answered]
+    return [whole and next(judged).holds for *_, whole in tried]
 
   def _confirm(self, lesson: Lesson, key: str, agreed: int) -> Lesson | None:
     """The lesson if most solutions agree with it, and says so."""

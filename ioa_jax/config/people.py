@@ -97,12 +97,17 @@ class Domain(Group):
 
 
 class Price(Group):
-  """What a served teacher costs."""
+  """What a model on a server costs."""
 
   prompt_usd_per_million: Changeable[NotNegative] = 0.0
   """US dollars for a million tokens that it reads."""
   completion_usd_per_million: Changeable[NotNegative] = 0.0
   """US dollars for a million tokens that it writes."""
+
+
+class TeacherPrice(Price):
+  """What a served teacher costs."""
+
   batch_discount: Changeable[Share] = 0.5
   """Share of these prices that asking in batches saves."""
 
@@ -169,7 +174,7 @@ class Teacher(Group):
   """Of one response, unpacked; at least 1024."""
   reasoning_effort: str = ''
   """Passed on to a reasoning model, as 'low'; '' is the server's default."""
-  price: Price = Price()
+  price: TeacherPrice = TeacherPrice()
   max_usd: Changeable[NotNegative] = 0.0
   """Hard limit in US dollars over all starts of the run; 0 sets none. It needs
   the prices."""
