@@ -7,6 +7,8 @@ import re
 import shutil
 import types
 
+import jax
+from jax.experimental.compilation_cache import compilation_cache
 import numpy as np
 import pytest
 
@@ -392,7 +394,25 @@ def test_what_text_cannot_do_is_said(changes, message):
 PLAN = plans.load(ROOT / 'configs/experiments/text.py')
 
 
+@pytest.fixture(scope='module')
+def cached(tmp_path_factory):
+  """Programs of one shape are compiled once for all runs, as in a plan."""
+  settings = {
+    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
+    'jax_persistent_cache_min_compile_time_secs': 0.1,
+  }
+  before = {name: getattr(jax.config, name) for name in settings}
+  for name, value in settings.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures('cached')
 @pytest.mark.parametrize('name', PLAN.runs)
 def test_every_run_of_the_plan_ends_and_resumes(name, files, tmp_path):  # noqa: F811
   """One compilation each; a run that was killed pays for nothing again."""
