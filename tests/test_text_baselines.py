@@ -5,7 +5,11 @@ import json
 import pathlib
 import re
 import shutil
+import types
 
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+import numpy as np
 import pytest
 
 from ioa_jax import config as config_lib
@@ -19,13 +23,15 @@ from ioa_jax.adapter import (
   referee,
   rejections,
 )
-from ioa_jax.baselines import answers, cascod, dss, star_agents
+from ioa_jax.baselines import answers, cascod, dss, lion, star_agents
 from ioa_jax.baselines.method import Evidence
 from ioa_jax.domains import text
 from ioa_jax.evaluation import final_answers
 from ioa_jax.experiments import plans
 from ioa_jax.identifier.decomposition import Asking
+from ioa_jax.phases import judging
 from ioa_jax.teachers.requests import Completion
+from ioa_jax.training import packing
 from tests import faulty_server, lessons, word_problem_teacher
 from tests.test_pipeline import assert_same_run, events, run_config
 from tests.test_text_domain import COLUMNS, rows
@@ -221,6 +227,74 @@ def test_a_referee_needs_both_orders():
   assert judge.mark(said('{"mark": 0}')) is None
 
 
+def scripted_run(ask, answers='', log_probs=None):
+  """As much of a run as judging needs."""
+  reader = types.SimpleNamespace(
+    model=types.SimpleNamespace(params=None),
+    example=lambda p, c: packing.Example([ord(x) for x in p], [1] * len(c)),
+    log_probs=log_probs,
+    answers=lambda params, probes, phase: [answers] * len(probes),
+  )
+  return types.SimpleNamespace(
+    method=lion.TEXT,
+    subject=types.SimpleNamespace(
+      referee=referee.Referee(Asking('t', 50, 0.7))
+    ),
+    student=reader,
+    teacher_reader=None,
+    ask=ask,
+  )
+
+
+def test_lion_sorts_its_lessons_by_the_lead_of_the_teacher():
+  """A mark or more is hard; what cannot be read is neither."""
+  leads = {'A?': (9, 4), 'B?': (7, 7), 'C?': (8, 7), 'D?': None, 'E?': (3, 9)}
+  pool = [lesson('TEACHER', '', problem=p) for p in leads]
+
+  def ask(requests, response_model):
+    assert response_model is referee.Marks
+    answers = []
+    for request in requests:
+      marks = leads[request.prompt.splitlines()[2]]
+      if marks and request.prompt.index('SAYS') < request.prompt.index('TEAC'):
+        marks = marks[::-1]
+      marks = marks or (0, 0)
+      answers.append(said(json.dumps(dict(zip(('first', 'second'), marks)))))
+    return answers
+
+  found = judging.practised(scripted_run(ask, 'SAYS'), None, ['a/b'], 1, pool)
+  assert found['a/b'].hard == ('A?', 'C?')
+  assert found['a/b'].easy == ('B?', 'E?')
+
+
+def test_the_referee_sees_a_bounded_part_of_all_rounds():
+  seen = []
+
+  def ask(requests, response_model):
+    seen.extend(r.prompt.splitlines()[2] for r in requests)
+    return [said('no')] * len(requests)
+
+  pool = [lesson('T', '', problem=f'{i}?') for i in range(100)]
+  found = judging.practised(scripted_run(ask, 'S'), None, ['a/b'], 2, pool)
+  assert found == {'a/b': Level()}
+  assert len(seen) == 2 * lion.JUDGED == 2 * len(set(seen))
+  assert seen[0] == '0?' and int(seen[-1][:-1]) > 90
+
+
+def test_difficulty_to_follow_is_a_share_of_the_loss_without_the_problem():
+  """2 nats a token with a problem of two characters, 4 without."""
+
+  def log_probs(params, examples):
+    return [
+      np.full(len(e.completion), -2.0 if len(e.prompt) == 2 else -4.0)
+      for e in examples
+    ]
+
+  run = scripted_run(lambda *_: [said('{"mark": 7}'), said('?')], '', log_probs)
+  found = judging.evidence(run, [lesson('Because.', ''), lesson('So.', '')])
+  assert found == Evidence([0.5, 0.5], None, [7, None])
+
+
 def lesson(completion, final, problem='Q?'):
   return lessons.lesson(
     problem,
@@ -320,7 +394,25 @@ def test_what_text_cannot_do_is_said(changes, message):
 PLAN = plans.load(ROOT / 'configs/experiments/text.py')
 
 
+@pytest.fixture(scope='module')
+def cached(tmp_path_factory):
+  """Programs of one shape are compiled once for all runs, as in a plan."""
+  settings = {
+    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
+    'jax_persistent_cache_min_compile_time_secs': 0.1,
+  }
+  before = {name: getattr(jax.config, name) for name in settings}
+  for name, value in settings.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures('cached')
 @pytest.mark.parametrize('name', PLAN.runs)
 def test_every_run_of_the_plan_ends_and_resumes(name, files, tmp_path):  # noqa: F811
   """One compilation each; a run that was killed pays for nothing again."""
