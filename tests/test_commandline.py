@@ -10,6 +10,7 @@ import pytest
 
 from ioa_jax import commands
 from ioa_jax import config as config_lib
+from ioa_jax.runtime import commandline
 
 ROOT = pathlib.Path(__file__).parents[1]
 RUN = 'distill --config=quickstart --workdir=RUN'
@@ -70,7 +71,7 @@ WRONG = [
   ('sweep --config=smollm2_135m --workdir=W', 'it has no get_sweep()'),
   ('sweep --config=quickstart --workdir=W --seeds=a', 'seed is a, wanted a wh'),
   ('sweep --config=nope --workdir=W', 'nope: no such file'),
-  ('experiment --plan=nope --workdir=W', 'that ship: builtin, quickstart'),
+  ('experiment --plan=nope --workdir=W', 'that ship: builtin, composition'),
   ('experiment --plan=builtin --workdir=W --runs=x', "--runs: ['x'] unknown"),
   # Asked for what cannot be.
   (
@@ -78,7 +79,10 @@ WRONG = [
     'config.seed is 4294967296, wanted a whole number in [0, 4294967296)',
   ),
   (f'{RUN} --process=1', 'are for --coordinator=HOST:PORT'),
-  (f'{TEXT} --config.method=dss', "method 'dss' asks for direct answers"),
+  (
+    f'{TEXT} --config.method=uniform_direct',
+    "method 'uniform_direct' asks for direct answers",
+  ),
   (f'{TEXT} --config.teacher.kind=replay', 'teacher.recording is empty'),
   ('init --output_dir=O', '--seeds is missing: The file'),
   ('init --seeds=none.jsonl --output_dir=O', 'none.jsonl: cannot be read'),
@@ -158,7 +162,8 @@ def test_a_command_of_each_script_and_a_script_of_each_command(answers):
     script = (ROOT / f'scripts/{name}.py').read_text()
     assert f'commandline.run({name}.main)' in script
     assert len(script.splitlines()) < 10
-    assert f'  {name.replace("_", "-")} ' in overview
+    spoken = commandline.SHORT.get(name, name).replace('_', '-')
+    assert f'  {spoken} ' in overview
 
 
 def test_a_script_spells_itself_as_a_script():

@@ -201,7 +201,10 @@ def test_a_configuration_that_lacks_a_field_is_not_run():
       'temperature is 0, so several',
     ),
     ({'teacher.kind': 'replay'}, 'teacher.recording is empty'),
-    ({'method': 'dss'}, "method 'dss' asks for direct answers"),
+    (
+      {'method': 'uniform_direct'},
+      "method 'uniform_direct' asks for direct answers",
+    ),
     (
       {'distillation.on_policy_every_steps': 5},
       'on_policy_every_steps is 5 and divergence is none',
@@ -339,6 +342,7 @@ def test_a_method_is_settled_as_before(method, form, divergence, every, beta):
   config = config_lib.get(
     {
       'method': method,
+      'domain.kind': 'arithmetic',  # On text all are taught in steps.
       'adapter.answer_format': form,
       'distillation.divergence': divergence,
       'distillation.on_policy_every_steps': every,
