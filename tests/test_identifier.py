@@ -184,7 +184,9 @@ def test_the_interval_of_a_mean_covers_it():
 )
 def test_a_worse_student_is_never_praised(after, kind, fallen):
   before = {'a': Score(20, 48), 'b': Score(10, 48)}
-  found = results_lib.judge(before, {k: Score(c, 48) for k, c in after.items()})
+  found = results_lib.compare(
+    before, {k: Score(c, 48) for k, c in after.items()}
+  )
   assert (found.kind, found.fallen) == (kind, fallen)
 
 

@@ -92,7 +92,7 @@ def evaluate(
       sum(a.after.truncated for a in answered),
     ),
     retention=after_score / teacher_score,
-    verdict=judge(*scores),
+    verdict=compare(*scores),
     modules=modules,
     grades={
       a.probe_id: Grades(
@@ -215,7 +215,7 @@ def _bought(run: Run) -> dict[str, Bought]:
   }
 
 
-def judge(before: dict[str, Score], after: dict[str, Score]) -> Verdict:
+def compare(before: dict[str, Score], after: dict[str, Score]) -> Verdict:
   """Whether the student is better than it was; a worse one is never praised."""
   counts = lambda scores: [(scores[k].correct, scores[k].n) for k in before]
   difference, low, high = intervals.mean_difference(
