@@ -10,6 +10,7 @@ import pytest
 
 from ioa_jax import commands
 from ioa_jax import config as config_lib
+from ioa_jax.runtime import commandline
 
 ROOT = pathlib.Path(__file__).parents[1]
 RUN = 'distill --config=quickstart --workdir=RUN'
@@ -158,7 +159,8 @@ def test_a_command_of_each_script_and_a_script_of_each_command(answers):
     script = (ROOT / f'scripts/{name}.py').read_text()
     assert f'commandline.run({name}.main)' in script
     assert len(script.splitlines()) < 10
-    assert f'  {name.replace("_", "-")} ' in overview
+    spoken = commandline.SHORT.get(name, name).replace('_', '-')
+    assert f'  {spoken} ' in overview
 
 
 def test_a_script_spells_itself_as_a_script():
