@@ -235,3 +235,42 @@ def test_an_observer_keeps_files_display_and_trackers_together(tmp_path):
   observer.saved()
   assert standing(tmp_path).state == 'running'
   assert standing(tmp_path).left_seconds > 0
+
+
+def test_the_end_is_told_and_summed(tmp_path):
+  from ioa_jax.phases import results
+  from ioa_jax.runtime import trackers
+
+  files = report_runs.good(tmp_path)
+  supplied = [e for e in files['metrics.jsonl'] if e['event'] == 'supply']
+  for event in supplied:
+    event['usd'] = dict.fromkeys(event['modules'], 0.25)
+  synthetic_run.save(tmp_path, files)
+  directory = rundir.RunDirectory.__new__(rundir.RunDirectory)
+  directory.path, directory._grown = tmp_path, {}
+  sent = []
+  run = types.SimpleNamespace(
+    directory=directory,
+    config=types.SimpleNamespace(gate=types.SimpleNamespace(tau_mastery=0.9)),
+    subject=types.SimpleNamespace(price=Price(1.0, 1.0)),
+    client=types.SimpleNamespace(totals=lambda: {'price_usd': 100.0}),
+    trackers=trackers.Trackers((), tmp_path, {}, print),
+    names=synthetic_run.NAMES,
+  )
+  run.trackers.send = sent.extend
+  scores = {'a/b': records.Score(3, 4)}
+  taught = types.SimpleNamespace(state=types.SimpleNamespace(step=2200))
+  results._tell(run, taught, scores, scores, scores)
+  assert sent[-1].scalars['held_out/after'] == 0.75
+  lines = directory.read_lines(rundir.METRICS)
+  assert records.parse_event(lines[-1], '').event == 'held_out'
+  money = results._money(run)
+  count = sum(len(e['modules']) for e in supplied)
+  assert sum(x.usd for x in money.lessons) == 0.25 * count
+  assert money.other_usd == 100.0 - 0.25 * count
+  run.subject.price = Price()
+  assert results._money(run) is None
+  # The last line is no stage's end.
+  ends = files['results.json']['forgetting']
+  whole = [f for f in ends if f['after_stage'] < 4]
+  assert len(results._forgetting(run)) == len(whole)
