@@ -3,10 +3,12 @@ it takes to do it again."""
 
 from __future__ import annotations
 
+import collections
 import io
 import pathlib
 import types
 
+import numpy as np
 import pytest
 import rich.console
 
@@ -15,8 +17,12 @@ from ioa_jax.phases import lessons, observing, reporting
 from ioa_jax.runtime import display as display_lib
 from ioa_jax.runtime import provenance, rundir, signals
 from ioa_jax.teachers.requests import Completion, Price, Request
-from tests import report_runs
+from ioa_jax.training import gate
+from tests import report_runs, synthetic_run
 from tests.parsed_page import Page
+
+_NONE, _STAY = gate.NO_PROBE, gate.DECISIONS.index('stay')
+MASTERY = dict.fromkeys(synthetic_run.NAMES, 0.75)
 
 
 def a_run(path):
@@ -160,3 +166,111 @@ def test_a_start_tells_what_it_takes_to_do_it_again():
 )
 def test_the_command_can_be_typed_again(argv, command):
   assert provenance.command(argv) == command
+
+
+def test_an_observer_keeps_files_display_and_trackers_together(tmp_path):
+  """With a trainer that only says where it is."""
+  from ioa_jax import config as config_lib
+  from ioa_jax.runtime import trackers
+
+  report_runs.good(tmp_path)
+  (tmp_path / 'metrics.jsonl').unlink()
+  sent = []
+  text = io.StringIO()
+  display = display_lib.Display(rich.console.Console(file=text, width=400))
+  directory = rundir.RunDirectory.__new__(rundir.RunDirectory)
+  directory.path, directory._grown = tmp_path, {}
+  run = types.SimpleNamespace(
+    directory=directory,
+    display=display,
+    names=synthetic_run.NAMES,
+    counted=collections.Counter(),
+    config=config_lib.get({}),
+    client=types.SimpleNamespace(
+      totals=lambda: {'completion_tokens': 70, 'price_usd': 0.5}
+    ),
+    trackers=trackers.Trackers((), tmp_path, {}, display.say),
+  )
+  send = run.trackers.send
+  run.trackers.send = lambda points: (sent.extend(points), send(points))
+  curriculum = directory.read_record(rundir.CURRICULUM, records.Curriculum)
+  trainer = types.SimpleNamespace(
+    step=0, stage=1, round=0, compilations=0, mastery=lambda: MASTERY
+  )
+  book = types.SimpleNamespace(untaught=[])
+  observer = observing.Observer(run, curriculum, trainer, book, lambda s: 0.1)
+  progress = records.Progress(tokens=5, train_seconds=60.0)
+  observer.take_up(progress)
+  assert display.elapsed() >= 60.0 + observer._before
+  observer.supplied()
+  assert display.status.phase == 'compiling the training step' and not sent
+  trainer.compilations, trainer.step = 1, 50
+  k = len(run.names)
+  observer.record(
+    {
+      'ran': np.array([True, True]),
+      'step': np.array([49, 50]),
+      'stage': np.array([1, 1]),
+      'round': np.array([0, 0]),
+      'tokens': np.array([30, 40]),
+      'probe_tokens': np.array([0, 9]),
+      'loss_sum': np.array([1.0, 3.0]),
+      'loss_count': np.array([2.0, 2.0]),
+      'grad_norm': np.array([1.0, 1.0]),
+      'decision': np.array([_NONE, _STAY]),
+      'correct_K': np.full((2, k), 3.0),
+      'probed_K': np.full((2, k), 4),
+      'reopened_K': np.zeros((2, k), bool),
+    }
+  )
+  assert observer.tokens == 75
+  assert [p.step for p in sent] == [50, 50]
+  assert sent[0].scalars['train/loss'] == 1.0
+  last = sent[-1].scalars
+  assert last['train/tokens_per_second'] > 0
+  assert (last['teacher/tokens'], last['teacher/usd']) == (70, 0.5)
+  assert last['gate/stage'] == 2
+  line = display._line()
+  assert 'stage 2/5' in line and 'left' in line and 'mastery of 0.90' in line
+  observer.saved()
+  assert standing(tmp_path).state == 'running'
+  assert standing(tmp_path).left_seconds > 0
+
+
+def test_the_end_is_told_and_summed(tmp_path):
+  from ioa_jax.phases import results
+  from ioa_jax.runtime import trackers
+
+  files = report_runs.good(tmp_path)
+  supplied = [e for e in files['metrics.jsonl'] if e['event'] == 'supply']
+  for event in supplied:
+    event['usd'] = dict.fromkeys(event['modules'], 0.25)
+  synthetic_run.save(tmp_path, files)
+  directory = rundir.RunDirectory.__new__(rundir.RunDirectory)
+  directory.path, directory._grown = tmp_path, {}
+  sent = []
+  run = types.SimpleNamespace(
+    directory=directory,
+    config=types.SimpleNamespace(gate=types.SimpleNamespace(tau_mastery=0.9)),
+    subject=types.SimpleNamespace(price=Price(1.0, 1.0)),
+    client=types.SimpleNamespace(totals=lambda: {'price_usd': 100.0}),
+    trackers=trackers.Trackers((), tmp_path, {}, print),
+    names=synthetic_run.NAMES,
+  )
+  run.trackers.send = sent.extend
+  scores = {'a/b': records.Score(3, 4)}
+  taught = types.SimpleNamespace(state=types.SimpleNamespace(step=2200))
+  results._tell(run, taught, scores, scores, scores)
+  assert sent[-1].scalars['held_out/after'] == 0.75
+  lines = directory.read_lines(rundir.METRICS)
+  assert records.parse_event(lines[-1], '').event == 'held_out'
+  money = results._money(run)
+  count = sum(len(e['modules']) for e in supplied)
+  assert sum(x.usd for x in money.lessons) == 0.25 * count
+  assert money.other_usd == 100.0 - 0.25 * count
+  run.subject.price = Price()
+  assert results._money(run) is None
+  # The last line is no stage's end.
+  ends = files['results.json']['forgetting']
+  whole = [f for f in ends if f['after_stage'] < 4]
+  assert len(results._forgetting(run)) == len(whole)
