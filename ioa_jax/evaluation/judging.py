@@ -154,7 +154,7 @@ class Judge:
         can be read.
     """
     asked = [p for p in pairs if not _are_same(p)]
-    requests = [self._request(p) for x in asked for p in (x, x.swapped())]
+    requests = [self.request(p) for x in asked for p in (x, x.swapped())]
     opinions = iter(map(_read, self._ask(requests)))
     found = []
     for pair in pairs:
