@@ -1,18 +1,22 @@
 """Published methods on a domain of text, against a scripted teacher."""
 
 from collections import Counter
+import io
 import json
 import pathlib
 import re
 import shutil
+import sqlite3
 import types
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 import numpy as np
 import pytest
+import rich.console
 
 from ioa_jax import config as config_lib
+from ioa_jax import pipeline, student
 from ioa_jax.adapter import (
   Amounts,
   Level,
@@ -30,6 +34,7 @@ from ioa_jax.evaluation import final_answers
 from ioa_jax.experiments import plans
 from ioa_jax.identifier.decomposition import Asking
 from ioa_jax.phases import judging
+from ioa_jax.runtime import display
 from ioa_jax.teachers.requests import Completion
 from ioa_jax.training import packing
 from tests import faulty_server, lessons, word_problem_teacher
@@ -394,6 +399,57 @@ def test_what_text_cannot_do_is_said(changes, message):
 PLAN = plans.load(ROOT / 'configs/experiments/text.py')
 
 
+PUBLISHED = sorted(name for name, t in config_lib.METHODS.items() if t.plain)
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_lessons_of_published_methods_go_through_teacher_and_ledger(
+  name,
+  files,  # noqa: F811
+  tmp_path,
+  monkeypatch,
+):
+  """All but training and the student, which says and thinks what it is told."""
+  monkeypatch.setattr(
+    student.Student,
+    'answers',
+    lambda self, params, probes, phase: ['The answer is 1.' for _ in probes],
+  )
+  monkeypatch.setattr(
+    student.Reader, 'losses', lambda self, params, probes: [None] * len(probes)
+  )
+  monkeypatch.setattr(
+    student.Reader,
+    'log_probs',
+    lambda self, params, examples: [
+      np.full(len(e.completion), -1.0 - len(e.prompt)) for e in examples
+    ],
+  )
+  with faulty_server.FaultyServer(
+    respond=word_problem_teacher.respond
+  ) as server:
+    chosen = config(files, server.url, **PLAN.changes, method=name)
+    quiet = display.Display(rich.console.Console(file=io.StringIO()))
+    found = pipeline.synthesize(chosen, tmp_path / 'run', quiet)
+    # Again, after everything was answered: nothing is asked.
+    asked = len(server.asked)
+    assert pipeline.synthesize(chosen, tmp_path / 'run', quiet) == found
+    assert len(server.asked) == asked
+  kinds = Counter(map(_kind, server.asked))
+  # Of each of 10 seeds of 2 modules; the first of three rounds of Lion.
+  assert kinds['problem'] == (20 if name == 'lion' else 60)
+  assert bool(kinds['marks']) == (name == 'star_agents')
+  assert not kinds['lesson']
+  assert {x.module for x in found} == set(word_problem_teacher.UNITS)
+  assert len({x.problem for x in found}) == len(found) > 15
+  for x in found:
+    answer = word_problem_teacher.solve(x.problem)
+    assert x.solution['final_answer'] == str(answer)
+  with sqlite3.connect(tmp_path / 'run' / 'ledger.sqlite') as db:
+    ((stored,),) = db.execute('SELECT COUNT(*) FROM completions')
+  assert stored == asked
+
+
 @pytest.fixture(scope='module')
 def cached(tmp_path_factory):
   """Programs of one shape are compiled once for all runs, as in a plan."""
@@ -427,12 +483,12 @@ def test_every_run_of_the_plan_ends_and_resumes(name, files, tmp_path):  # noqa:
     # As if it had been killed after its second checkpoint.
     shutil.copytree(whole, again)
     (again / 'results.json').unlink()
-    for path in (again / 'checkpoints').glob('[0-9]*'):
-      if int(path.name) > 6:
-        shutil.rmtree(path)
+    saved = sorted(int(p.name) for p in (again / 'checkpoints').glob('[0-9]*'))
+    for step in saved[2:]:
+      shutil.rmtree(again / 'checkpoints' / str(step))
     _, text = run_config(chosen, again)
     assert len(server.asked) == asked
-  assert 'Continuing from step 6' in text
+  assert f'Continuing from step {saved[1]}' in text and saved[2:]
   assert_same_run(whole, again)
   assert results['compilations'] == 1
   assert sum(s['steps'] for s in results['stages']) == 24
