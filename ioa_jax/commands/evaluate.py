@@ -172,6 +172,8 @@ def main(argv: Sequence[str]) -> None:
   chosen = [benchmarks_lib.get(name) for name in FLAGS.benchmarks]
   if FLAGS.protocol:
     _require_rouge(chosen)
+  served = _served() if FLAGS.base_url is not None else None
+  mesh = None if served else _mesh()
   # All files are read before the model: a mistake in the last one shows now.
   data_dir = pathlib.Path(FLAGS.data_dir) if FLAGS.data_dir else None
   exams = [
@@ -189,7 +191,7 @@ def main(argv: Sequence[str]) -> None:
       benchmark.require(tools)
     session = sessions.Session(
       pathlib.Path(FLAGS.output_dir),
-      _served() if FLAGS.base_url is not None else _local(),
+      served or _local(mesh),
       decoding,
       form=FLAGS.prompt,
       teacher_scores=FLAGS.teacher_scores
@@ -203,14 +205,12 @@ def main(argv: Sequence[str]) -> None:
   terminal.say(f'Answers: {session.directory.path / sessions.ANSWERS}')
 
 
-def _local():
-  """The model of --model.
+def _mesh():
+  """Where the weights of a model lie that is here.
 
   Raises:
-    ValueError: for a flag of a server, or a model or mesh that is not there.
+    ValueError: for a flag of a server, or devices that are not there.
   """
-  from ioa_jax.evaluation import respondent
-  from ioa_jax.models import hub
   from ioa_jax.runtime import sharding
 
   _refuse(
@@ -218,12 +218,20 @@ def _local():
     + ('max_usd', 'price'),
     'is about a server; name one with --base_url',
   )
+  return sharding.make_mesh(**_axes())
+
+
+def _local(mesh):
+  """The model of --model.
+
+  Raises:
+    ValueError: for one that is not there.
+  """
+  from ioa_jax.evaluation import respondent
+  from ioa_jax.models import hub
+
   return respondent.Local(
-    FLAGS.model,
-    hub.locate(FLAGS.model),
-    FLAGS.dtype,
-    FLAGS.batch_size,
-    sharding.make_mesh(**_axes()),
+    FLAGS.model, hub.locate(FLAGS.model), FLAGS.dtype, FLAGS.batch_size, mesh
   )
 
 
