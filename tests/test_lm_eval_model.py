@@ -195,6 +195,7 @@ def test_samples_of_one_question_differ_and_are_drawn_again_the_same(models):
     (lambda m: lm_eval_model.IoaLM(m._name, batch_size='auto'), 'batch_size'),
     (lambda m: lm_eval_model.IoaLM(m._name, max_length=97), '96 positions'),
     (lambda m: m.loglikelihood(_requests('x', ('a', LONG))), 'longer than'),
+    (lambda m: m.loglikelihood(_requests('x', ('a', ''))), 'no tokens'),
   ],
 )
 def test_what_cannot_be_done_is_said(models, call, message):

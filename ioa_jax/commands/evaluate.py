@@ -187,6 +187,8 @@ def main(argv: Sequence[str]) -> None:
   chosen = [benchmarks_lib.get(name) for name in FLAGS.benchmarks]
   if FLAGS.protocol:
     _require_rouge(chosen)
+  served = _served() if FLAGS.base_url is not None else None
+  mesh = None if served else _mesh()
   # All files are read before the model: a mistake in the last one shows now.
   data_dir = pathlib.Path(FLAGS.data_dir) if FLAGS.data_dir else None
   exams = [
@@ -207,7 +209,7 @@ def main(argv: Sequence[str]) -> None:
       benchmark.require(tools)
     session = sessions.Session(
       pathlib.Path(FLAGS.output_dir),
-      _served() if FLAGS.base_url is not None else _local(model),
+      served or _local(model, mesh),
       decoding,
       form=FLAGS.prompt or ('trained' if own is not None else None),
       teacher_scores=FLAGS.teacher_scores
@@ -255,14 +257,12 @@ def _model_and_items():
   return model, run_models.own_items(run, pathlib.Path(FLAGS.items))
 
 
-def _local(model: str):
-  """A model that is here.
+def _mesh():
+  """Where the weights of a model lie that is here.
 
   Raises:
-    ValueError: for a flag of a server, or a model or mesh that is not there.
+    ValueError: for a flag of a server, or devices that are not there.
   """
-  from ioa_jax.evaluation import respondent
-  from ioa_jax.models import hub
   from ioa_jax.runtime import sharding
 
   _refuse(
@@ -270,12 +270,20 @@ def _local(model: str):
     + ('max_usd', 'price'),
     'is about a server; name one with --base_url',
   )
+  return sharding.make_mesh(**_axes())
+
+
+def _local(model: str, mesh):
+  """A model that is here.
+
+  Raises:
+    ValueError: for one that is not there.
+  """
+  from ioa_jax.evaluation import respondent
+  from ioa_jax.models import hub
+
   return respondent.Local(
-    model,
-    hub.locate(model),
-    FLAGS.dtype,
-    FLAGS.batch_size,
-    sharding.make_mesh(**_axes()),
+    model, hub.locate(model), FLAGS.dtype, FLAGS.batch_size, mesh
   )
 
 

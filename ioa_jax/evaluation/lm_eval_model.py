@@ -104,7 +104,9 @@ class IoaLM(TemplateLM):
 
   @property
   def eot_token_id(self) -> int:
-    return self._stop_tokens[0]
+    """The tokenizer's, as `hf` has it; files may name others too."""
+    eos = self.tokenizer.eos_token_id
+    return self._stop_tokens[0] if eos is None else eos
 
   @property
   def prefix_token_id(self) -> int:
@@ -152,9 +154,10 @@ class IoaLM(TemplateLM):
         'thinking=True is for answers that are written; a text that is given '
         'has no thoughts before it. Leave it out for such tasks.'
       )
-    if any(len(c) > self.max_length for _, _, c in requests):
+    if not all(0 < len(c) <= self.max_length for _, _, c in requests):
       raise ValueError(
-        f'a continuation is longer than the {self.max_length} tokens of a text.'
+        'a continuation has no tokens, or is longer than the '
+        f'{self.max_length} of a text.'
       )
     # A text's last token is predicted and not read.
     prompts = [

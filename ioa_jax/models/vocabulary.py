@@ -273,14 +273,17 @@ def set_thinking(directory: str | pathlib.Path, thinking: bool) -> None:
   settled = functools.partial(chat_template.with_default, thinking=thinking)
   path = directory / 'chat_template.jinja'
   if path.exists():
-    files.write_text(path, settled(files.read_text(path)))
+    template = files.read_text(path)
+    if settled(template) != template:
+      files.write_text(path, settled(template))
   path = directory / 'tokenizer_config.json'
   raw = weights.read_json(path) if path.exists() else {}
-  if templates := raw.get('chat_template'):
-    if isinstance(templates, str):
-      templates = settled(templates)
-    else:  # Named ones.
-      templates = [t | {'template': settled(t['template'])} for t in templates]
+  templates = raw.get('chat_template')
+  if isinstance(templates, str):
+    templates = settled(templates)
+  elif templates:  # Named ones.
+    templates = [t | {'template': settled(t['template'])} for t in templates]
+  if templates != raw.get('chat_template'):
     weights.write_json(path, raw | {'chat_template': templates})
 
 
