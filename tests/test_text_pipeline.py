@@ -156,13 +156,11 @@ def test_answers_before_and_after_are_kept_and_agree_with_the_scores(finished):
       assert scores == [
         grader.score(a[when]['text'], a['answer']) for a in mine
       ]
-    # A tiny random student never ends by itself: one token, one character.
+    # One token is at most one character, and the end takes one of 16.
     cut = [a[when]['truncated'] for a in answers]
     assert results['student'][f'truncated_{when}'] == sum(cut)
-    assert all(
-      a[when]['truncated'] == (len(a[when]['text']) == 16) for a in answers
-    )
-    assert any(cut)
+    assert all(c or len(a[when]['text']) < 16 for a, c in zip(answers, cut))
+  assert any(a[w]['truncated'] for a in answers for w in ('before', 'after'))
 
 
 def test_only_confirmed_lessons_are_kept_and_the_rest_is_counted(finished):
