@@ -61,12 +61,12 @@ class Pace:
     self._supplies.append(seconds)
 
   def left(self, step: int, stage: int) -> float | None:
-    """Seconds, None before the first steps.
+    """Seconds, None until a window has gone by that was not compiled.
 
     Args:
       stage: the one that is taught, from 0.
     """
-    if not self._windows:
+    if not self._compiled:
       return None
     steps, seconds = map(sum, zip(*self._windows))
     training = max(0, self._total_steps - step) * seconds / steps
