@@ -81,7 +81,10 @@ def finished(files, tmp_path_factory):  # noqa: F811
     for n in range(40)
   ]
   (path / 'seeds.jsonl').write_text('\n'.join(map(json.dumps, rows)))
-  with BatchServer(respond=respond, answer=in_batch) as server:
+  # Done at the first look: the next one would be a second later.
+  with BatchServer(
+    respond=respond, answer=in_batch, course=('completed',)
+  ) as server:
     changes = {
       'domain.seeds': str(path / 'seeds.jsonl'),
       'domain.grader': 'judge',
