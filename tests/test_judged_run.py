@@ -4,17 +4,23 @@ The judge knows what is right. False lessons repeat the words of a right answer,
 which ROUGE-L takes for agreement.
 """
 
+import io
 import json
 import re
 import sqlite3
 
 import pytest
+import rich.console
 
 pytest.importorskip('rouge_score', reason='needs the extra "eval"')
 pytest.importorskip('openai', reason='needs the extra `http`')
 
-from ioa_jax import pipeline
+from ioa_jax import assemble, pipeline
+from ioa_jax.adapter import Level
 from ioa_jax.evaluation import final_answers
+from ioa_jax.phases import exams
+from ioa_jax.phases.lessons import LessonBook, Order
+from ioa_jax.runtime import display as display_lib
 from tests import word_problem_teacher
 from tests.batch_server import BatchServer
 from tests.faulty_server import chat_completion
@@ -72,26 +78,59 @@ def in_batch(body, before):
   return {'response': {'status_code': 200, 'body': respond(body, None)[2]}}
 
 
-@pytest.fixture(scope='module')
-def finished(files, tmp_path_factory):  # noqa: F811
-  path = tmp_path_factory.mktemp('judged')
+def server_of_both() -> BatchServer:
+  # Done at the first look: the next one would be a second later.
+  return BatchServer(respond=respond, answer=in_batch, course=('completed',))
+
+
+def judged(files, path, url):  # noqa: F811
   rows = [
     {'module': unit, 'problem': problem(unit, n), 'solution': reason(n, n)}
     for unit in (FIRST, SECOND)
     for n in range(40)
   ]
   (path / 'seeds.jsonl').write_text('\n'.join(map(json.dumps, rows)))
-  with BatchServer(respond=respond, answer=in_batch) as server:
-    changes = {
-      'domain.seeds': str(path / 'seeds.jsonl'),
-      'domain.grader': 'judge',
-      'judge.model': 'the-judge',
-      'judge.base_url': server.url,
-      'judge.price.completion_usd_per_million': 10.0,
-      'teacher.batch': 'lessons',
-      'teacher.price.completion_usd_per_million': 10.0,
-    }
-    settings = config(files, server.url, **changes)
+  changes = {
+    'domain.seeds': str(path / 'seeds.jsonl'),
+    'domain.grader': 'judge',
+    'judge.model': 'the-judge',
+    'judge.base_url': url,
+    'judge.price.completion_usd_per_million': 10.0,
+    'teacher.batch': 'lessons',
+    'teacher.price.completion_usd_per_million': 10.0,
+  }
+  return config(files, url, **changes)
+
+
+def test_without_training_lessons_come_in_batches_and_are_judged(
+  files,  # noqa: F811
+  tmp_path,
+):
+  shown = display_lib.Display(rich.console.Console(file=io.StringIO()))
+  with server_of_both() as server:
+    settings = judged(files, tmp_path, server.url)
+    opened = pipeline._opened(
+      settings, tmp_path / 'run', shown, assemble.NOTHING_GIVEN
+    )
+    with shown, opened as run:
+      scores, _ = exams.of_teacher(run, run.probes('gate'), 'probing')
+      assert {s.mean for s in scores.values()} == {0.5}
+      book = LessonBook(run)
+      order = Order([(FIRST, 'stage'), (SECOND, 'stage')], 0)
+      lessons = book.add(order, {k: Level(0.0) for k in run.names})
+  # Two modules, ten seeds, three items each; every fifth is false.
+  assert len(lessons) == 48
+  assert all(is_right(x.problem, x.completion) for x in lessons)
+  assert [r.reason for r in book.rejected] == ['unconfirmed'] * 12
+  assert len(server.batches) == 2 and len(server.worked_on) == 120
+  assert not any('Unit: ' in prompt for prompt in server.asked)
+
+
+@pytest.fixture(scope='module')
+def finished(files, tmp_path_factory):  # noqa: F811
+  path = tmp_path_factory.mktemp('judged')
+  with server_of_both() as server:
+    settings = judged(files, path, server.url)
     projected = pipeline.dry_run(settings)
     assert not server.asked and not server.calls
     results, _ = run_config(settings, path / 'run')
