@@ -396,6 +396,13 @@ def test_what_text_cannot_do_is_said(changes, message):
     config_lib.validate(config_lib.get(base, changes))
 
 
+def test_text_has_one_format_of_answers_whatever_the_method():
+  for name in config_lib.METHODS:
+    settled = config_lib.settle(config_lib.get({'method': name}))
+    if settled.plain is not None:
+      assert settled.answer_format == settled.lesson_format == 'steps'
+
+
 PLAN = plans.load(ROOT / 'configs/experiments/text.py')
 
 

@@ -113,15 +113,18 @@ class Settled:
 def settle(config: ml_collections.ConfigDict) -> Settled:
   """The method's terms before the configuration's."""
   terms = METHODS[config.method]
-  is_text = config.domain.kind == 'text'
-  answer_format = terms.answer_format or config.adapter.answer_format
-  if is_text:
-    answer_format = 'steps'
+  plain = terms.plain if config.domain.kind == 'text' else None
+  answer_format = config.adapter.answer_format
+  lesson_format = answer_format
+  # Plain lessons of text have the one format that text has.
+  if plain is None:
+    answer_format = terms.answer_format or answer_format
+    lesson_format = terms.lesson_format or answer_format
   off = {k for k, v in config.distillation.items() if v in ('none', 0)}
   return Settled(
     answer_format=answer_format,
-    lesson_format=terms.lesson_format or answer_format,
-    plain=terms.plain if is_text else None,
+    lesson_format=lesson_format,
+    plain=plain,
     smallest_first=config.adapter.smallest_first and terms.adapted,
     confirmed=terms.confirmed,
     distillation={
