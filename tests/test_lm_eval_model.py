@@ -191,7 +191,6 @@ def test_samples_of_one_question_differ_and_are_drawn_again_the_same(models):
   [
     (lambda m: _generate(m, repetition_penalty=1.1), 'repetition_penalty'),
     (lambda m: _generate(m, max_gen_toks=POSITIONS), 'max_gen_toks is 96'),
-    (lambda m: lm_eval_model.IoaLM(m._name, device='cuda'), 'leave --device'),
     (lambda m: lm_eval_model.IoaLM(m._name, batch_size='auto'), 'batch_size'),
     (lambda m: lm_eval_model.IoaLM(m._name, max_length=97), '96 positions'),
     (lambda m: m.loglikelihood(_requests('x', ('a', LONG))), 'longer than'),
@@ -307,7 +306,7 @@ def test_the_command_runs_a_task(models, tasks, tmp_path):
     capture_output=True,
     text=True,
     env=os.environ | {'HF_HUB_OFFLINE': '1', 'HF_DATASETS_OFFLINE': '1'},
-    timeout=300,
+    timeout=900,
   )
   assert done.returncode == 0, done.stderr[-2000:]
   (path,) = tmp_path.rglob('*.json')

@@ -1,9 +1,5 @@
 """A frozen base in 8 and 4 bits: what it computes, where it lies, its size."""
 
-import subprocess
-import sys
-import textwrap
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -227,56 +223,3 @@ def test_what_a_dtype_cannot_hold_is_seen_by_layer(tmp_path):
       dtype='float16',
     )
   assert not (tmp_path / 'm').exists()
-
-
-_EXPORT = """
-  import resource, sys
-  import jax, jax.numpy as jnp
-  from ioa_jax.models import decoder, huggingface, lora, quantised
-
-  config = decoder.DecoderConfig(
-    vocab_size=512, width=1024, num_layers=16, num_heads=8, num_kv_heads=2,
-    head_width=128, mlp_width=4096)
-  spec = lora.LoraSpec(rank=2)
-  shapes = decoder.abstract_params(config)
-  # One projection at a time, as a checkpoint is read.
-  def made(path, x):
-    value = jnp.ones(x.shape, x.dtype)
-    if path[0].key == 'layers' and path[-1].key == 'kernel':
-      return jax.jit(quantised.quantise, static_argnums=1)(value, 'int8')
-    return value
-  base = jax.tree_util.tree_map_with_path(made, shapes)
-  adapters = lora.init(spec, shapes, jax.random.key(0))
-  jax.block_until_ready(base)
-  # Compiled before it is measured; one layer is not the size of sixteen.
-  jax.block_until_ready(
-    lora.merge_by_layer(base, adapters, spec)['layers']['down_proj'][
-      'kernel'][0])
-  status = lambda name: 1024 * int(
-    open('/proc/self/status').read().split(name + ':')[1].split()[0])
-  with open('/proc/self/clear_refs', 'w') as file:
-    file.write('5')  # The peak begins again.
-  before = status('VmRSS')
-  params = getattr(lora, sys.argv[2])(base, adapters, spec)
-  huggingface.save(
-    sys.argv[1], config, params, dtype='bfloat16', max_shard_bytes=10**7)
-  whole = 4 * sum(x.size for x in jax.tree.leaves(shapes))
-  print(status('VmHWM') - before, whole)
-"""
-
-
-@pytest.mark.slow
-def test_an_export_by_layer_needs_little_memory(tmp_path):
-  """A fifth of the whole weights, which the other way has at once."""
-  used = {}
-  for name in ('merge', 'merge_by_layer'):
-    out = subprocess.run(
-      [sys.executable, '-c', textwrap.dedent(_EXPORT), tmp_path / name, name],
-      capture_output=True,
-      text=True,
-      check=True,
-    )
-    used[name], whole = map(int, out.stdout.split())
-  print(f'of {whole / 1e6:.0f} MB: {used}')
-  assert used['merge'] > 0.8 * whole
-  assert used['merge_by_layer'] < 0.2 * whole
