@@ -1,6 +1,5 @@
 """The whole loop on the shipped models, small: artefacts, resume, damage."""
 
-import functools
 import io
 import json
 import os
@@ -14,7 +13,6 @@ import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
 import pytest
 import rich.console
@@ -25,7 +23,6 @@ from ioa_jax.domains import arithmetic
 from ioa_jax.models import huggingface
 from ioa_jax.phases import observing
 from ioa_jax.runtime import display as display_lib
-from ioa_jax.runtime import sharding
 from ioa_jax.training import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -310,24 +307,15 @@ def test_sigterm_saves_and_the_same_call_continues(
 
   def record_then_signal(self, metrics):
     record(self, metrics)
-    if metrics['step'][-1] in (15, 20):
+    if metrics['step'][-1] == 15:
       os.kill(os.getpid(), signal.SIGTERM)
 
   with monkeypatch.context() as patch:
     patch.setattr(observing.Observer, 'record', record_then_signal)
     results, text = run(workdir)
-    assert results is None
-    assert 'Stopped by SIGTERM at step 15; saved' in text
-    assert not (workdir / 'results.json').exists()
-    # On half of the devices, with the checkpoints somewhere else.
-    moved, elsewhere = tmp_path / 'moved', tmp_path / 'elsewhere'
-    shutil.copytree(workdir, moved)
-    (moved / 'checkpoints').rename(elsewhere)
-    half = functools.partial(sharding.make_mesh, devices=jax.devices()[:2])
-    patch.setattr(sharding, 'make_mesh', half)
-    results, text = run(moved, **{'run.checkpoint_dir': str(elsewhere)})
-    assert results is None and 'Continuing from step 15' in text
-    assert (elsewhere / '20').exists() and not (moved / 'checkpoints').exists()
+  assert results is None
+  assert 'Stopped by SIGTERM at step 15; saved' in text
+  assert not (workdir / 'results.json').exists()
   results, text = run(workdir)
   assert 'Continuing from step 15' in text
   assert_same_run(finished[0], workdir)
