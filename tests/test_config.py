@@ -342,9 +342,8 @@ def test_a_method_is_settled_as_before(method, form, divergence, every, beta):
   config = config_lib.get(
     {
       # Text refused what methods settle otherwise today.
-      'domain.kind': 'arithmetic',
-      'method': method,
       'domain.kind': 'arithmetic',  # On text all are taught in steps.
+      'method': method,
       'adapter.answer_format': form,
       'distillation.divergence': divergence,
       'distillation.on_policy_every_steps': every,
