@@ -9,8 +9,8 @@ from typing import Any
 
 import ml_collections
 
-from ioa_jax import assemble, pipeline
 from ioa_jax import config as config_lib
+from ioa_jax import people, pipeline
 from ioa_jax.domains import Domain
 from ioa_jax.domains.text import Grader
 from ioa_jax.phases import run_models
@@ -132,7 +132,7 @@ def distill(
   Raises:
     ValueError: for anything that cannot be used, in one line.
   """
-  given = assemble.Given(domain=domain, grader=grader, teacher=teacher)
+  given = people.Given(domain=domain, grader=grader, teacher=teacher)
   _begin(pipeline.run, config, workdir, given, quiet)
   return Distilled(workdir)
 
@@ -150,7 +150,7 @@ def diagnose(
 
   Arguments and errors are those of `distill`, which continues from it.
   """
-  given = assemble.Given(domain=domain, grader=grader, teacher=teacher)
+  given = people.Given(domain=domain, grader=grader, teacher=teacher)
   return _begin(pipeline.identify, config, workdir, given, quiet)
 
 
@@ -168,7 +168,7 @@ def synthesize(
   Arguments and errors are those of `distill`. WORKDIR/data has them for any
   trainer.
   """
-  given = assemble.Given(domain=domain, grader=grader, teacher=teacher)
+  given = people.Given(domain=domain, grader=grader, teacher=teacher)
   return _begin(pipeline.synthesize, config, workdir, given, quiet)
 
 
@@ -180,7 +180,7 @@ def dry_run(
   teacher: Teacher | None = None,
 ) -> str:
   """What `distill` would ask of the teacher and cost; sends nothing."""
-  given = assemble.Given(domain=domain, grader=grader, teacher=teacher)
+  given = people.Given(domain=domain, grader=grader, teacher=teacher)
   return pipeline.dry_run(_settings(config, given), given=given)
 
 
@@ -225,9 +225,7 @@ def _begin(phase, config: Config, workdir: Place, given, quiet: bool):
     )
 
 
-def _settings(
-  config: Config, given: assemble.Given
-) -> ml_collections.ConfigDict:
+def _settings(config: Config, given: people.Given) -> ml_collections.ConfigDict:
   """The configuration, with what is handed in marked so."""
   changes: dict[str, Any] = {}
   if given.domain is not None:

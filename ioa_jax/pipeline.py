@@ -16,8 +16,10 @@ import ml_collections
 
 from ioa_jax import assemble
 from ioa_jax import config as config_lib
-from ioa_jax.assemble import NOTHING_GIVEN, Given, Run
+from ioa_jax import subject as subject_lib
+from ioa_jax.assemble import Run
 from ioa_jax.baselines import methods
+from ioa_jax.people import NOTHING_GIVEN, Given
 from ioa_jax.phases import diagnosis as diagnosis_lib
 from ioa_jax.phases import projection, reporting, synthesis
 from ioa_jax.phases import results as results_lib
@@ -118,7 +120,9 @@ def _opened(config, workdir, display, given) -> Iterator[Run]:
     device.platform, device.device_kind, mesh.size, os.environ
   ):
     display.say(line)
-  subject = processes.in_all(lambda: assemble.open_subject(config, mesh, given))
+  subject = processes.in_all(
+    lambda: subject_lib.open_subject(config, mesh, given)
+  )
   with rundir.claim(workdir, config) as directory, jax.set_mesh(mesh):
     run = assemble.open_run(config, subject, directory, mesh, display)
     directory.append_lines(rundir.STARTS, [provenance.start().to_json()])
@@ -185,5 +189,5 @@ def dry_run(
   if remedial_rounds is None:
     remedial_rounds = methods.of(config).rounds(config.gate.max_rounds)
   return projection.describe(
-    config, assemble.open_subject(config, mesh, given), remedial_rounds
+    config, subject_lib.open_subject(config, mesh, given), remedial_rounds
   )

@@ -111,7 +111,7 @@ def _train(config, model, mesh):
   import jax
   import jax.numpy as jnp
 
-  from ioa_jax import assemble
+  from ioa_jax import people
   from ioa_jax.models import decoder, lora
   from ioa_jax.runtime import sharding
   from ioa_jax.training import curriculum as curriculum_lib
@@ -119,7 +119,7 @@ def _train(config, model, mesh):
   from ioa_jax.training import optimizer
   from ioa_jax.training import step as step_lib
 
-  spec = assemble.lora_spec(config)
+  spec = people.lora_spec(config)
   t = config.train
   tx, _ = optimizer.make(optimizer.Recipe(**config.optimizer), t.total_steps)
   base = decoder.abstract_params(model)
@@ -183,7 +183,7 @@ def _train(config, model, mesh):
   )
   inputs = _placed(inputs, sharding.input_shardings(mesh, inputs))
   if spec is not None:
-    # As `assemble` loads weights that do not train.
+    # As `people` loads weights that do not train.
     frozen = _frozen(config, model)
     inputs = inputs.replace(
       base=_placed(frozen, sharding.param_shardings(mesh, frozen))
@@ -266,12 +266,12 @@ def _panel(config, model, mesh):
   import jax
   import jax.numpy as jnp
 
-  from ioa_jax import assemble
+  from ioa_jax import people
   from ioa_jax.identifier import learner_panel, panel
   from ioa_jax.models import decoder
   from ioa_jax.runtime import sharding
 
-  spec = assemble.lora_spec(config)
+  spec = people.lora_spec(config)
   shape = jax.ShapeDtypeStruct
   weights = _frozen(config, model)
   if spec is None:

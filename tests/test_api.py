@@ -11,7 +11,7 @@ import types
 import pytest
 
 import ioa_jax as ioa
-from ioa_jax import assemble
+from ioa_jax import subject as subject_lib
 from ioa_jax.runtime import sharding
 from tests import test_pipeline, test_text_pipeline, word_problem_teacher
 
@@ -74,7 +74,7 @@ def test_what_is_said_to_be_given_must_be(changes, field, tmp_path):
     | changes
   )
   with pytest.raises(ValueError, match=f"config.{field} is 'given', which"):
-    assemble.open_subject(config, sharding.make_mesh())
+    subject_lib.open_subject(config, sharding.make_mesh())
 
 
 def test_a_run_that_is_not_finished_says_so(tmp_path):

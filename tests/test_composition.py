@@ -13,8 +13,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from ioa_jax import assemble
 from ioa_jax import config as config_lib
+from ioa_jax import subject as subject_lib
 from ioa_jax.adapter import Amounts, Level
 from ioa_jax.adapter import composition_lessons as lessons_lib
 from ioa_jax.domains import composition, operations
@@ -472,7 +472,7 @@ def test_a_config_reaches_the_domain(tmp_path):
   config.teacher.model = config.student.model = str(tmp_path)
   config_lib.validate(config)
   mesh = sharding.make_mesh(data=1, devices=jax.devices()[:1])
-  found = assemble.open_subject(config, mesh)
+  found = subject_lib.open_subject(config, mesh)
   assert found.domain is composition
   (item, *_) = plan(found.adapter, 'scores/pair', 'stage')
   codec = found.codec

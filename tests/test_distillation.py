@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ioa_jax import assemble
 from ioa_jax import config as config_lib
+from ioa_jax import people
+from ioa_jax import subject as subject_lib
 from ioa_jax.models import decoder
 from ioa_jax.runtime import sharding
 from ioa_jax.training import distillation, losses
@@ -234,7 +235,7 @@ def test_the_teacher_must_have_the_students_tokens(
   tmp_path, top_k, token, message
 ):
   student = tmp_path / 'student'
-  shutil.copytree(assemble.ASSETS / 'student', student)
+  shutil.copytree(people.ASSETS / 'student', student)
   path = student / 'tokenizer.json'
   path.write_text(path.read_text().replace('"R"', f'"{token}"'))
   config = test_pipeline.load_config(
@@ -246,4 +247,4 @@ def test_the_teacher_must_have_the_students_tokens(
     },
   )
   with pytest.raises(ValueError, match=message):
-    assemble.open_subject(config, sharding.make_mesh())
+    subject_lib.open_subject(config, sharding.make_mesh())

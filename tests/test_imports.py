@@ -25,6 +25,8 @@ PACKAGES = (
   'baselines',
   'report',
   'student',
+  'people',
+  'subject',
   'assemble',
   'phases',
   'teaching',

@@ -15,7 +15,7 @@ import rich.console
 pytest.importorskip('rouge_score', reason='needs the extra "eval"')
 pytest.importorskip('openai', reason='needs the extra `http`')
 
-from ioa_jax import assemble, pipeline
+from ioa_jax import people, pipeline
 from ioa_jax.adapter import Level
 from ioa_jax.evaluation import final_answers
 from ioa_jax.phases import exams
@@ -110,7 +110,7 @@ def test_without_training_lessons_come_in_batches_and_are_judged(
   with server_of_both() as server:
     settings = judged(files, tmp_path, server.url)
     opened = pipeline._opened(
-      settings, tmp_path / 'run', shown, assemble.NOTHING_GIVEN
+      settings, tmp_path / 'run', shown, people.NOTHING_GIVEN
     )
     with shown, opened as run:
       scores, _ = exams.of_teacher(run, run.probes('gate'), 'probing')

@@ -18,7 +18,7 @@ import pytest
 import rich.console
 import safetensors.numpy
 
-from ioa_jax import assemble, pipeline
+from ioa_jax import people, pipeline
 from ioa_jax.domains import arithmetic
 from ioa_jax.models import huggingface
 from ioa_jax.phases import observing
@@ -365,7 +365,7 @@ def test_a_loss_that_is_not_finite_names_the_lessons(tmp_path):
 
 def test_a_missing_teacher_file_leaves_nothing(tmp_path):
   model = tmp_path / 'teacher'
-  shutil.copytree(assemble.ASSETS / 'teacher', model)
+  shutil.copytree(people.ASSETS / 'teacher', model)
   (model / 'model.safetensors').unlink()
   with pytest.raises(ValueError, match='model.safetensors'):
     run(tmp_path / 'run', **{'teacher.model': str(model)})

@@ -5,9 +5,9 @@ import types
 import pytest
 
 from ioa_jax import pipeline
-from ioa_jax.assemble import ASSETS
 from ioa_jax.experiments import rounds
 from ioa_jax.organizer.curriculum import NothingToTeach
+from ioa_jax.people import ASSETS
 from ioa_jax.runtime import display as display_lib
 from ioa_jax.teachers.ledger import BudgetExceeded, Ledger
 from tests.test_pipeline import SMALL, load_config

@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 
-from ioa_jax import api, assemble
+from ioa_jax import api, people
 from ioa_jax.phases import run_models
 from ioa_jax.sampling import conversation
 from tests.test_generate import assert_one_line, run
 
-ARITHMETIC = assemble.ASSETS
+ARITHMETIC = people.ASSETS
 PROMPT = '652+615='
 
 

@@ -15,7 +15,7 @@ pytest.importorskip('openai', reason='needs the extra `http`')
 pytest.importorskip('fastapi', reason='needs transformers[serving]')
 pytest.importorskip('accelerate', reason='needs transformers[serving]')
 
-from ioa_jax import assemble
+from ioa_jax import subject as subject_lib
 from ioa_jax.adapter import Level
 from ioa_jax.models import huggingface, vocabulary
 from ioa_jax.runtime import sharding
@@ -140,7 +140,7 @@ def test_lessons_of_a_weak_teacher_are_each_kept_or_counted(
       'adapter.items_per_seed': 1,
     },
   )
-  subject = assemble.open_subject(config, sharding.make_mesh(**config.mesh))
+  subject = subject_lib.open_subject(config, sharding.make_mesh(**config.mesh))
   adapter = subject.adapter
   items = adapter.plan(
     'apples/one', 'stage', stage=0, round=0, level=Level(score=0.5)

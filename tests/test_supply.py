@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ioa_jax import assemble, pipeline
+from ioa_jax import pipeline
+from ioa_jax import subject as subject_lib
 from ioa_jax.adapter import Amounts, Level, lots
 from ioa_jax.adapter.arithmetic_lessons import ArithmeticAdapter
 from ioa_jax.adapter.composition_lessons import CompositionAdapter
@@ -367,7 +368,7 @@ def test_a_run_buys_a_part_of_what_a_fixed_supply_buys(finished):
   workdir, results, text = finished
   assert results['compilations'] == 1
   settings = load_config('quickstart', SMALL | BY_NEED)
-  adapter = assemble.open_subject(settings, sharding.make_mesh()).adapter
+  adapter = subject_lib.open_subject(settings, sharding.make_mesh()).adapter
   bought = {}
   for lesson in map(json.loads, lessons(workdir)):
     if lesson['metadata']['kind'] in ('stage', 'bridging'):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from ioa_jax import assemble
 from ioa_jax import config as config_lib
+from ioa_jax import subject as subject_lib
 from ioa_jax.domains import seed_sources, taxonomy, text
 from ioa_jax.evaluation import final_answers, sandbox
 
@@ -105,7 +105,7 @@ def test_a_solution_column_is_needed_only_if_it_is_named(tmp_path):
     {'domain.seeds': str(path), 'domain.min_probes': 2}
     | {f'domain.columns.{k}': v for k, v in changes.items()}
   )
-  load = lambda c: assemble.text_domain(c, final_answers.Number())
+  load = lambda c: subject_lib.text_domain(c, final_answers.Number())
   assert len(load(config(answer='answer')).seeds('m', 99)) == 40
   # A name that somebody gave is no default: it may be misspelt.
   with pytest.raises(ValueError, match="no column 'workd'"):

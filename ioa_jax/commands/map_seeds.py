@@ -38,7 +38,8 @@ def main(argv: Sequence[str]) -> None:
   del argv
   config = commandline.config()
   # Imported after the flags are checked: bad input answers at once.
-  from ioa_jax import assemble
+  from ioa_jax import people
+  from ioa_jax import subject as subject_lib
   from ioa_jax.domains import taxonomy
   from ioa_jax.identifier import decomposition
   from ioa_jax.runtime import display as display_lib
@@ -47,11 +48,11 @@ def main(argv: Sequence[str]) -> None:
   from ioa_jax.teachers.ledger import Ledger
 
   columns = {k: v for k, v in config.domain.columns.items() if k != 'module'}
-  rows = assemble.seed_rows(config)
+  rows = subject_lib.seed_rows(config)
   problems = [
     row_files.text_field(where, row, columns['problem']) for where, row in rows
   ]
-  teacher, _, _, budget, price = assemble.open_teacher(
+  teacher, _, _, budget, price = people.open_teacher(
     config, sharding.make_mesh(**config.mesh)
   )
   output = pathlib.Path(FLAGS.output_dir)
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
     Ledger(output / 'ledger.sqlite'),
     budget,
     price=price,
-    recording=assemble.recording(config),
+    recording=people.recording(config),
   )
   asking = decomposition.Asking(
     teacher.name,

@@ -10,8 +10,8 @@ from typing import Any
 
 import ml_collections
 
-from ioa_jax import assemble
 from ioa_jax import config as config_lib
+from ioa_jax import subject as subject_lib
 from ioa_jax.adapter import Adapter
 from ioa_jax.domains import Domain, text
 from ioa_jax.evaluation import final_answers
@@ -163,16 +163,16 @@ def people(config: ml_collections.ConfigDict) -> Reasoned:
 def describe(config: ml_collections.ConfigDict) -> str:
   """Steps, requests, tokens and dollars in lines, as far as they are known."""
   grader = final_answers.KINDS[config.domain.grader]()
-  domain = assemble.text_domain(config, grader)
+  domain = subject_lib.text_domain(config, grader)
   directory = hub.here(config.student.model)
   codec = vocabulary.ChatCodec(directory) if directory else RoughCodec()
   teacher = config.teacher
   untaught = Untaught(
     domain,
-    assemble.text_adapter(
+    subject_lib.text_adapter(
       config,
       domain,
-      assemble.text_examiner(config, domain, grader, codec, teacher.model),
+      subject_lib.text_examiner(config, domain, grader, codec, teacher.model),
     ),
     codec,
     Budget(teacher.max_completion_tokens, teacher.max_usd or None),

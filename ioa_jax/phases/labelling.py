@@ -7,7 +7,7 @@ import pathlib
 
 import ml_collections
 
-from ioa_jax import assemble
+from ioa_jax import people
 from ioa_jax.adapter import labels
 from ioa_jax.domains.text import Grader
 from ioa_jax.identifier.decomposition import Asking
@@ -81,7 +81,7 @@ def ask(
   Raises:
     ValueError: if the teacher cannot go on; what was answered is kept.
   """
-  teacher, _, _, budget, price = assemble.open_teacher(
+  teacher, _, _, budget, price = people.open_teacher(
     config, sharding.make_mesh(**config.mesh)
   )
   client = Client(
@@ -89,7 +89,7 @@ def ask(
     Ledger(output / LEDGER),
     budget,
     price=price,
-    recording=assemble.recording(config),
+    recording=people.recording(config),
   )
   with Display() as display:
     display.update(phase='labelling', done=0, total=len(asked))

@@ -7,7 +7,7 @@ import json
 import pathlib
 from typing import Any
 
-from ioa_jax import assemble
+from ioa_jax import people
 from ioa_jax.evaluation import benchmarks, final_answers
 from ioa_jax.evaluation import own_items as items_lib
 from ioa_jax.identifier import seed_columns
@@ -94,7 +94,7 @@ def _model(run: pathlib.Path, role: str) -> str:
   model = config[role].get('model')
   if model == 'builtin':
     kind = config.get('domain', {}).get('kind')
-    return str(assemble.ASSETS.parent / str(kind) / role)
+    return str(people.ASSETS.parent / str(kind) / role)
   if not isinstance(model, str) or not model:
     raise ValueError(
       f'{run / rundir.CONFIG}: no {role}.model; the file is damaged.'

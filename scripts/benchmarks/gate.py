@@ -15,10 +15,10 @@ import numpy as np
 
 from benchmarks import window as window_lib
 from ioa_jax import config as config_lib
-from ioa_jax.assemble import ASSETS
 from ioa_jax.domains import arithmetic
 from ioa_jax.domains import tokenizer as tokenizer_lib
 from ioa_jax.models import loading
+from ioa_jax.people import ASSETS
 from ioa_jax.sampling import logits as logits_lib
 from ioa_jax.sampling import sampler as sampler_lib
 from ioa_jax.training import optimizer, packing, probing
