@@ -212,7 +212,11 @@ class IoaLM(TemplateLM):
     progress = tqdm.tqdm(total=len(asked), disable=disable_tqdm)
     for ended in self._sampler(settings).finished(
       self._model.params,
-      [self._prompt(text, s) for (text, _), (s, _) in zip(asked, settings)],
+      [
+        self.tok_encode(text)[-_room(s, self.max_length) :]
+        or [self.prefix_token_id]
+        for (text, _), (s, _) in zip(asked, settings)
+      ],
       [sampling for sampling, _ in settings],
       _draws(asked),
       watching,
@@ -241,16 +245,20 @@ class IoaLM(TemplateLM):
       )
     return self._samplers[room]
 
-  def _prompt(self, text: str, sampling: logits_lib.Sampling) -> list[int]:
-    """What is too long loses its beginning."""
-    room = self.max_length - sampling.max_tokens
-    if room < 1:
-      raise ValueError(
-        f'max_gen_toks is {sampling.max_tokens}, and a text has '
-        f'{self.max_length} tokens; ask for fewer (--gen_kwargs '
-        'max_gen_toks=...).'
-      )
-    return self.tok_encode(text)[-room:] or [self.prefix_token_id]
+
+def _room(sampling: logits_lib.Sampling, max_length: int) -> int:
+  """Tokens of a prompt; what is too long loses its beginning.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  room = max_length - sampling.max_tokens
+  if room < 1:
+    raise ValueError(
+      f'max_gen_toks is {sampling.max_tokens}, and a text has {max_length} '
+      'tokens; ask for fewer (--gen_kwargs max_gen_toks=...).'
+    )
+  return room
 
 
 def _settings(
