@@ -53,8 +53,7 @@ class IoaLM(TemplateLM):
     thinking: whether its chat template lets it think first, where it has a
       switch for that; None is as a run taught it, and else no. What stands
       before `think_end_token` is no answer then.
-    max_batch_size, device: what the harness's command hands to any model; the
-      devices are JAX's.
+    max_batch_size, device: the harness's command names them; JAX has its own.
 
   Raises:
     ValueError: for a model or an argument that cannot be used.
@@ -72,7 +71,6 @@ class IoaLM(TemplateLM):
     device: str | None = None,
   ):
     super().__init__()
-    # The harness's command names a GPU even where there is none.
     del max_batch_size, device
     if not str(batch_size).isdigit() or not int(batch_size):
       raise ValueError(f'batch_size={batch_size!r}, wanted a number above 0.')
@@ -100,7 +98,6 @@ class IoaLM(TemplateLM):
 
   @property
   def eot_token_id(self) -> int:
-    """The tokenizer's, as `hf` has it; files may name others too."""
     eos = self.tokenizer.eos_token_id
     return self._stop_tokens[0] if eos is None else eos
 
@@ -140,10 +137,7 @@ class IoaLM(TemplateLM):
   def _loglikelihood_tokens(
     self, requests: Sequence[Pair], disable_tqdm: bool = False
   ) -> list[tuple[float, bool]]:
-    """Of each continuation the sum in nats, and whether greedy writes it.
-
-    What is too long loses its beginning.
-    """
+    """Sums in nats, of texts that lose their beginning where it is too long."""
     del disable_tqdm  # One call reads all.
     if self._thinking:
       raise ValueError(
@@ -208,11 +202,16 @@ class IoaLM(TemplateLM):
       guides.StopTexts(decode, () if think_end else stops)
       for _, stops in settings
     ]
+    rooms = [_room(sampling, self.max_length) for sampling, _ in settings]
+    texts = [self.tok_encode(text) for text, _ in asked]
+    prompts = [
+      t[-room:] or [self.prefix_token_id] for t, room in zip(texts, rooms)
+    ]
     found = [''] * len(asked)
     progress = tqdm.tqdm(total=len(asked), disable=disable_tqdm)
     for ended in self._sampler(settings).finished(
       self._model.params,
-      [self._prompt(text, s) for (text, _), (s, _) in zip(asked, settings)],
+      prompts,
       [sampling for sampling, _ in settings],
       _draws(asked),
       watching,
@@ -241,16 +240,20 @@ class IoaLM(TemplateLM):
       )
     return self._samplers[room]
 
-  def _prompt(self, text: str, sampling: logits_lib.Sampling) -> list[int]:
-    """What is too long loses its beginning."""
-    room = self.max_length - sampling.max_tokens
-    if room < 1:
-      raise ValueError(
-        f'max_gen_toks is {sampling.max_tokens}, and a text has '
-        f'{self.max_length} tokens; ask for fewer (--gen_kwargs '
-        'max_gen_toks=...).'
-      )
-    return self.tok_encode(text)[-room:] or [self.prefix_token_id]
+
+def _room(sampling: logits_lib.Sampling, max_length: int) -> int:
+  """Tokens of a prompt; what is too long loses its beginning.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  room = max_length - sampling.max_tokens
+  if room < 1:
+    raise ValueError(
+      f'max_gen_toks is {sampling.max_tokens}, and a text has {max_length} '
+      'tokens; ask for fewer (--gen_kwargs max_gen_toks=...).'
+    )
+  return room
 
 
 def _settings(
