@@ -123,7 +123,9 @@ def test_the_grader_that_reads_the_answers_is_found(kind):
     # What was found by looks is what the domain takes.
     columns = found.columns | {'module': 'm'}
     tagged = [(w, row | {'m': 'm'}) for w, row in rows]
-    used = seed_columns.usable(tagged, columns, final_answers.KINDS[grader]())
+    used = seed_columns.usable(
+      tagged, columns, final_answers.KINDS[grader](), 3
+    )
     assert len(used.seeds) == 40 and not used.left_out
 
 
@@ -206,7 +208,7 @@ MODEL = '--config.teacher.model=m'
 STARTS = [
   ('whole', sums(), [], ''),
   ('again', sums(), [], 'you may have corrected it'),
-  ('bad', sums(24) + BAD, [], ''),
+  ('bad', sums(28) + BAD, [], ''),
   ('given', sums(50) + FEW + NEW, ['--config.domain.taxonomy=units.yaml'], ''),
   ('untagged', UNTAGGED, [NAMED], ''),
   ('no answer', PROMPTS, [], '--label --config.domain.grader=number'),
@@ -295,10 +297,10 @@ def test_what_cannot_be_used_is_listed_and_left_out(started, student):
   ]
   assert "'rare' has too few different seeds, 1" in left_out[3]['reason']
   config = check(output, student)
-  # 24 seeds give a module 2 probes in each split.
-  assert config.domain.min_probes == config.gate.min_probes == 2
+  # 28 seeds give a module 3 probes in each split, the fewest that say a thing.
+  assert config.domain.min_probes == config.gate.min_probes == 3
   assert '78 seeds give a module 8' in done.stdout
-  assert len((output / 'seeds.jsonl').read_text().splitlines()) == 48
+  assert len((output / 'seeds.jsonl').read_text().splitlines()) == 56
 
 
 def test_a_given_taxonomy_loses_the_modules_without_seeds(started, student):
@@ -372,7 +374,7 @@ def test_every_form_of_file_comes_to_the_same_seeds(tmp_path, write):
   config = config_lib.get({'domain.seeds': str(seeds)})
   rows = seed_columns.read(config.domain, {})
   found = seed_columns.recognise(rows, {})
-  used = seed_columns.usable(rows, found.columns, final_answers.Number())
+  used = seed_columns.usable(rows, found.columns, final_answers.Number(), 1)
   assert found.grader == 'number' and found.columns['module'] == 'topic'
   assert [(s.module, s.problem, s.answer) for s in used.seeds] == [
     (r['topic'], r['question'], str(r['answer'])) for r in sums(10)

@@ -35,6 +35,7 @@ from ioa_jax.experiments import plans
 from ioa_jax.identifier.decomposition import Asking
 from ioa_jax.phases import judging
 from ioa_jax.runtime import display
+from ioa_jax.student import Written
 from ioa_jax.teachers.requests import Completion
 from ioa_jax.training import packing
 from tests import faulty_server, lessons, word_problem_teacher
@@ -238,7 +239,9 @@ def scripted_run(ask, answers='', log_probs=None):
     model=types.SimpleNamespace(params=None),
     example=lambda p, c: packing.Example([ord(x) for x in p], [1] * len(c)),
     log_probs=log_probs,
-    answers=lambda params, probes, phase: [answers] * len(probes),
+    answers=lambda params, probes, phase: (
+      [Written(answers, False)] * len(probes)
+    ),
   )
   return types.SimpleNamespace(
     method=lion.TEXT,
@@ -420,7 +423,9 @@ def test_lessons_of_published_methods_go_through_teacher_and_ledger(
   monkeypatch.setattr(
     student.Student,
     'answers',
-    lambda self, params, probes, phase: ['The answer is 1.' for _ in probes],
+    lambda self, params, probes, phase: [
+      Written('The answer is 1.', False) for _ in probes
+    ],
   )
   monkeypatch.setattr(
     student.Reader, 'losses', lambda self, params, probes: [None] * len(probes)

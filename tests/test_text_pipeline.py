@@ -223,7 +223,7 @@ def test_only_adapters_train_and_the_export_is_the_merged_student(
   kept = (newest / 'state' / '_METADATA').read_text()
   assert 'q_proj' in kept and 'embedding' not in kept
   # Whoever serves it asks as it was taught.
-  raw = json.loads((workdir / 'student' / 'tokenizer_config.json').read_text())
+  raw = json.loads((exported(workdir) / 'tokenizer_config.json').read_text())
   assert raw['chat_template'] == chat_template.with_default(TEMPLATE, False)
 
 

@@ -91,9 +91,12 @@ class Examiner:
     self.contamination = _contamination(domain, checks)
     self.repeats = curation.Repeats(checks.near_duplicate)
 
-  def solve(self, problem: str, sample: int | None = None) -> Request:
-    """See `solving`."""
-    return solving(self.asking, self.grader, problem, sample)
+  def solve(
+    self, problem: str, sample: int | None = None, *, module: str = ''
+  ) -> Request:
+    """See `solving`; a lesson's is paid for its module."""
+    request = solving(self.asking, self.grader, problem, sample)
+    return dataclasses.replace(request, module=module)
 
   def unfit(self, problem: str, answer: str) -> str:
     """Why a student cannot learn a text, as one word; '' if it can."""
@@ -118,7 +121,7 @@ class Examiner:
     # Each problem alone, paid for its module.
     solved = ask(
       [
-        dataclasses.replace(self.solve(d.problem, t), module=d.module)
+        self.solve(d.problem, t, module=d.module)
         for d, _ in drafts
         for t in tries
       ]

@@ -179,7 +179,9 @@ class PlainAdapter:
     examiner = self._examiner
     of_request = {item.request.key(): item for item in items}
     problems, rejected = self._problems(items, ask, earlier)
-    answers = ask([examiner.solve(text) for _, text in problems])
+    answers = ask(
+      [examiner.solve(x, module=item.module.name) for item, x in problems]
+    )
     lessons = []
     for (item, problem), answer in zip(problems, answers, strict=True):
       lesson, reason = self._read(item, problem, answer)

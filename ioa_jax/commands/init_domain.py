@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> None:
     rows = [(w, {**row, 'module': config.domain.name}) for w, row in rows]
     columns |= {'module': 'module'}
   found = dataclasses.replace(found, columns={**found.columns, **columns})
-  seeds, left_out = _used(rows, found, output, config.domain.taxonomy)
+  seeds, left_out = _used(rows, found, output, config)
   if columns or left_out:
     _write_rows(output / SEEDS, map(dataclasses.asdict, seeds))
     changes |= {'domain.seeds': str(output / SEEDS), 'domain.source': 'file'}
@@ -102,17 +102,19 @@ def main(argv: Sequence[str]) -> None:
   _next(output, seeds, untagged)
 
 
-def _used(rows, found, output: pathlib.Path, taxonomy: str):
+def _used(rows, found, output: pathlib.Path, config):
   """The seeds that a domain can use, and whether there are others."""
+  from ioa_jax import config as config_lib
   from ioa_jax.domains import taxonomy as taxonomy_lib
   from ioa_jax.evaluation import final_answers
   from ioa_jax.identifier import seed_columns
 
   grader = final_answers.KINDS[found.grader]()
   names = None
-  if taxonomy:
+  if taxonomy := config.domain.taxonomy:
     names = {m.name for m in taxonomy_lib.read(pathlib.Path(taxonomy))}
-  used = seed_columns.usable(rows, found.columns, grader, names)
+  probes = config_lib.fewest_probes(config)
+  used = seed_columns.usable(rows, found.columns, grader, probes, names)
   if not used.seeds:
     raise ValueError(
       f'{FLAGS.seeds}: no seed can be used; the first: {used.left_out[0][1]}'

@@ -17,6 +17,7 @@ import types
 from ioa_jax.config.checks import (
   ConfigError,
   check_name,
+  fewest_probes,
   flatten,
   nearest,
   parse,
@@ -34,6 +35,7 @@ __all__ = [
   'call',
   'check_name',
   'difference',
+  'fewest_probes',
   'fields',
   'flatten',
   'get',

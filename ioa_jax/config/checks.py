@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 import difflib
+import itertools
 import math
 import numbers
 import statistics
@@ -180,11 +181,22 @@ def _check_measuring(config) -> None:
     )
 
 
+def _by_luck(gate, probes: int) -> float:
+  """How often a look passes a student at half of the threshold."""
+  tau = gate.tau_mastery
+  return pass_rate(probes, gate.confidence, tau, tau / 2)
+
+
+def fewest_probes(config: ml_collections.ConfigDict) -> int:
+  """Of a module, that say anything to the configured gate."""
+  return next(
+    n for n in itertools.count(1) if _by_luck(config.gate, n) <= _MOST_BY_LUCK
+  )
+
+
 def _check_gate(config) -> None:
   g = config.gate
-  by_luck = pass_rate(
-    g.min_probes, g.confidence, g.tau_mastery, g.tau_mastery / 2
-  )
+  by_luck = _by_luck(g, g.min_probes)
   if by_luck > _MOST_BY_LUCK:
     raise ConfigError(
       f'config.gate.min_probes is {g.min_probes}, which says nothing: with '

@@ -187,11 +187,13 @@ def usable(
   rows: seed_sources.Rows,
   columns: Mapping[str, str],
   grader: text.Grader,
+  probes: int,
   modules: Collection[str] | None = None,
 ) -> Sorted:
   """Leaves out what `TextDomain` would not take, as too small modules.
 
   Args:
+    probes: that a module needs in each split.
     modules: of a taxonomy; seeds of others are left out. None is any.
   """
   pairs, left_out = [], []
@@ -210,7 +212,7 @@ def usable(
     else:
       pairs.append((row, seed))
   counts = Counter(s.module for s in text.distinct(s for _, s in pairs))
-  fewest = text.seeds_needed(1)
+  fewest = text.seeds_needed(probes)
   kept = []
   for row, seed in pairs:
     if counts[seed.module] >= fewest:
