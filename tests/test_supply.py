@@ -398,7 +398,9 @@ def test_what_each_module_got_is_in_events_and_results(finished):
     json.loads(line).get('teacher_tokens', 0)
     for line in (workdir / 'metrics.jsonl').read_text().splitlines()
   )
-  assert spent == paid  # Of problems that are confirmed without the teacher.
+  # Problems here are confirmed without the teacher; what two requests share is
+  # paid for once.
+  assert paid <= spent <= 1.01 * paid
   page = (workdir / 'report.html').read_text()
   assert 'teacher tokens' in page and 'lessons bought' in page
 
