@@ -128,7 +128,7 @@ def test_dollars_by_module_count_each_answer_once():
     return [Completion('.', 'stop', 9, 9, price_usd=0.25) for _ in requests]
 
   run = types.SimpleNamespace(
-    ask=ask,
+    ask_for_lessons=ask,
     display=display_lib.Display(rich.console.Console(quiet=True)),
     subject=types.SimpleNamespace(price=price),
   )
@@ -195,7 +195,12 @@ def test_an_observer_keeps_files_display_and_trackers_together(tmp_path):
   run.trackers.send = lambda points: (sent.extend(points), send(points))
   curriculum = directory.read_record(rundir.CURRICULUM, records.Curriculum)
   trainer = types.SimpleNamespace(
-    step=0, stage=1, round=0, compilations=0, mastery=lambda: MASTERY
+    step=0,
+    stage=1,
+    round=0,
+    compilations=0,
+    mastery=lambda: MASTERY,
+    scores=lambda: dict.fromkeys(run.names, records.Score(3.0, 4)),
   )
   book = types.SimpleNamespace(untaught=[])
   observer = observing.Observer(run, curriculum, trainer, book, lambda s: 0.1)
@@ -217,6 +222,7 @@ def test_an_observer_keeps_files_display_and_trackers_together(tmp_path):
       'loss_sum': np.array([1.0, 3.0]),
       'loss_count': np.array([2.0, 2.0]),
       'grad_norm': np.array([1.0, 1.0]),
+      'pace': np.array([1.0, 1.0]),
       'decision': np.array([_NONE, _STAY]),
       'correct_K': np.full((2, k), 3.0),
       'probed_K': np.full((2, k), 4),
