@@ -113,7 +113,7 @@ def test_without_training_lessons_come_in_batches_and_are_judged(
       settings, tmp_path / 'run', shown, people.NOTHING_GIVEN
     )
     with shown, opened as run:
-      scores, _ = exams.of_teacher(run, run.probes('gate'), 'probing')
+      scores = exams.of_teacher(run, run.probes('gate'), 'probing').scores
       assert {s.mean for s in scores.values()} == {0.5}
       book = LessonBook(run)
       order = Order([(FIRST, 'stage'), (SECOND, 'stage')], 0)
