@@ -69,6 +69,8 @@ def main(url: str, count: str) -> None:
     process = os.fork()
     if not process:
       os.close(reading)
+      # Whoever runs tests in the background has it ignored, and so would this.
+      signal.signal(signal.SIGINT, signal.default_int_handler)
       watch(int(point), writing)
       try:
         work(url, int(count), path)
