@@ -306,12 +306,10 @@ class Trainer:
       texts: of each module, at most the capacity of its slab.
     """
     old = self.inputs.curriculum.on_policy
-    _, length, top_k = old.rows[packing.TEACHER_FIELDS[0]].shape
+    # The same shape, or the window would be compiled anew.
+    rows, length, top_k = old.rows[packing.TEACHER_FIELDS[0]].shape
     empty = curriculum_lib.allocate(
-      np.asarray(old.capacity_K),
-      length,
-      sharding.num_row_shards(self._mesh),
-      top_k,
+      np.asarray(old.capacity_K), length, rows, top_k
     )
     filled = curriculum_lib.add_rows(empty, self._rows(texts, length))
     self._put(self.inputs.curriculum.replace(on_policy=filled))
