@@ -135,8 +135,9 @@ def test_commands_and_configurations_need_no_checkout(installed):
   )
   line = done.stdout.splitlines()[1]
   assert line == (
-    'ioa distill --config=quickstart --config.gate.tau_mastery=0.8 '
-    '--config.seed=0 --workdir=W/gate.tau_mastery=0.8-0'
+    'ioa distill --config=quickstart --config.domain.evaluate_on=development '
+    '--config.gate.tau_mastery=0.8 --config.seed=0 '
+    '--workdir=W/gate.tau_mastery=0.8-0'
   )
   done = installed(
     'ioa', 'distill', '--config=quickstart', '--workdir=RUN', '--dry_run'
