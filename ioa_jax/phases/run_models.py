@@ -43,20 +43,23 @@ def find(path: str) -> pathlib.Path | None:
     key=lambda p: int(p.name[6:]),
     reverse=True,
   )
-  taught = [p for p in rounds if _is_model(p / 'student')]
+  taught = [p for p in rounds if any(_exported(p, 'student'))]
   return next((p for p in taught if _config(p) is not None), None)
 
 
 def student(run: pathlib.Path) -> Speaker:
   """RUN/student, or RUN/adapter over the base that it was trained on.
 
+  One that is not better than its base has that in its name, see
+  `records.Results.suffix`; who asks for the run's student means it too.
+
   Raises:
     ValueError: if the run has not come so far.
   """
-  if _is_model(run / 'student'):
-    return Speaker('student', str(run / 'student'))
-  if (run / 'adapter').is_dir():
-    return Speaker('student', _model(run, 'student'), str(run / 'adapter'))
+  if found := _exported(run, 'student'):
+    return Speaker('student', str(found[0]))
+  if found := _exported(run, 'adapter'):
+    return Speaker('student', _model(run, 'student'), str(found[0]))
   raise ValueError(
     f'{run} has neither student/ nor adapter/: the run is not finished. The '
     'command that began it continues it.'
@@ -100,6 +103,11 @@ def _model(run: pathlib.Path, role: str) -> str:
       f'{run / rundir.CONFIG}: no {role}.model; the file is damaged.'
     )
   return model
+
+
+def _exported(run: pathlib.Path, what: str) -> list[pathlib.Path]:
+  places = (run / what, run / f'{what}_not_better')
+  return [p for p in places if _is_model(p) or what == 'adapter' and p.is_dir()]
 
 
 def _is_model(directory: pathlib.Path) -> bool:
