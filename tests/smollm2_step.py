@@ -90,6 +90,7 @@ def main(directory, data, num_steps):
   config = dataclasses.replace(huggingface.read_config(directory), remat='full')
   params = huggingface.load_params(directory, config)
   state = trainer_lib.make_state(params, tx, [Score(0, 2)], plan, mesh)
+  del params  # The state has copied them.
   program = step_lib.Program(config, tx, batch_rows=ROWS)
   window = trainer_lib.make_window(program, state, mesh, num_steps=1)
   losses = []

@@ -107,7 +107,9 @@ def _model(run: pathlib.Path, role: str) -> str:
 
 def _exported(run: pathlib.Path, what: str) -> list[pathlib.Path]:
   places = (run / what, run / f'{what}_not_better')
-  return [p for p in places if _is_model(p) or what == 'adapter' and p.is_dir()]
+  return [
+    p for p in places if _is_model(p) or (what == 'adapter' and p.is_dir())
+  ]
 
 
 def _is_model(directory: pathlib.Path) -> bool:
