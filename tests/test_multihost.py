@@ -13,6 +13,7 @@ import pytest
 from ioa_jax import config as config_lib
 from ioa_jax.runtime import processes, sharding
 from tests import faulty_server, test_text_pipeline, word_problem_teacher
+from tests.test_pipeline import exported
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -118,7 +119,7 @@ def test_two_processes_distill_as_one_and_stop_together(files, tmp_path):
   names = lambda path: {p.name for p in path.iterdir()}
   assert names(two) == names(one)
   for name in ('student', 'adapter'):
-    assert names(two / name) == names(one / name)
+    assert names(exported(two, name)) == names(exported(one, name))
 
 
 def refuse_in(process, where):
