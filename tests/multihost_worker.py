@@ -76,7 +76,8 @@ def run(workdir, config_file, stop=None):
 
   observing.Observer.record = record_and_stop
   with display_lib.Display(quiet=not processes.is_first()) as display:
-    return pipeline.run(config, pathlib.Path(workdir), display)
+    results = pipeline.run(config, pathlib.Path(workdir), display)
+  return results and results.to_dict()
 
 
 if __name__ == '__main__':
