@@ -298,7 +298,9 @@ def test_a_killed_run_continues_to_the_same_end(finished, tmp_path):
     if number == signal.SIGINT:
       # So that `distill && evaluate` does not go on.
       assert process.returncode == 130
-  assert process.returncode == 0
+  # In 40 steps the student may not have become better, which is said.
+  better = load(workdir / 'results.json')['verdict']['difference'] > 0
+  assert process.returncode == (0 if better else 3)
   assert_same_run(finished[0], workdir)
 
 
