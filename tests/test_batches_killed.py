@@ -80,7 +80,9 @@ def assert_paid_once(server, path):
     f'problem {i} #0' for i in range(COUNT)
   ]
   assert ledger.spent()[:2] == (11 * COUNT, 7 * COUNT)
-  assert not ledger.batches(Budget()).under_way()
+  # Killed after its last line was stored a batch is only not closed yet, which
+  # the next one does.
+  assert not [b for b in ledger.batches(Budget()).under_way() if b.lines]
   ledger.close()
   with sqlite3.connect(path) as db:
     rows = db.execute('SELECT state, COUNT(*) FROM calls GROUP BY state')
