@@ -48,18 +48,9 @@ def solving(
   asking: Asking, grader: Grader, problem: str, sample: int | None = None
 ) -> Request:
   """To solve a problem; `sample` None is greedy, else one of several tries."""
-  return Request(
-    model=asking.teacher,
-    prompt=problem,
-    system=prompts.FORMS[grader.form].solve.format(
-      closing=grader.closing('...')
-    ),
-    temperature=0.0 if sample is None else asking.temperature,
-    top_k=0,
-    top_p=1.0,
-    max_tokens=asking.max_tokens,
-    sample_index=sample or 0,
-    reasoning_effort=asking.reasoning_effort,
+  solve = prompts.FORMS[grader.form].solve
+  return asking.request(
+    problem, sample=sample, system=solve.format(closing=grader.closing('...'))
   )
 
 

@@ -21,7 +21,7 @@ from ioa_jax.domains.text import states
 from ioa_jax.evaluation import code_grading
 from ioa_jax.records import KnowledgeModule, Lesson, Probe, Rejected
 from ioa_jax.teachers import structured
-from ioa_jax.teachers.requests import Completion, Request, schema_text
+from ioa_jax.teachers.requests import Completion, Request
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,18 +158,8 @@ class PlainAdapter:
     return plain_prompts.like(shown, form, topic)
 
   def _request(self, prompt: str, number: int) -> Request:
-    asking = self._examiner.asking
-    return Request(
-      model=asking.teacher,
-      prompt=prompt,
-      system=plain_prompts.SYSTEM,
-      temperature=asking.temperature,
-      top_k=0,
-      top_p=1.0,
-      max_tokens=asking.max_tokens,
-      sample_index=number,
-      response_schema=schema_text(Written),
-      reasoning_effort=asking.reasoning_effort,
+    return self._examiner.asking.request(
+      prompt, Written, sample=number, system=plain_prompts.SYSTEM
     )
 
   def write(

@@ -10,7 +10,7 @@ import pydantic
 from ioa_jax.adapter import plain_prompts
 from ioa_jax.identifier.decomposition import Asking
 from ioa_jax.teachers import structured
-from ioa_jax.teachers.requests import Completion, Request, schema_text
+from ioa_jax.teachers.requests import Completion, Request
 
 _Mark = Annotated[int, pydantic.Field(ge=1, le=10)]
 
@@ -60,14 +60,6 @@ class Referee:
     return found and found.mark
 
   def _request(self, prompt: str, schema) -> Request:
-    return Request(
-      model=self._asking.teacher,
-      prompt=prompt,
-      system=plain_prompts.JUDGE,
-      temperature=0.0,
-      top_k=0,
-      top_p=1.0,
-      max_tokens=self._asking.max_tokens,
-      response_schema=schema_text(schema),
-      reasoning_effort=self._asking.reasoning_effort,
+    return self._asking.request(
+      prompt, schema, sample=None, system=plain_prompts.JUDGE
     )

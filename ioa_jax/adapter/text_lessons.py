@@ -15,7 +15,7 @@ from ioa_jax.adapter.drafts import Draft, Item, Reader
 from ioa_jax.adapter.examiner import SPLITS, Examiner
 from ioa_jax.domains import Domain
 from ioa_jax.records import DIFFICULTIES, Lesson, Probe, Rejected
-from ioa_jax.teachers.requests import Request, schema_text
+from ioa_jax.teachers.requests import Request
 
 _ALL = 1_000_000  # Seeds.
 
@@ -115,18 +115,8 @@ class TextAdapter:
     return items
 
   def _ask_for(self, prompt: str, variant: int, round: int) -> Request:
-    asking = self._examiner.asking
-    return Request(
-      model=asking.teacher,
-      prompt=prompt,
-      system=self._style.system(variant),
-      temperature=asking.temperature,
-      top_k=0,
-      top_p=1.0,
-      max_tokens=asking.max_tokens,
-      sample_index=round,
-      response_schema=schema_text(Draft),
-      reasoning_effort=asking.reasoning_effort,
+    return self._examiner.asking.request(
+      prompt, Draft, sample=round, system=self._style.system(variant)
     )
 
   def write(

@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
   if found[-1].verdict.difference <= 0:
     terminal.say(
       'error: the student is not better than its base; see the report. It is '
-      f'in {where / "student_not_better"}.',
+      f'in {where / f"student{found[-1].suffix}"}.',
       file=sys.stderr,
     )
     sys.exit(commandline.NOT_BETTER)

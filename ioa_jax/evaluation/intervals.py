@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import math
 
 import numpy as np
-from scipy import stats
 
 _Z95 = 1.959963984540054
 
@@ -77,6 +76,8 @@ def bca(
     data: samples that are drawn again apart from each other.
     statistic: takes samples (..., n) and `axis`, the last one; gives (...).
   """
+  from scipy import stats  # A second, which a run has no use for.
+
   options = dict(data=data, statistic=statistic, vectorized=True, axis=-1)
   drawn = stats.bootstrap(
     **options,
@@ -131,6 +132,8 @@ def swap_p(first: Sequence[float], second: Sequence[float]) -> float:
     )
   if len(first) == 1:  # Both ways to swap are as far from 0.
     return 1.0
+  from scipy import stats  # See `bca`.
+
   found = stats.permutation_test(
     (np.asarray(first, np.float64), np.asarray(second, np.float64)),
     lambda x, y, axis: np.mean(x - y, axis=axis),

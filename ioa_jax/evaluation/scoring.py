@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import math
 from typing import NamedTuple
 
+from ioa_jax.evaluation import intervals
 from ioa_jax.records import Probe, Score
 
 
@@ -61,6 +62,14 @@ def of_modules(
 def mean_score(scores: Mapping[str, Score]) -> float:
   """Mean over modules, each weighing the same whatever its probes."""
   return sum(s.mean for s in scores.values()) / len(scores)
+
+
+def difference(
+  after: Mapping[str, Score], before: Mapping[str, Score]
+) -> tuple[float, float, float]:
+  """`intervals.mean_difference` over the modules of `before`."""
+  counts = lambda scores: [(scores[k].correct, scores[k].n) for k in before]
+  return intervals.mean_difference(counts(after), counts(before))
 
 
 class Loss(NamedTuple):

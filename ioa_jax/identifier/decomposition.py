@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 import dataclasses
 import re
 
+import pydantic
+
 from ioa_jax.domains import taxonomy
 from ioa_jax.records import KnowledgeModule
 from ioa_jax.teachers import structured
@@ -93,6 +95,32 @@ class Asking:
   temperature: float
   reasoning_effort: str = ''
 
+  def request(
+    self,
+    prompt: str,
+    response_model: type[pydantic.BaseModel] | None = None,
+    *,
+    sample: int | None,
+    system: str = '',
+  ) -> Request:
+    """A request to the teacher; `sample` None is greedy, else one of several.
+
+    Args:
+      response_model: of the answer; None leaves it free.
+    """
+    return Request(
+      model=self.teacher,
+      prompt=prompt,
+      system=system,
+      temperature=0.0 if sample is None else self.temperature,
+      top_k=0,
+      top_p=1.0,
+      max_tokens=self.max_tokens,
+      sample_index=sample or 0,
+      response_schema=schema_text(response_model) if response_model else '',
+      reasoning_effort=self.reasoning_effort,
+    )
+
 
 def propose(
   asking: Asking,
@@ -108,7 +136,7 @@ def propose(
     most=num_units[1],
     examples='\n'.join(f'- {_one_line(e)}' for e in examples),
   )
-  return _request(asking, prompt, Proposal, attempt)
+  return asking.request(prompt, Proposal, sample=attempt)
 
 
 def prerequisites(
@@ -116,7 +144,7 @@ def prerequisites(
 ) -> Request:
   """The request for what stands on what, of modules that exist."""
   prompt = _ORDER.format(description=description, units=_listed(modules))
-  return _request(asking, prompt, Ordering, 0)
+  return asking.request(prompt, Ordering, sample=0)
 
 
 def read_prerequisites(
@@ -153,21 +181,7 @@ def sort(
 ) -> Request:
   """The request to sort one exercise; `sample` tells the two votes apart."""
   prompt = _SORT.format(none=NO_UNIT, units=_listed(modules), problem=problem)
-  return _request(asking, prompt, Choice, sample)
-
-
-def _request(asking, prompt, response_model, sample):
-  return Request(
-    model=asking.teacher,
-    prompt=prompt,
-    temperature=asking.temperature,
-    top_k=0,
-    top_p=1.0,
-    max_tokens=asking.max_tokens,
-    sample_index=sample,
-    response_schema=schema_text(response_model),
-    reasoning_effort=asking.reasoning_effort,
-  )
+  return asking.request(prompt, Choice, sample=sample)
 
 
 def read_units(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ioa_jax.evaluation import intervals
+from ioa_jax.evaluation import scoring
 from ioa_jax.records import Probing, Score
 
 
@@ -31,7 +31,10 @@ class Alarms:
     before, fallen = self.fallen, set(self.fallen)
     for name, score in probing.scores.items():
       fallen.discard(name)
-      if name in self._could and _is_lower(score, self._could[name]):
+      if name not in self._could:
+        continue
+      _, _, high = scoring.difference({name: score}, {name: self._could[name]})
+      if high < 0:
         fallen.add(name)
     if probing.decision == 'advance':
       found = probing.scores
@@ -43,8 +46,3 @@ class Alarms:
   def was(self, name: str) -> Score:
     """What the module is held against."""
     return self._could[name]
-
-
-def _is_lower(now: Score, then: Score) -> bool:
-  counts = lambda score: [(score.correct, score.n)]
-  return intervals.mean_difference(counts(now), counts(then))[2] < 0

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from ioa_jax.assemble import Run
-from ioa_jax.evaluation import intervals, scoring
+from ioa_jax.evaluation import scoring
 from ioa_jax.phases import exams
 from ioa_jax.records import Score
 from ioa_jax.training.trainer import Trainer
@@ -63,6 +63,5 @@ def _exam(run, trainer, trained, what) -> dict[str, Score]:
 
 def lost(last: Mapping[str, Score], best: Mapping[str, Score]) -> bool:
   """Whether the last weights answer less, by more than the interval."""
-  counts = lambda scores: [(scores[k].correct, scores[k].n) for k in best]
-  _, _, high = intervals.mean_difference(counts(last), counts(best))
+  _, _, high = scoring.difference(last, best)
   return high < 0

@@ -217,17 +217,9 @@ def _bought(run: Run) -> dict[str, Bought]:
 
 def compare(before: dict[str, Score], after: dict[str, Score]) -> Verdict:
   """Whether the student is better than it was; a worse one is never praised."""
-  counts = lambda scores: [(scores[k].correct, scores[k].n) for k in before]
-  difference, low, high = intervals.mean_difference(
-    counts(after), counts(before)
-  )
+  difference, low, high = scoring.difference(after, before)
   fallen = tuple(
-    k
-    for k in before
-    if intervals.mean_difference(
-      [(after[k].correct, after[k].n)], [(before[k].correct, before[k].n)]
-    )[2]
-    < 0
+    k for k in before if scoring.difference(after, {k: before[k]})[2] < 0
   )
   kind = 'unclear'
   if high < 0:

@@ -12,6 +12,7 @@ from ioa_jax.evaluation import benchmarks, final_answers
 from ioa_jax.evaluation import own_items as items_lib
 from ioa_jax.identifier import seed_columns
 from ioa_jax.models import hub
+from ioa_jax.records.results import NOT_BETTER
 from ioa_jax.runtime import files, row_files, rundir
 
 
@@ -106,7 +107,7 @@ def _model(run: pathlib.Path, role: str) -> str:
 
 
 def _exported(run: pathlib.Path, what: str) -> list[pathlib.Path]:
-  places = (run / what, run / f'{what}_not_better')
+  places = (run / what, run / f'{what}{NOT_BETTER}')
   return [
     p for p in places if _is_model(p) or (what == 'adapter' and p.is_dir())
   ]

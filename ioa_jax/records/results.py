@@ -9,6 +9,8 @@ from pydantic import Field
 from ioa_jax.records.base import Count, Interval, Record, record
 from ioa_jax.records.events import Bought
 
+# Ends the names of what is exported of a student that did not gain.
+NOT_BETTER = '_not_better'
 Outcome = Literal['mastered', 'unmastered', 'untaught', 'not_reached']
 
 
@@ -275,4 +277,4 @@ class Results(Record):
   @property
   def suffix(self) -> str:
     """Ends the names of what is exported: nobody takes it by mistake."""
-    return '' if self.verdict.difference > 0 else '_not_better'
+    return '' if self.verdict.difference > 0 else NOT_BETTER

@@ -25,7 +25,7 @@ def _jax_trainer(work: Work):
 
   from benchmarks import window as window_lib
   from ioa_jax.models import decoder
-  from ioa_jax.training import optimizer, packing
+  from ioa_jax.training import packing
 
   config = decoder.DecoderConfig(
     vocab_size=work.vocab,
@@ -37,20 +37,7 @@ def _jax_trainer(work: Work):
     mlp_width=work.mlp,
     scan_unroll=work.layers,
   )
-  tx, _ = optimizer.make(
-    optimizer.Recipe(
-      name='adamw',
-      learning_rate=1e-4,
-      warmup_share=0.03,
-      final_share=0.1,
-      weight_decay=0.01,
-      b1=0.9,
-      b2=0.95,
-      clip_norm=1.0,
-      momentum_dtype='float32',
-    ),
-    total_steps=10_000,
-  )
+  tx = window_lib.adamw(1e-4)
   rng = np.random.default_rng(0)
   lessons = [
     packing.Example([0], rng.integers(work.vocab, size=n).tolist())

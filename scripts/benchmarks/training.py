@@ -95,23 +95,10 @@ def make_window(
 
   from benchmarks import window as window_lib
   from ioa_jax.models import decoder, lora
-  from ioa_jax.training import optimizer, packing
+  from ioa_jax.training import packing
 
   c, adapts = student.config, _adapts(student, memory_gib)
-  tx, _ = optimizer.make(
-    optimizer.Recipe(
-      name='adamw',
-      learning_rate=_LEARNING_RATE,
-      warmup_share=0.03,
-      final_share=0.1,
-      weight_decay=0.01,
-      b1=0.9,
-      b2=0.95,
-      clip_norm=1.0,
-      momentum_dtype='float32',
-    ),
-    total_steps=10_000,
-  )
+  tx = window_lib.adamw(_LEARNING_RATE)
   rng = np.random.default_rng(0)
   text = student.length // _TEXTS_PER_ROW
   lessons = [

@@ -7,13 +7,14 @@ import dataclasses
 
 import jax
 import numpy as np
+import optax
 
 from ioa_jax.models import decoder, lora
 from ioa_jax.records import Score, Stage
 from ioa_jax.runtime import sharding
 from ioa_jax.training import curriculum as curriculum_lib
 from ioa_jax.training import gate as gate_lib
-from ioa_jax.training import packing, probing
+from ioa_jax.training import optimizer, packing, probing
 from ioa_jax.training import step as step_lib
 from ioa_jax.training import trainer as trainer_lib
 
@@ -36,6 +37,22 @@ class Shape:
   probe_every_steps: int = NEVER
   average_decay: float = 0.0
   replay_share: float = 0.0
+
+
+def adamw(learning_rate: float) -> optax.GradientTransformation:
+  """The optimizer of full fine-tuning, as torch's side has it."""
+  recipe = optimizer.Recipe(
+    name='adamw',
+    learning_rate=learning_rate,
+    warmup_share=0.03,
+    final_share=0.1,
+    weight_decay=0.01,
+    b1=0.9,
+    b2=0.95,
+    clip_norm=1.0,
+    momentum_dtype='float32',
+  )
+  return optimizer.make(recipe, total_steps=10_000)[0]
 
 
 def endless_plan(names: Sequence[str], asked: Sequence[str]):
