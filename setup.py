@@ -126,6 +126,8 @@ EXTRAS = {
     'pytest>=8.2,<10',
     # Compiling is most of the time, and one core's work.
     'pytest-xdist>=3.6,<4',
+    # A test that hangs is named, with every thread's stack.
+    'pytest-timeout>=2.3,<3',
     'hypothesis>=6.100,<7',
     'ruff>=0.12,<1',
     # The independent oracle of parity tests. Pinned: an open range pulls

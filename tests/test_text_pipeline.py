@@ -386,10 +386,12 @@ def test_a_stopped_run_continues_to_the_same_end(
 ):
   grade = teaching._Phase.grade
   for at in (8, 20):  # Between a probe's steps and its scores.
+    signals = [signal.SIGTERM]  # A second one would end this process.
 
-    def grade_then_signal(self, names, at=at):
-      if self.trainer.step == at:
-        os.kill(os.getpid(), signal.SIGTERM)
+    def grade_then_signal(self, names, at=at, signals=signals):
+      # A stage that is left has all others graded at the same step.
+      if self.trainer.step == at and signals:
+        os.kill(os.getpid(), signals.pop())
       return grade(self, names)
 
     with monkeypatch.context() as patch:

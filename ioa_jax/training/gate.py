@@ -255,15 +255,19 @@ def asked(gate: GateState, plan: GatePlan) -> jax.Array:
   return in_stage(gate, plan) | (gate.reopened_K & running)
 
 
+def holds(gate: GateState, plan: GatePlan) -> jax.Array:
+  """Whether the current stage consolidates, and is not left."""
+  last = plan.hold_S.shape[0] - 1
+  return plan.hold_S[jnp.minimum(gate.stage, last)] & (gate.stage <= last)
+
+
 def looks_at_all(before: GateState, after: GateState, plan: GatePlan):
   """Whether a round also asks the modules that are not `asked`.
 
   It does when a stage has been left, for what earlier ones have kept, and at
   every round of consolidation, for the guard and for replay.
   """
-  last = plan.hold_S.shape[0] - 1
-  holds = plan.hold_S[jnp.minimum(before.stage, last)]
-  return (after.stage != before.stage) | (holds & (before.stage <= last))
+  return (after.stage != before.stage) | holds(before, plan)
 
 
 def active(gate: GateState, plan: GatePlan) -> jax.Array:

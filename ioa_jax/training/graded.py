@@ -49,7 +49,8 @@ def round_of(
       np.asarray([s.n for s in scores], np.int32),
     )
 
-  ask_K = np.asarray(gate_lib.asked(gate, plan))
+  # Known before the round, so the student answers once.
+  ask_K = np.asarray(gate_lib.asked(gate, plan) | gate_lib.holds(gate, plan))
   before = {'stage': int(gate.stage), 'round': int(gate.round)}
   correct_K, probed_K = counts(ask_K)
   asking = gate
