@@ -9,7 +9,7 @@ import time
 from ioa_jax.adapter import Level
 from ioa_jax.assemble import Run
 from ioa_jax.phases import exams, guarding, judging, on_policy
-from ioa_jax.phases.lessons import LessonBook, Order, examples
+from ioa_jax.phases.lessons import LessonBook, Order, easiest_first, examples
 from ioa_jax.phases.observing import Observer
 from ioa_jax.phases.training import Taught, make_trainer
 from ioa_jax.records import (
@@ -176,6 +176,8 @@ class _Phase:
     lessons = self._book.add(order, self._levels())
     if len(self._book.untaught) > untaught:
       self.trainer.drop(self._book.untaught)
+    if self._run.config.train.easy_first_share:
+      lessons = easiest_first(lessons)
     self.trainer.add_lessons(examples(self._run, lessons))
     self._lap('synthesise')
 

@@ -169,6 +169,7 @@ def _train(config, model, mesh):
       fixed_need_K=floats,
       needs_KxK=shape((k, k), bool),
       readiness_power=scalar(jnp.float32),
+      easy_first_share=scalar(jnp.float32),
     ),
     plan=plan,
     # The sampler's program stands for the loop of probes that are decoded.

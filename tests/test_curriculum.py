@@ -29,6 +29,7 @@ def make_mix(**changes):
     fixed_need_K=jnp.ones(K),
     needs_KxK=jnp.zeros((K, K), bool),
     readiness_power=jnp.float32(0),
+    easy_first_share=jnp.float32(0),
   )
   return curriculum_lib.Mix(**(values | changes))
 
@@ -191,3 +192,43 @@ def test_uniform_weights_ignore_scores():
   got = curriculum_lib.module_weights(mix, gate, plan, jnp.full(K, 9))
   np.testing.assert_allclose(got, np.full(K, 0.25), rtol=1e-6)
   assert gate_lib.in_stage(gate, plan).all()
+
+
+def test_the_easiest_rows_come_first_and_all_in_the_end():
+  plan = make_plan([{1, 2}, {3}], [12, 12])
+  gate, stage = start(plan), np.asarray(plan.stage_modules_SxK[0])
+  mix = make_mix(easy_first_share=jnp.float32(0.5))
+  steps = int(plan.max_steps_S[0])
+  shares = []
+  for done in range(steps):
+    at = gate.replace(steps_in_stage=jnp.int32(done))
+    share_K = np.asarray(curriculum_lib.competence(mix, at, plan))
+    assert (share_K[~stage] == 1).all()
+    shares.append(float(share_K[stage].min()))
+  np.testing.assert_allclose(shares[0], 1 / 3, rtol=1e-6)
+  # As if 8/9 of the square came in at one pace over half of the steps.
+  middle = int(steps / 4)
+  want = np.sqrt(1 / 9 + 8 / 9 * middle / (steps / 2))
+  np.testing.assert_allclose(shares[middle], want, rtol=1e-6)
+  assert shares == sorted(shares)
+  assert shares[-1] == 1
+
+
+def test_only_the_first_rows_are_drawn_and_each_once():
+  n = 30
+  curriculum = curriculum_lib.add_rows(
+    curriculum_lib.allocate([n] * K, L), {1: rows(1, n)}
+  )
+  draw = lambda competence_K: curriculum_lib.draw(
+    curriculum,
+    jnp.asarray([0.0, 1, 0, 0]),
+    jnp.zeros(K, jnp.uint32),
+    jax.random.key(0),
+    jnp.uint32(3),
+    batch_rows=10,
+    competence_K=competence_K,
+  )[0]['row']
+  few = np.asarray(draw(jnp.full(K, 1 / 3)))
+  assert sorted(few - n) == list(range(10))
+  # All of them is what is drawn without it.
+  np.testing.assert_array_equal(draw(jnp.ones(K)), draw(None))

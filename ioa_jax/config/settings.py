@@ -206,6 +206,9 @@ class Train(Group):
   readiness_power: NotNegative = 0.0
   """Modules weigh less where their prerequisites are not mastered: by the
   product of their mastery to this power; 0 does not look at it."""
+  easy_first_share: BelowOne = 0.0
+  """Of a stage's steps, over which its lessons come in, the easiest first; 0
+  draws from all of them at once."""
   average_decay: BelowOne = 0.98
   """Of the average of weights that is probed and exported; 0 keeps none."""
   keep_best: bool = True

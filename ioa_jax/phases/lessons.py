@@ -16,7 +16,14 @@ from ioa_jax.adapter import (
 )
 from ioa_jax.assemble import Run
 from ioa_jax.phases import judging
-from ioa_jax.records import Bought, Lesson, Measures, Rejected, Supply
+from ioa_jax.records import (
+  DIFFICULTIES,
+  Bought,
+  Lesson,
+  Measures,
+  Rejected,
+  Supply,
+)
 from ioa_jax.runtime.rundir import LESSONS, METRICS, REJECTED
 from ioa_jax.teachers.requests import Completion, Price, Request
 from ioa_jax.training import packing
@@ -246,6 +253,12 @@ class _Bill:
     for request, usd in self._paid.items():
       sums[request.module or self._module[request]] += usd
     return dict(sums)
+
+
+def easiest_first(lessons: Sequence[Lesson]) -> list[Lesson]:
+  """By the level they are of, and within one by the length of the answer."""
+  size = lambda x: (DIFFICULTIES.index(x.difficulty_tag), len(x.completion))
+  return sorted(lessons, key=size)
 
 
 def examples(run: Run, lessons: Sequence[Lesson]) -> dict[str, list]:

@@ -159,6 +159,7 @@ def _mix(run: Run, diagnosis: Diagnosis, curriculum: Curriculum):
       ]
     ),
     readiness_power=run.config.train.readiness_power,
+    easy_first_share=run.config.train.easy_first_share,
   )
 
 

@@ -57,6 +57,8 @@ class Mix:
     needs_KxK: the modules (columns) that each one (rows) directly stands on.
     readiness_power: of their mastery, by which a weight is multiplied; 0 leaves
       it as it is.
+    easy_first_share: of a stage's steps, over which its rows come in, in the
+      order of their slabs; 0 draws from all of them at once.
   """
 
   replay_share: jax.Array
@@ -67,6 +69,7 @@ class Mix:
   fixed_need_K: jax.Array
   needs_KxK: jax.Array
   readiness_power: jax.Array
+  easy_first_share: jax.Array
 
 
 def allocate(
@@ -127,6 +130,7 @@ def make_mix(
   need_floor: float,
   needs_KxK: np.ndarray | None = None,
   readiness_power: float = 0.0,
+  easy_first_share: float = 0.0,
 ) -> Mix:
   """How batches are composed.
 
@@ -150,6 +154,7 @@ def make_mix(
     fixed_need_K=fixed_need_K.astype(np.float32),
     needs_KxK=np.asarray(needs_KxK, bool),
     readiness_power=np.float32(readiness_power),
+    easy_first_share=np.float32(easy_first_share),
   )
 
 
@@ -211,6 +216,28 @@ def module_weights(
   return (1 - replay) * share(taught_K) + replay * share(replay_K)
 
 
+# What a module's first steps are drawn from.
+_FIRST_ROWS = 1 / 3
+
+
+def competence(
+  mix: Mix, gate: gate_lib.GateState, plan: gate_lib.GatePlan
+) -> jax.Array:
+  """The share of each module's rows that is drawn from, (K,), in (0, 1].
+
+  Of the stage's modules it grows with the root of the time (Platanios et al.,
+  2019, arXiv:1903.09848): new rows come in at a pace that falls with their
+  number, so that each has as much time.
+  """
+  last = plan.max_steps_S.shape[0] - 1
+  steps = mix.easy_first_share * plan.max_steps_S[jnp.minimum(gate.stage, last)]
+  done = gate.steps_in_stage / jnp.maximum(steps, 1e-9)
+  first = _FIRST_ROWS**2
+  share = jnp.sqrt(jnp.minimum(1.0, done * (1 - first) + first))
+  eased_K = gate_lib.in_stage(gate, plan) & (mix.easy_first_share > 0)
+  return jnp.where(eased_K, share, 1.0)
+
+
 def permute(index, size, seed):
   """A bijection of [0, size) chosen by `seed`, evaluated at `index`.
 
@@ -247,6 +274,7 @@ def draw(
   seed: jax.Array,
   *,
   batch_rows: int,
+  competence_K: jax.Array | None = None,
 ) -> tuple[dict[str, jax.Array], jax.Array, jax.Array]:
   """Draws a batch by module shares.
 
@@ -258,6 +286,8 @@ def draw(
     cursor_K: rows drawn so far of each module, uint32: the data position.
     key: decides the rounding of this step.
     seed: uint32, decides every permutation of the run.
+    competence_K: share of a module's rows that is drawn from, its first ones;
+      None is all of them.
 
   Returns:
     The batch, with the number of each row (-1 for padding) as 'row'; the
@@ -271,7 +301,10 @@ def draw(
   module_B = jnp.minimum(module_B, k - 1)
   # `module_B` is sorted, so a row's rank within its module is a difference.
   rank_B = jnp.arange(batch_rows) - jnp.searchsorted(module_B, module_B)
-  count_B = jnp.maximum(curriculum.count_K[module_B], 1).astype(jnp.uint32)
+  drawn_from_K = curriculum.count_K
+  if competence_K is not None:
+    drawn_from_K = jnp.ceil(competence_K * drawn_from_K)
+  count_B = jnp.maximum(drawn_from_K[module_B], 1).astype(jnp.uint32)
   position_B = cursor_K[module_B] + rank_B.astype(jnp.uint32)
   epoch_B = position_B // count_B
   seed_B = seed ^ (

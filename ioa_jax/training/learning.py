@@ -46,7 +46,7 @@ def draw(program, state, inputs):
   without its variance.
   """
 
-  def take(curriculum, cursor_K):
+  def take(curriculum, cursor_K, competence_K=None):
     weight_K = curriculum_lib.module_weights(
       inputs.mix, state.gate, inputs.plan, curriculum.count_K
     )
@@ -57,12 +57,14 @@ def draw(program, state, inputs):
       _key(inputs, DATA, state.step),
       inputs.seed,
       batch_rows=program.batch_rows,
+      competence_K=competence_K,
     )
 
   lessons = inputs.curriculum
+  competence_K = curriculum_lib.competence(inputs.mix, state.gate, inputs.plan)
   written = lessons.on_policy
   if written is None:
-    batch, cursor_K, drawn_K = take(lessons, state.cursor_K)
+    batch, cursor_K, drawn_K = take(lessons, state.cursor_K, competence_K)
     return batch, drawn_K, state.replace(cursor_K=cursor_K), inputs
 
   def from_written():
@@ -71,7 +73,7 @@ def draw(program, state, inputs):
     return batch, drawn_K, state.cursor_K, cursor_K
 
   def from_lessons():
-    batch, cursor_K, drawn_K = take(lessons, state.cursor_K)
+    batch, cursor_K, drawn_K = take(lessons, state.cursor_K, competence_K)
     return batch, drawn_K, cursor_K, state.on_policy_cursor_K
 
   objective = inputs.distillation
