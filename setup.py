@@ -89,6 +89,12 @@ HTTP = [
   'httpx2>=2.12,<3',
 ]
 
+DOCS = [
+  # The site of the documents; 9.8 is what was tried. It adds 110 MB to the
+  # tests' environment.
+  'mkdocs-material>=9.8,<10',
+]
+
 # Brings the compiler for TPUs, which needs no TPU.
 TPU = [f'jax[tpu]{JAX}']
 
@@ -143,10 +149,12 @@ EXTRAS = {
     *SCHEMA,
     *QLORA,
     *LM_EVAL,
+    *DOCS,
     *TPU,
   ],
   # lm-evaluation-harness over the sampler here, beside `evaluate`.
   'lm_eval': LM_EVAL,
+  'docs': DOCS,
   # A teacher behind an OpenAI-compatible server.
   'http': HTTP,
   # LoRA over a frozen base in 8 or 4 bits.

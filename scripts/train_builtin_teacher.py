@@ -344,7 +344,7 @@ def _commands_before(init: pathlib.Path | None) -> list[str]:
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  names = ('domain', 'role', 'seed', 'steps', 'init', 'by_need')
+  names = ('domain', 'role', 'seed', 'steps', 'init', 'by_need', 'output_dir')
   options = {name: flags.FLAGS[name].value for name in names}
   if options['by_need'] and options['domain'] != 'composition':
     raise ValueError('--by_need needs development probes: those of composition')

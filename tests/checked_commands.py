@@ -2,11 +2,14 @@
 
   python -m tests.checked_commands < COMMANDS.json
 
-COMMANDS are lists of words, a script's path or `ioa` first; the answer is what
-is wrong with each, or ''. Flags have to exist, and configurations to load.
+COMMANDS are lists of words, a script's path, `ioa` or `-m` first; the answer is
+what is wrong with each, or ''. Flags have to exist, and configurations to load;
+a module behind `-m` has to exist.
 """
 
 import contextlib
+import importlib
+import importlib.util
 import io
 import json
 import os
@@ -33,7 +36,7 @@ def _check(main):
       known = positional.replace(' or ', ', ').split(', ')
       if words[0] not in known:
         commandline.fail(f'{words[0]}: wanted {positional}.')
-    if 'config.seed' in flags.FLAGS:
+    if {'config', 'config.seed'} <= set(flags.FLAGS):
       try:
         config_lib.validate(commandline.config())
       except ValueError as e:
@@ -54,7 +57,12 @@ def problem(words) -> str:
       try:
         if words[0] == 'ioa':
           commands.main()
+        elif words[0] == '-m':
+          if importlib.util.find_spec(words[1]) is None:
+            commandline.fail(f'{words[1]}: no such module.')
         else:
+          # Where Python itself would look first.
+          sys.path.insert(0, str((ROOT / words[0]).parent))
           runpy.run_path(str(ROOT / words[0]), run_name='__main__')
         code = 0
       except SystemExit as e:
@@ -72,4 +80,7 @@ def problem(words) -> str:
 
 
 if __name__ == '__main__':
+  # Once, instead of in each child.
+  for name in ('assemble', *(f'commands.{c}' for c in commands.COMMANDS)):
+    importlib.import_module(f'ioa_jax.{name}')
   print(json.dumps([problem(words) for words in json.load(sys.stdin)]))

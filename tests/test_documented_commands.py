@@ -10,22 +10,70 @@ import sys
 
 import pytest
 
+from ioa_jax import config as config_lib
 from ioa_jax.runtime import xla_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [
+  ROOT / 'README.md',
+  ROOT / 'CONTRIBUTING.md',
+  *sorted((ROOT / 'docs').glob('*.md')),
+  *sorted((ROOT / 'configs').rglob('*.md')),
+  *sorted((ROOT / 'ioa_jax').rglob('*.md')),
+]
 PAGE = ROOT / 'docs' / 'tpu_gpu.md'
 # Programs of others, which are not here to be asked.
 FOREIGN = ('git', 'gcloud', 'cd', 'sudo', 'uv', 'scontrol', '.', 'fi', 'if')
-FOREIGN += ('python3.12', 'then', '[', 'docker')
+FOREIGN += ('python3.12', 'then', '[', 'docker', 'lm_eval', 'tensorboard')
+FOREIGN += ('pre-commit', 'mkdocs')
+OURS = ('python', 'pip', 'ioa', 'pytest')
+# A block is a script if a line of it begins so.
+_SCRIPT = re.compile(
+  rf'^ *(#!|({"|".join((*OURS, *FOREIGN[:2]))}|docker) )', re.M
+)
+_INLINE = re.compile(
+  r'`((?:python|ioa|pip|pytest|scripts/\w+\.py)(?: [^`]*)?)`'
+)
+# In the place of configurations that readers write.
+THEIRS = ('--config=CONFIG', '--config=mine/config.py')
+CONFIG = """from ioa_jax import config as config_lib
+
+
+def get_config():
+  return config_lib.get({
+    'domain.seeds': 'seeds.jsonl',
+    'domain.description': 'to add',
+    'domain.grader': 'number',
+    'teacher.model': 'teacher',
+    'teacher.base_url': 'http://127.0.0.1:8000/v1',
+    'student.model': 'student',
+  })
+"""
 
 
 def _blocks(path):
-  """Indented blocks of a page, each a shell script."""
+  """Scripts of a page: blocks that are indented, or fenced as `sh`."""
   text = path.read_text(encoding='utf-8')
+  fenced = r'^```(\w*)\n(.*?)^```$'
+  for found in re.finditer(fenced, text, re.M | re.S):
+    if found[1] in ('sh', 'bash'):
+      yield found[2]
+  text = re.sub(fenced, '', text, flags=re.M | re.S)
   for found in re.finditer(r'(?:^(?: {4}.*)?\n)+', text, re.M):
     lines = [x[4:] for x in found[0].splitlines() if x.strip()]
-    if lines:
-      yield '\n'.join(lines) + '\n'
+    script = '\n'.join(lines) + '\n'
+    if _SCRIPT.search(script):
+      yield script
+
+
+def _mentions(path):
+  """Commands within the text of a page, some without what they need."""
+  text = path.read_text(encoding='utf-8')
+  for found in _INLINE.finditer(re.sub(r'^ {4}.*$', '', text, flags=re.M)):
+    words = shlex.split(found[1].partition(' > ')[0])
+    # A comment of a table, and what any command would be.
+    if words != ['ioa', 'NAME']:
+      yield words
 
 
 def _commands(script):
@@ -51,11 +99,12 @@ def _commands(script):
     words = []
 
 
-ALL = [c for block in _blocks(PAGE) for c in _commands(block)]
+ALL = [c for page in PAGES for block in _blocks(page) for c in _commands(block)]
+MENTIONS = [words for page in PAGES for words in _mentions(page)]
 
 
-def _ours():
-  for words in ALL:
+def _ours(commands):
+  for words in commands:
     first = words[0].rpartition('/')[2]
     if first == 'python':
       yield words[1:]
@@ -75,42 +124,93 @@ def _extras():
 
 def test_every_command_is_known():
   names = {words[0].rpartition('/')[2] for words in ALL}
-  assert names >= {'python', 'pip', 'gcloud', 'docker'}
-  assert names - set(FOREIGN) <= {'python', 'pip', 'ioa'}
+  assert names >= {*OURS, 'gcloud', 'docker', 'tensorboard'}
+  assert names - set(FOREIGN) <= set(OURS)
 
 
 def test_the_shell_reads_every_block():
-  for block in _blocks(PAGE):
+  for block in [block for page in PAGES for block in _blocks(page)]:
     done = subprocess.run(
       ['bash', '-n'], input=block, capture_output=True, text=True
     )
     assert not done.returncode, f'{block}\n{done.stderr}'
 
 
-def test_flags_exist_and_configurations_load():
-  ours = list(_ours())
-  assert len(ours) >= 9
-  wrong = _problems(ours)
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+  path = tmp_path_factory.mktemp('mine') / 'config.py'
+  path.write_text(CONFIG)
+  return path
+
+
+def test_flags_exist_and_configurations_load(config):
+  ours = list(_ours(ALL))
+  assert len(ours) >= 40
+  mine = f'--config={config}'
+  wrong = _problems([[mine if w in THEIRS else w for w in x] for x in ours])
   assert not any(wrong), [x for x in zip(ours, wrong) if x[1]]
 
 
-@pytest.mark.parametrize(
-  'words',
-  [
-    ['scripts/distill.py', '--workdir=x', '--config=configs/students.py:none'],
-    [
-      'scripts/distill.py',
-      '--workdir=x',
-      '--config=quickstart',
-      '--distribute',
-    ],
-    ['ioa', 'distill', '--workdir=x', '--config=quickstart', '--config.a=1'],
-    ['scripts/benchmark.py', 'acelerator'],
-    ['scripts/nothing.py'],
-  ],
-)
-def test_the_check_finds_what_is_wrong(words):
-  assert all(_problems([words]))
+def test_what_the_text_mentions_exists():
+  """A mention may leave out what a command has to be told."""
+  ours = [w for w in MENTIONS if w[0].startswith('scripts/')]
+  ours += _ours(MENTIONS)
+  assert len(ours) >= 15
+  wrong = [x for x in zip(ours, _problems(ours)) if x[1]]
+  assert all(' is missing: ' in problem for _, problem in wrong), wrong
+
+
+def test_every_setting_in_the_text_exists():
+  fields = config_lib.fields()
+  groups = {name.rpartition('.')[0] for name in fields} - {''}
+  named = re.compile(rf'`((?:{"|".join(groups)})\.[a-z]\w*)[`=]')
+  flags = re.compile(r'--config\.([a-z]\w*(?:\.\w+)*)')
+  wrong = []
+  for page in PAGES:
+    text = page.read_text(encoding='utf-8')
+    found = {*named.findall(text), *flags.findall(text)}
+    # Beside settings, `judge.sqlite` is a file of a run.
+    wrong += [
+      f'{page.name}: {name}'
+      for name in found - set(fields) - groups
+      if not name.endswith(('.py', '.sqlite', '.json', '.jsonl'))
+    ]
+  assert not wrong
+
+
+def test_every_named_file_of_the_repository_exists():
+  named = re.compile(r'`((?:configs|scripts|tests|docs|ioa_jax)/[\w/.]+\.\w+)')
+  wrong = [
+    f'{page.name}: {name}'
+    for page in PAGES
+    for name in named.findall(page.read_text(encoding='utf-8'))
+    if not (ROOT / name).exists()
+  ]
+  assert not wrong
+
+
+def test_every_path_of_pytest_exists():
+  asked = [
+    w for words in [*ALL, *MENTIONS] if words[0] == 'pytest' for w in words
+  ]
+  files = [w for w in asked if w.startswith('tests/')]
+  assert files and all((ROOT / name).is_file() for name in files)
+
+
+WRONG = [
+  ['scripts/distill.py', '--workdir=x', '--config=configs/students.py:none'],
+  ['scripts/distill.py', '--workdir=x', '--config=quickstart', '--distribute'],
+  ['ioa', 'distill', '--workdir=x', '--config=quickstart', '--config.a=1'],
+  ['scripts/benchmark.py', 'acelerator'],
+  ['scripts/nothing.py'],
+  ['ioa', 'nothing'],
+  ['-m', 'ioa_jax.nothing'],
+]
+
+
+def test_the_check_finds_what_is_wrong():
+  found = _problems(WRONG)
+  assert all(found), [x for x in zip(WRONG, found) if not x[1]]
 
 
 def _problems(commands):
@@ -128,11 +228,15 @@ def _problems(commands):
 
 def test_extras_and_bounds_are_those_of_setup():
   extras, core = _extras()
-  asked = [w for words in ALL if 'pip' in words[0] for w in words[1:]]
+  commands = [*ALL, *MENTIONS]
+  asked = [w for words in commands if 'pip' in words[0] for w in words[1:]]
   asked += shlex.split((ROOT / 'Dockerfile').read_text().replace('#', ''))
-  packages = [w for w in asked if re.match(r'[\w-]+>=', w)]
-  assert packages and set(packages) <= set(core)
-  found = [m for w in asked if (m := re.fullmatch(r'\.\[(.*)\]', w))]
+  packages = [w for w in asked if re.match(r'[\w-]+(\[\w+\])?>=', w)]
+  bounds = {*core, *(w for of_extra in extras.values() for w in of_extra)}
+  plain = {re.sub(r'\[\w+\]', '', w) for w in packages}
+  assert packages and plain <= bounds
+  own = r'(?:\.|ioa_jax)\[(.*)\]'
+  found = [m for w in asked if (m := re.fullmatch(own, w))]
   assert len(found) >= 4
   for names in found:
     assert set(names[1].split(',')) <= set(extras)
