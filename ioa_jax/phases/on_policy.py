@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import math
+from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 
 from ioa_jax.assemble import Run
@@ -12,6 +15,21 @@ from ioa_jax.phases.lessons import examples
 from ioa_jax.records import Lesson, OnPolicyTexts
 from ioa_jax.training import learning, packing
 from ioa_jax.training.trainer import Trainer
+
+
+def texts_per_module(
+  config: ml_collections.ConfigDict,
+  distillation: Mapping[str, Any],
+  modules: int,
+) -> int:
+  """How many are written of each module at a time.
+
+  As many as rows are drawn until the next ones come.
+  """
+  drawn = distillation['on_policy_every_steps'] * (
+    distillation['on_policy_share'] * config.train.batch_rows
+  )
+  return math.ceil(drawn / modules)
 
 
 def write(
