@@ -70,7 +70,7 @@ def test_the_student_is_that_of_the_same_teacher_here(
     results, text = run_config(taught, served)
     assert 'teacher scores texts, 5 tokens at each place' in text
     # The question came before everything else, and nothing came twice.
-    assert len(server.scored) == len(set(server.scored)) > 40
+    assert len(server.scored) == len(set(server.scored)) > 20
     first = load_ledger(served)[0]
     assert first['score'] == K and len(first['prompt'].split()) == 64
     bound = pipeline.dry_run(taught)

@@ -347,6 +347,12 @@ def _check_distillation(config) -> None:
       f'method {config.method!r} learns from its distributions.'
     )
   every = settled.distillation['on_policy_every_steps']
+  schedule = settled.distillation['schedule']
+  if schedule != 'mixed' and not every:
+    raise ConfigError(
+      f'config.distillation.schedule is {schedule!r} and the student writes no '
+      'texts; set config.distillation.on_policy_every_steps.'
+    )
   if every and not settled.distills:
     raise ConfigError(
       f'config.distillation.on_policy_every_steps is {every} and divergence is '

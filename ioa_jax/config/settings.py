@@ -240,6 +240,12 @@ class Distillation(Group):
   scores; 0 is never."""
   on_policy_share: AboveZero = 0.5
   """Of the later steps, for those texts."""
+  schedule: Literal['mixed', 'after', 'remedial'] = 'mixed'
+  """When those texts are written: 'mixed' all along, 'after' while every module
+  of the stage stands above on_policy_above, 'remedial' of modules that the gate
+  has failed, until the stage ends."""
+  on_policy_above: Share = 0.8
+  """Share of the teacher's score that 'after' waits for."""
 
 
 class Optimizer(Group):

@@ -135,7 +135,7 @@ def _same_text(got: Any, wanted: str, token: int) -> bool:
   if got.strip() != wanted.strip():
     raise Unusable(
       f'its token {token} is {got[:40]!r} and the student has {wanted[:40]!r} '
-      'there, so they have different tokenizers'
+      'there: they have different tokenizers'
     )
   return True
 

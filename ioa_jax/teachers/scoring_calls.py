@@ -59,7 +59,6 @@ class ScoringJob(openai_calls.Job):
   async def _score(self, request: Request, way: scoring.Way) -> str:
     """Stores what comes of a text; else why this way is not the server's."""
     url = way.url(self._settings.base_url)
-    # The client of the protocol knows these bodies or addresses only in part.
     send = lambda: self._connection.exchange(
       lambda client: client.post(
         url, body=way.body(request), cast_to=httpx2.Response
@@ -136,7 +135,7 @@ def _too_many(url: str, request: Request, said: str) -> TeacherError:
 
 def _unusable(url: str, request: Request, why: str) -> TeacherError:
   return TeacherError(
-    f'{url} does not score {request.describe()} as it was asked: {why}. The '
-    "teacher must be served with the student's tokenizer; what was scored "
-    'before is stored.'
+    f'{url} does not score {request.describe()} as it was asked: {why}. Nothing '
+    'of it is used. Correct the server, or learn from a local teacher; what was '
+    'scored before is stored.'
   )
