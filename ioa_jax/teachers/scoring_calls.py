@@ -93,7 +93,7 @@ class ScoringJob(openai_calls.Job):
           refusal, request.describe(), self._teacher, self._connection
         )
       if arrival.reply is not None:
-        raise _unusable(url, request, f'the server {arrival.reply.finish}')
+        raise _unusable(url, request, f'refused ({arrival.reply.finish})')
       failures += 1
       await self._back_off(failures, arrival, request)
 
@@ -135,7 +135,7 @@ def _too_many(url: str, request: Request, said: str) -> TeacherError:
 
 def _unusable(url: str, request: Request, why: str) -> TeacherError:
   return TeacherError(
-    f'{url} does not score {request.describe()} as it was asked: {why}. Nothing '
-    'of it is used. Correct the server, or learn from a local teacher; what was '
-    'scored before is stored.'
+    f'{url} does not score {request.describe()} as it was asked: {why}. '
+    'Nothing of it is used. Correct the server, or learn from a local teacher; '
+    'what was scored before is stored.'
   )
