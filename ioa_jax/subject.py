@@ -137,9 +137,15 @@ def open_subject(
 
 
 def _with_one_vocabulary(subject: Subject, top_k: int) -> Subject:
-  """Teacher and student over the same tokens, whatever pads either."""
+  """Teacher and student over the same tokens, whatever pads either.
+
+  A server is asked about its tokens, see `phases.served_scorer`.
+  """
   teacher, student = subject.teacher_model, subject.student
-  count = vocabulary.shared_vocabulary(teacher.directory, student.directory)
+  if teacher is None:
+    count = len(vocabulary.token_texts(student.directory))
+  else:
+    count = vocabulary.shared_vocabulary(teacher.directory, student.directory)
   if top_k >= count:
     raise ValueError(
       f'config.distillation.top_k is {top_k} and the models have {count} '
@@ -149,7 +155,7 @@ def _with_one_vocabulary(subject: Subject, top_k: int) -> Subject:
     model, config=dataclasses.replace(model.config, num_tokens=count)
   )
   return dataclasses.replace(
-    subject, teacher_model=only(teacher), student=only(student)
+    subject, teacher_model=teacher and only(teacher), student=only(student)
   )
 
 

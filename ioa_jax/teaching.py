@@ -84,7 +84,6 @@ class _Phase:
     self._checkpoints = checkpoint.Checkpoints(
       run.checkpoint_dir, keep=run.config.run.keep_checkpoints
     )
-    self._on_policy_every = run.settled.distillation['on_policy_every_steps']
     self._on_policy_step = 0
     # What the latest practice showed, which remedial requests go by.
     self._practised: dict[str, Level] = {}
@@ -201,11 +200,12 @@ class _Phase:
 
   def write_on_policy(self) -> None:
     """Has the student write texts to learn from, if they are due."""
-    every, step = self._on_policy_every, self.trainer.step
-    if every and step - self._on_policy_step >= every:
-      event = on_policy.write(self._run, self.trainer, self._book.lessons)
+    event = on_policy.update(
+      self._run, self.trainer, self._book.lessons, self._on_policy_step
+    )
+    if event is not None:
       self.observer.log([event])
-      self._on_policy_step = step
+      self._on_policy_step = self.trainer.step
 
   def require_finite(self, metrics: Metrics) -> None:
     """Ends a run whose loss is not finite, naming the lessons it read."""

@@ -214,17 +214,6 @@ def test_bad_settings_name_their_field(changes, message):
 
 
 @pytest.mark.parametrize(
-  'changes',
-  [{'method': 'logit_distillation'}, {'distillation.divergence': 'jsd'}],
-)
-def test_a_teacher_behind_a_server_has_no_distributions(changes):
-  config = test_pipeline.load_config('smollm2_135m', changes)
-  message = "teacher.kind is 'openai', wanted 'local': .* its distributions"
-  with pytest.raises(config_lib.ConfigError, match=message):
-    config_lib.validate(config)
-
-
-@pytest.mark.parametrize(
   'top_k,token,message',
   [
     (27, 'R', 'top_k is 27 and the models have 27'),

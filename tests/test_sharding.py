@@ -96,6 +96,6 @@ def test_lessons_have_one_shape_on_all_devices(num_modules, on_policy):
       method=methods.METHODS['ioa'],
       mesh=sharding.make_mesh(devices=jax.devices()[:devices]),
     )
-    slabs = training._empty_curriculum(run, scored=True, on_policy=on_policy)
+    slabs = training._empty_curriculum(run, scored=True, writes=on_policy)
     shapes.add(str(jax.tree.map(np.shape, slabs)))
   assert len(shapes) == 1

@@ -340,14 +340,20 @@ def _check_judge(config) -> None:
 
 def _check_distillation(config) -> None:
   settled = methods.settle(config)
-  if settled.distills:
-    _require(
-      config,
-      'teacher.kind',
-      'local',
-      f'method {config.method!r} learns from its distributions',
+  kind, scores = config.teacher.kind, ('local', 'openai', 'replay')
+  if settled.distills and kind not in scores:
+    raise ConfigError(
+      f'config.teacher.kind is {kind!r}, wanted one of {", ".join(scores)}: '
+      f'method {config.method!r} learns from its distributions.'
     )
-  elif every := settled.distillation['on_policy_every_steps']:
+  every = settled.distillation['on_policy_every_steps']
+  schedule = settled.distillation['schedule']
+  if schedule != 'mixed' and not every:
+    raise ConfigError(
+      f'config.distillation.schedule is {schedule!r} and the student writes no '
+      'texts; set config.distillation.on_policy_every_steps.'
+    )
+  if every and not settled.distills:
     raise ConfigError(
       f'config.distillation.on_policy_every_steps is {every} and divergence is '
       'none, so nothing could be learned from own texts; set '

@@ -223,15 +223,17 @@ class Train(Group):
 
 
 class Distillation(Group):
-  """Learning the teacher's distribution over the next token, which a local
-  teacher with the student's vocabulary can give."""
+  """Learning the teacher's distribution over the next token. A local teacher
+  gives it, and a server that scores texts (vLLM, SGLang), both with the
+  student's vocabulary."""
 
   divergence: Literal['none', 'forward_kl', 'reverse_kl', 'jsd'] = 'none'
   """'none' learns the lessons' text."""
   beta: Share = 0.5
   """Of 'jsd': near 0 it is like forward KL, near 1 like reverse KL."""
   top_k: Count = 64
-  """Tokens that are kept of a distribution; the others are one event."""
+  """Tokens that are kept of a distribution; the others are one event. A server
+  has a limit: vLLM's is 20 unless --max-logprobs raises it."""
   temperature: Positive = 1.0
   """Of both distributions."""
   weight: Share = 1.0
@@ -241,6 +243,12 @@ class Distillation(Group):
   scores; 0 is never."""
   on_policy_share: AboveZero = 0.5
   """Of the later steps, for those texts."""
+  schedule: Literal['mixed', 'after', 'remedial'] = 'mixed'
+  """When those texts are written: 'mixed' all along, 'after' while every module
+  of the stage stands above on_policy_above, 'remedial' of modules that the gate
+  has failed, until the stage ends."""
+  on_policy_above: Share = 0.8
+  """Share of the teacher's score that 'after' waits for."""
 
 
 class Optimizer(Group):

@@ -298,6 +298,34 @@ def decode(tokenizer: Any, tokens: Sequence[int]) -> str:
   )
 
 
+def token_texts(directory: str | pathlib.Path) -> list[str]:
+  """How each token reads by itself, by id; '' for ids that no token has.
+
+  Raises:
+    ModelError: if the tokenizer cannot be read.
+  """
+  tokenizer = read_tokenizer(pathlib.Path(directory))
+  known = tokenizer.get_vocab(with_added_tokens=True).values()
+  texts = [''] * (max(known) + 1)
+  ids = sorted(known)
+  read = tokenizer.decode_batch([[i] for i in ids], skip_special_tokens=False)
+  for i, text in zip(ids, read, strict=True):
+    texts[i] = text
+  return texts
+
+
+def ordinary_tokens(directory: str | pathlib.Path) -> list[int]:
+  """Ids of the tokens that texts consist of, and not of added ones.
+
+  Raises:
+    ModelError: if the tokenizer cannot be read.
+  """
+  tokenizer = read_tokenizer(pathlib.Path(directory))
+  added = tokenizer.get_added_tokens_decoder()
+  own = tokenizer.get_vocab(with_added_tokens=False).values()
+  return sorted(set(own) - set(added))
+
+
 def shared_vocabulary(
   first: str | pathlib.Path, second: str | pathlib.Path
 ) -> int:

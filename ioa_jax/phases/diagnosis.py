@@ -18,7 +18,7 @@ from ioa_jax.identifier import responses as responses_lib
 from ioa_jax.identifier.dependency import Edge
 from ioa_jax.identifier.responses import Responses
 from ioa_jax.organizer import curriculum as organizer
-from ioa_jax.phases import exams, lessons
+from ioa_jax.phases import exams, lessons, on_policy, served_scorer
 from ioa_jax.records import (
   Curriculum,
   Diagnosis,
@@ -43,6 +43,8 @@ def diagnose(run: Run) -> Diagnosis:
   start = time.monotonic()
   if misfit := fit(run.config, run.method, run.domain.MODULES):
     run.display.say(f'If everything is to be taught: {misfit}')
+  on_policy.require(run)
+  served_scorer.require(run)
   probes = run.probes('gate')
   teacher = exams.of_teacher(run, probes, 'probing the teacher').scores
   student, wrong, _ = exams.of_student(

@@ -15,7 +15,7 @@ from ioa_jax.baselines import methods
 from ioa_jax.domains import Domain
 from ioa_jax.evaluation import judging
 from ioa_jax.models.vocabulary import Codec
-from ioa_jax.phases import diagnosis
+from ioa_jax.phases import diagnosis, on_policy
 from ioa_jax.teachers.cost import Planned, render
 from ioa_jax.teachers.requests import Budget, Price, Request
 from ioa_jax.training.supply import make_terms
@@ -123,6 +123,7 @@ def _planned(config, subject: Projected, remedial_rounds) -> list[Planned]:
     'student': seed.solution,
   }
   level = Level(0.0, [shown] * WRONG_KEPT)
+  lessons = 0
   kinds = [('stage', 1), ('remedial', remedial_rounds)]
   if config.identifier.panel.learners:
     # The learner panel's lessons; a run rehearses with the same ones.
@@ -140,6 +141,7 @@ def _planned(config, subject: Projected, remedial_rounds) -> list[Planned]:
     counts = {f'{kind} lessons': times * sum(map(len, plans))}
     if kind == 'stage' and config.adapter.supply == 'by_need':
       counts = _in_lots(config, plans)
+    lessons += sum(counts.values())
     again = subject.adapter.confirm_samples
     for what, count in counts.items():
       planned.append(
@@ -165,7 +167,34 @@ def _planned(config, subject: Projected, remedial_rounds) -> list[Planned]:
             in_batches=batch != 'never',
           )
         )
+  if served and config_lib.settle(config).distills:
+    planned += _scored(config, subject, lessons, length)
   return planned
+
+
+def _scored(config, subject, lessons: int, prompt: float) -> list[Planned]:
+  """Texts that a server scores: lessons, and what the student writes."""
+  d, modules = config_lib.settle(config).distillation, subject.domain.MODULES
+  planned = functools.partial(
+    Planned,
+    # A text is as long as its answer gets, and no longer than a row.
+    prompt_tokens=min(
+      prompt + config.teacher.max_tokens, config.train.row_length + 1
+    ),
+    max_tokens=1,
+  )
+  # The first of them is about what the server can do.
+  texts = 1 + lessons * methods.of(config).max_examples
+  found = [planned('scoring lessons', 1, texts)]
+  if every := d['on_policy_every_steps']:
+    rounds = config.train.total_steps // every
+    own = (
+      rounds
+      * len(modules)
+      * on_policy.texts_per_module(config, d, len(modules))
+    )
+    found.append(planned("scoring the student's texts", 0, own))
+  return found
 
 
 def _in_lots(config, plans: Sequence[Sequence[Item]]) -> dict[str, int]:

@@ -14,6 +14,8 @@ import optax
 from ioa_jax.adapter import Level, lots
 from ioa_jax.assemble import Run
 from ioa_jax.models import decoder, lora
+from ioa_jax.phases import on_policy
+from ioa_jax.phases.served_scorer import ServedScorer
 from ioa_jax.records import Curriculum, Diagnosis, Progress
 from ioa_jax.runtime import sharding
 from ioa_jax.training import curriculum as curriculum_lib
@@ -58,11 +60,11 @@ def make_trainer(
     optimizer.Recipe(**c.optimizer), c.train.total_steps
   )
   spec, student = run.subject.lora, run.student.model
-  on_policy = run.settled.distillation['on_policy_every_steps'] > 0
+  writes = run.settled.distillation['on_policy_every_steps'] > 0
   scorer, objective = _distillation(run)
   plan = _plan(run, diagnosis, curriculum)
   inputs = trainer_lib.make_inputs(
-    _empty_curriculum(run, scored=scorer is not None, on_policy=on_policy),
+    _empty_curriculum(run, scored=scorer is not None, writes=writes),
     _mix(run, diagnosis, curriculum),
     plan,
     _bank(run),
@@ -87,7 +89,7 @@ def make_trainer(
     plan,
     run.mesh,
     averages=c.train.average_decay > 0,
-    on_policy=on_policy,
+    on_policy=writes,
     keep_best=c.train.keep_best,
   )
   if c.adapter.supply == 'by_need':
@@ -163,7 +165,7 @@ def _mix(run: Run, diagnosis: Diagnosis, curriculum: Curriculum):
   )
 
 
-def _empty_curriculum(run: Run, *, scored: bool, on_policy: bool):
+def _empty_curriculum(run: Run, *, scored: bool, writes: bool):
   """Slabs that hold every lesson that the run can ask for."""
   c, d, k = run.config, run.settled.distillation, len(run.names)
   # A sequence never takes more than a row, so this many rows always suffice.
@@ -181,11 +183,9 @@ def _empty_curriculum(run: Run, *, scored: bool, on_policy: bool):
     multiple_of=math.lcm(_ROW_SHARDS, sharding.num_row_shards(run.mesh)),
     top_k=d['top_k'] if scored else 0,
   )
-  if not on_policy:
+  if not writes:
     return allocate([rows] * k)
-  # As many texts as rows are drawn until the next ones come.
-  drawn = d['on_policy_every_steps'] * d['on_policy_share']
-  written = allocate([math.ceil(drawn * c.train.batch_rows / k)] * k)
+  written = allocate([on_policy.texts_per_module(c, d, k)] * k)
   return allocate([rows] * k).replace(on_policy=written)
 
 
@@ -223,20 +223,26 @@ def _distillation(run: Run):
   d = run.settled.distillation
   if not run.settled.distills:
     return None, None
-  shards = sharding.num_row_shards(run.mesh)
-  teacher = run.subject.teacher_model
-  scorer = distillation.Scorer(
-    teacher.config,
-    teacher.params,
-    k=d['top_k'],
-    batch_rows=-(-run.config.teacher.batch_size // shards) * shards,
-  )
-  return scorer, distillation.make_objective(
+  return _scorer(run), distillation.make_objective(
     divergence=d['divergence'],
     beta=d['beta'],
     weight=d['weight'],
     temperature=d['temperature'],
     on_policy_share=d['on_policy_share'],
+  )
+
+
+def _scorer(run: Run) -> Score:
+  """The teacher as a scorer: its weights, or its server."""
+  k, teacher = run.settled.distillation['top_k'], run.subject.teacher_model
+  if teacher is None:
+    return ServedScorer(run, k)
+  shards = sharding.num_row_shards(run.mesh)
+  return distillation.Scorer(
+    teacher.config,
+    teacher.params,
+    k=k,
+    batch_rows=-(-run.config.teacher.batch_size // shards) * shards,
   )
 
 

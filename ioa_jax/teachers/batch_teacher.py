@@ -60,7 +60,13 @@ class BatchTeacher:
     wanted = self._which == 'all' or (
       self._which == 'lessons' and account.for_lessons
     )
-    left = list(requests)
+    # Servers score texts at once and not in batches.
+    scored = [r for r in requests if r.score]
+    left = requests = [r for r in requests if not r.score]
+    if scored:
+      self._direct.answer(scored, account, response_model)
+    if not requests:
+      return
     if wanted or account.batches.under_way():
       job = BatchJob(
         self._direct,

@@ -6,8 +6,9 @@ When to try again, what a refusal means, what a call may cost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 import datetime
+import functools
 import random
 
 from absl import logging
@@ -113,7 +114,9 @@ class Job:
     """One paid reply and its reserved call."""
     failures, dialect = 0, self._teacher.dialect
     while True:
-      arrival, call = await self._sent(request, repair, prompt_tokens, dialect)
+      body = chat.body(request, dialect, repair)
+      send = functools.partial(self._connection.send, body)
+      arrival, call = await self._sent(request, prompt_tokens, send)
       if arrival.reply is not None:
         self._teacher.accepts(dialect)
         return call, arrival.reply
@@ -143,10 +146,16 @@ class Job:
       dialect = self._teacher.dialect
       await self._back_off(failures, arrival, request)
 
-  async def _sent(self, request, repair, prompt_tokens, dialect):
+  async def _sent(
+    self,
+    request: Request,
+    prompt_tokens: int,
+    send: Callable[[], Awaitable[Arrival]],
+  ) -> tuple[Arrival, int]:
     """What came of sending once, and the call that was reserved for it."""
-    # Servers count four characters as a token, and all that may be written.
-    estimate = prompt_tokens / 4 + request.max_tokens
+    # Servers count four characters as a token, and all that may be written;
+    # of a text to be scored the tokens are known.
+    estimate = prompt_tokens / (1 if request.score else 4) + request.max_tokens
     limiter = self._teacher.limiter
     while (wait := limiter.try_acquire(estimate)) > 0:
       told = limiter.told_seconds(estimate)
@@ -156,8 +165,7 @@ class Job:
     arrival = Arrival()
     try:
       call = await self._reserve(request, prompt_tokens)
-      body = chat.body(request, dialect, repair)
-      arrival = await self._connection.send(body)
+      arrival = await send()
     finally:
       limiter.finish(estimate, arrival.headers)
     return arrival, call

@@ -23,7 +23,14 @@ from absl import logging
 import httpx2
 import pydantic
 
-from ioa_jax.teachers import chat, http_client, openai_calls, rate_limits
+from ioa_jax.teachers import (
+  chat,
+  http_client,
+  openai_calls,
+  rate_limits,
+  scoring,
+  scoring_calls,
+)
 from ioa_jax.teachers.account import Account
 from ioa_jax.teachers.connection import TeacherError
 from ioa_jax.teachers.requests import Request
@@ -133,6 +140,8 @@ class OpenAITeacher:
       settings.tokens_per_minute,
       max_wait_seconds=settings.max_retry_after_seconds,
     )
+    # How it scores texts, once that is known.
+    self.scoring: scoring.Way | None = None
     self._said: set[str] = set()
     # Fail now rather than after an hour's preparation.
     self.api_key()
@@ -196,10 +205,14 @@ class OpenAITeacher:
       TeacherError: the server refuses us or fails too often. In both cases
         everything that was answered is stored.
     """
-    job = openai_calls.Job(self, account, requests, response_model)
-    run(job.run)
-    if job.error is not None:
-      raise job.error
+    kinds = ((openai_calls.Job, False), (scoring_calls.ScoringJob, True))
+    for kind, scores in kinds:
+      mine = [r for r in requests if bool(r.score) == scores]
+      if mine:
+        job = kind(self, account, mine, response_model)
+        run(job.run)
+        if job.error is not None:
+          raise job.error
 
 
 def run(

@@ -37,6 +37,9 @@ class Request:
     stop: texts that end the answer.
     reasoning_effort: passed on to reasoning models; '' is their default.
     min_p: least share of the likeliest token's probability; 0 is off.
+    score: how many tokens at each position of a text are asked for, in the
+      place of an answer; the prompt then is token ids (see `scoring`).
+    token_texts: how those ids read, for checks; no part of what is asked.
     module: that it is paid for; no part of what is asked.
   """
 
@@ -52,6 +55,8 @@ class Request:
   stop: tuple[str, ...] = ()
   reasoning_effort: str = ''
   min_p: float = 0.0
+  score: int = 0
+  token_texts: tuple[str, ...] = dataclasses.field(default=(), compare=False)
   module: str = dataclasses.field(default='', compare=False)
 
   def to_json(self) -> str:
@@ -105,6 +110,8 @@ def worst_case_prompt_tokens(
   Args:
     repair: turns after the prompt.
   """
+  if request.score:
+    return len(request.prompt.split())
   messages = [*request.messages(), *repair]
   size = sum(len(m['content'].encode()) for m in messages)
   if request.response_schema:

@@ -5,7 +5,7 @@ Shapes: R rows, L row length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 
 import jax.numpy as jnp
@@ -104,14 +104,23 @@ def pack(examples: Sequence[Example], length: int) -> dict[str, np.ndarray]:
   return rows
 
 
+def segments(
+  rows: dict[str, np.ndarray],
+) -> Iterator[tuple[int, slice, tuple[int, ...]]]:
+  """The sequences that rows were packed from, and where each of them lies.
+
+  Yields:
+    Row, place in it, and the tokens of prompt and completion: one more than the
+    place has, since the last one is a target only.
+  """
+  fields = (rows[name] for name in ('token', 'target', 'segment'))
+  for row, (token, target, segment) in enumerate(zip(*fields, strict=True)):
+    for s in range(1, segment.max(initial=0) + 1):
+      here = np.flatnonzero(segment == s)
+      at = slice(int(here[0]), int(here[-1]) + 1)
+      yield row, at, (*token[at].tolist(), int(target[at][-1]))
+
+
 def unpack(rows: dict[str, np.ndarray]) -> list[tuple[int, ...]]:
   """The sequences, prompt and completion, that rows were packed from."""
-  found = []
-  for token, target, segment in zip(
-    rows['token'], rows['target'], rows['segment'], strict=True
-  ):
-    for s in range(1, segment.max(initial=0) + 1):
-      here = segment == s
-      # A token is there as what is read, but for the last one.
-      found.append((*token[here].tolist(), int(target[here][-1])))
-  return found
+  return [tokens for _, _, tokens in segments(rows)]

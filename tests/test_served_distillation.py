@@ -1,0 +1,163 @@
+"""Whole runs that learn from a served teacher's distributions."""
+
+import json
+import re
+import sqlite3
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip('openai', reason='needs the extra `http`')
+
+from ioa_jax import pipeline
+from ioa_jax import subject as subject_lib
+from ioa_jax.models import decoder, vocabulary
+from ioa_jax.phases import training
+from ioa_jax.runtime import sharding
+from ioa_jax.training import distillation
+from tests import scoring_server, word_problem_teacher
+from tests.scoring_server import ScoringServer
+from tests.test_pipeline import (
+  assert_same_run,
+  events,
+  run_config,
+  weights,
+)
+from tests.test_scoring import CONFIG
+from tests.test_text_pipeline import config, files  # noqa: F401
+
+K = 5
+LEARNS = {
+  'distillation.divergence': 'jsd',
+  'distillation.top_k': K,
+  'distillation.weight': 0.5,
+  'distillation.on_policy_every_steps': 3,
+  'adapter.seeds_per_module': 6,
+  'train.total_steps': 12,
+}
+
+
+@pytest.fixture(scope='module')
+def teacher():
+  params = decoder.init(CONFIG, jax.random.key(7))
+  return params | {'embedding': 3 * params['embedding']}
+
+
+def serve(files, teacher, **settings):  # noqa: F811
+  texts = vocabulary.token_texts(files / 'student')
+  return ScoringServer(
+    scoring_server.Model(CONFIG, teacher, texts),
+    respond=word_problem_teacher.respond,
+    **settings,
+  )
+
+
+def losses(workdir):
+  return [e['loss'] for e in events(workdir) if e['event'] == 'train']
+
+
+@pytest.mark.slow
+def test_the_student_is_that_of_the_same_teacher_here(
+  files,  # noqa: F811
+  teacher,
+  tmp_path,
+  monkeypatch,
+):
+  served, local, again = (tmp_path / n for n in ('served', 'local', 'again'))
+  with serve(files, teacher) as server:
+    taught = config(files, server.url, **LEARNS)
+    results, text = run_config(taught, served)
+    assert 'teacher scores texts, 5 tokens at each place' in text
+    # The question came before everything else, and nothing came twice.
+    assert len(server.scored) == len(set(server.scored)) > 20
+    first = load_ledger(served)[0]
+    assert first['score'] == K and len(first['prompt'].split()) == 64
+    bound = pipeline.dry_run(taught)
+    scored = len(server.scored)
+    # The same lessons, scored here.
+    scorer = distillation.Scorer(CONFIG, teacher, k=K, batch_rows=4)
+    with monkeypatch.context() as patched:
+      patched.setattr(training, '_scorer', lambda run: scorer)
+      plain, _ = run_config(taught, local)
+    assert len(server.scored) == scored + 1  # The question, in a new ledger.
+  assert results['compilations'] == plain['compilations'] == 1
+  assert [e['event'] for e in events(served)].count('own_texts') > 2
+  got, want = losses(served), losses(local)
+  assert len(got) > 4
+  np.testing.assert_allclose(got, want, atol=1e-5)
+  for name, value in weights(served).items():
+    # They are exported in bfloat16.
+    other = np.asarray(weights(local)[name], np.float32)
+    np.testing.assert_allclose(
+      np.asarray(value, np.float32), other, rtol=2**-7, atol=1e-5
+    )
+  assert results['tokens'] == plain['tokens'] | {
+    'teacher_generated': plain['tokens']['teacher_generated'] + scored - 1
+  }
+  # As many were announced, and no fewer.
+  ((low, high),) = re.findall(r'scoring lessons.*?([\d,]+) to ([\d,]+)', bound)
+  assert int(low) == 1 and int(high.replace(',', '')) > 20
+  ((_, high),) = re.findall(r'total: ([\d,]+) to ([\d,]+) requests', bound)
+  assert len(load_ledger(served)) < int(high.replace(',', ''))
+  # The server is stopped.
+  replayed = config(
+    files,
+    server.url,
+    **LEARNS
+    | {
+      'teacher.kind': 'replay',
+      'teacher.recording': str(served / 'ledger.sqlite'),
+    },
+  )
+  run_config(replayed, again)
+  assert_same_run(served, again)
+
+
+def load_ledger(workdir):
+  with sqlite3.connect(workdir / 'ledger.sqlite') as db:
+    rows = db.execute('SELECT request FROM completions ORDER BY rowid')
+    return [json.loads(request) for (request,) in rows]
+
+
+@pytest.mark.parametrize(
+  'server_is,changes,message',
+  [
+    ({'kind': 'llama.cpp'}, {}, 'gives no log-probabilities of texts'),
+    ({'max_logprobs': 4}, {}, 'does not give 5 log-probabilities'),
+  ],
+)
+def test_what_a_server_cannot_do_is_said_before_it_is_paid_for_more(
+  server_is,
+  changes,
+  message,
+  files,  # noqa: F811
+  teacher,
+  tmp_path,
+):
+  with serve(files, teacher, **server_is) as server:
+    taught = config(files, server.url, **LEARNS | changes)
+    with pytest.raises(ValueError, match=message):
+      run_config(taught, tmp_path / 'run')
+    assert not server.asked and len(server.tried) <= 2
+  assert not (tmp_path / 'run' / 'diagnosis.json').exists()
+
+
+def test_the_student_keeps_to_the_tokens_that_there_are(files):  # noqa: F811
+  """What pads its vocabulary is no token, as where the teacher is here."""
+  taught = config(files, **LEARNS)
+  subject = subject_lib.open_subject(taught, sharding.make_mesh())
+  assert subject.student.config.num_tokens == 102
+  assert subject.teacher_model is None
+  with pytest.raises(ValueError, match='top_k is 102 and the models have 102'):
+    subject_lib.open_subject(
+      config(files, **LEARNS | {'distillation.top_k': 102}),
+      sharding.make_mesh(),
+    )
+
+
+def test_a_dry_run_counts_the_texts_that_are_scored(files):  # noqa: F811
+  plain = pipeline.dry_run(config(files))
+  text = pipeline.dry_run(config(files, **LEARNS))
+  assert 'scoring' not in plain
+  assert 'scoring lessons' in text and "scoring the student's texts" in text
