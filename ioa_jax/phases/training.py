@@ -16,8 +16,15 @@ from ioa_jax.assemble import Run
 from ioa_jax.models import decoder, lora
 from ioa_jax.records import Curriculum, Diagnosis, Progress
 from ioa_jax.runtime import sharding
+from ioa_jax.training import (
+  alignment,
+  decoded_probes,
+  distillation,
+  optimizer,
+  probing,
+  spans,
+)
 from ioa_jax.training import curriculum as curriculum_lib
-from ioa_jax.training import decoded_probes, distillation, optimizer, probing
 from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import step as step_lib
 from ioa_jax.training import supply as supply_lib
@@ -179,6 +186,7 @@ def _empty_curriculum(run: Run, *, scored: bool, on_policy: bool):
     length=c.train.row_length,
     multiple_of=math.lcm(_ROW_SHARDS, sharding.num_row_shards(run.mesh)),
     top_k=d['top_k'] if scored else 0,
+    spans=not run.subject.one_vocabulary,
   )
   if not on_policy:
     return allocate([rows] * k)
@@ -224,18 +232,41 @@ def _distillation(run: Run):
     return None, None
   shards = sharding.num_row_shards(run.mesh)
   teacher = run.subject.teacher_model
-  scorer = distillation.Scorer(
-    teacher.config,
-    teacher.params,
-    k=d['top_k'],
-    batch_rows=-(-run.config.teacher.batch_size // shards) * shards,
-  )
-  return scorer, distillation.make_objective(
+  batch_rows = -(-run.config.teacher.batch_size // shards) * shards
+  objective = distillation.make_objective(
     divergence=d['divergence'],
     beta=d['beta'],
     weight=d['weight'],
     temperature=d['temperature'],
     on_policy_share=d['on_policy_share'],
+  )
+  if not run.subject.one_vocabulary:
+    scorer = _span_scorer(run, batch_rows)
+    if d['across_vocabularies'] == 'ranked_spans':
+      objective = objective.replace(alone_V=scorer.alone_V)
+    return scorer, objective
+  scorer = distillation.Scorer(
+    teacher.config, teacher.params, k=d['top_k'], batch_rows=batch_rows
+  )
+  return scorer, objective
+
+
+def _span_scorer(run: Run, batch_rows: int) -> spans.SpanScorer:
+  """A teacher that cuts text into other tokens than the student."""
+  d, subject = run.settled.distillation, run.subject
+  teacher = subject.teacher_model
+  tokenization = lambda model, codec: alignment.Tokenization(
+    model.tokenizer, codec, model.config.vocab_size
+  )
+  return spans.SpanScorer(
+    teacher.config,
+    teacher.params,
+    tokenization(subject.student, subject.codec),
+    tokenization(teacher, subject.teacher_codec),
+    k=d['top_k'],
+    batch_rows=batch_rows,
+    ranked=d['across_vocabularies'] == 'ranked_spans',
+    counted=run.counted,
   )
 
 
@@ -243,6 +274,8 @@ def _counting(run: Run, scorer: Score | None) -> Score:
   """Rows with what the teacher thinks of them, if it is learned from."""
   if scorer is None:
     return lambda rows: rows
+  if not run.subject.one_vocabulary:
+    return scorer  # It counts what it reads itself.
 
   def score(rows: Rows) -> Rows:
     run.counted['teacher_scored'] += int((rows['segment'] > 0).sum())
