@@ -41,10 +41,10 @@ def common_spans(
     teacher_ends: likewise of the teacher's.
   """
   # A token without bytes belongs to the span before it.
-  last = {end: i for i, end in enumerate(ends, 1) if end}
-  teacher_last = {end: i for i, end in enumerate(teacher_ends, 1) if end}
+  last = {end: i for i, end in enumerate(ends, 1)}
+  teacher_last = {end: i for i, end in enumerate(teacher_ends, 1)}
   spans, start, teacher_start = [], 0, 0
-  for end in sorted(last.keys() & teacher_last.keys()):
+  for end in sorted((last.keys() & teacher_last.keys()) - {None}):
     spans.append(Span(start, last[end], teacher_start, teacher_last[end]))
     start, teacher_start = last[end], teacher_last[end]
   return spans
@@ -185,7 +185,7 @@ class Alignment:
         prefix = ours[:end].decode()
       except UnicodeDecodeError:
         return None
-      found, _ = _joined(text, [self._teacher.normalised(prefix)])
+      found, _ = _joined(prefix, [self._teacher.normalised(prefix)])
       return len(found) if theirs.startswith(found) else None
 
     return common_spans([reached(end) for end in ends], their_ends)
@@ -197,7 +197,8 @@ def _joined(text: str, pieces: list[bytes]) -> tuple[bytes, list[int]]:
   A space that some tokenizers put before a text is not of it.
   """
   joined = b''.join(pieces)
-  extra = int(joined.startswith(b' ') and not text.startswith(' '))
+  blanks = lambda x, blank: len(x) - len(x.lstrip(blank))
+  extra = int(blanks(joined, b' ') == blanks(text, ' ') + 1)
   ends = itertools.accumulate(map(len, pieces))
   return joined[extra:], [max(end - extra, 0) for end in ends]
 
