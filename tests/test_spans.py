@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,20 @@ import numpy as np
 import pytest
 import tokenizers
 
+from ioa_jax import config as config_lib
+from ioa_jax import people
+from ioa_jax import subject as subject_lib
 from ioa_jax.models import decoder
+from ioa_jax.runtime import sharding
 from ioa_jax.training import alignment, distillation, losses, packing, spans
-from tests import tokenizer_pairs
+from ioa_jax.training import curriculum as curriculum_lib
+from ioa_jax.training import trainer as trainer_lib
+from tests import (
+  test_distilled_step,
+  test_pipeline,
+  test_step,
+  tokenizer_pairs,
+)
 from tests.tokenizer_pairs import named
 
 L, K = 64, 6
@@ -359,3 +371,130 @@ def test_a_text_that_is_too_long_for_the_teacher_is_named():
     ValueError, match='of the teacher, which reads 32 at most'
   ):
     score(packed(student))
+
+
+def letters(pairs):
+  """Letters as tokens, and pairs of them where `pairs` are merged."""
+  tokens = ['<unk>', '<end>', *'abcdefghijklmnop'[: 14 - len(pairs)], *pairs]
+  tokenizer = tokenizers.Tokenizer(
+    tokenizers.models.BPE(
+      vocab={t: i for i, t in enumerate(tokens)},
+      merges=[tuple(pair) for pair in pairs],
+      unk_token='<unk>',
+    )
+  )
+  tokenizer.decoder = tokenizers.decoders.Fuse()
+  tokenizer.add_special_tokens(['<unk>', '<end>'])
+  return tokenizer_pairs.tokenization(tokenizer)
+
+
+def test_one_trace_for_tokens_and_texts_that_come_in_any_order():
+  """Plain rows, rows of spans, own texts: the step is compiled once."""
+  student, teacher = letters([]), letters(['ab', 'cd'])
+  assert len(student.pieces) == test_step.CONFIG.vocab_size
+  score = spans.SpanScorer(
+    test_step.CONFIG,
+    test_distilled_step.teacher(),
+    student,
+    teacher,
+    k=4,
+    batch_rows=4,
+  )
+  _, state, inputs, mesh, _ = test_step.make(fill=(), max_steps=300)
+  slabs = functools.partial(
+    curriculum_lib.allocate, length=test_step.L, top_k=4, spans=True
+  )
+  curriculum = slabs([20] * 3).replace(on_policy=slabs([6] * 3))
+  inputs = inputs.replace(
+    **trainer_lib.place({'curriculum': curriculum}, mesh),
+    distillation=objective(),
+  )
+  state = state.replace(on_policy_cursor_K=jnp.zeros_like(state.cursor_K))
+  window = test_step.new_window(mesh, state)
+  trainer = trainer_lib.Trainer(
+    window, state, inputs, test_step.NAMES, mesh, score
+  )
+  text = lambda q, a: packing.Example(
+    student.codec.prompt(q), student.codec.answer(a)
+  )
+  with jax.set_mesh(mesh):
+    trainer.add_lessons({'copy': [text('e', 'fghg')] * 8})
+    assert not np.asarray(trainer.inputs.curriculum.rows['span']).any()
+    trainer.window()
+    trainer.add_lessons({'copy': [text('e', 'abgcd'), text('ab', 'cdcda')]})
+    assert np.asarray(trainer.inputs.curriculum.rows['span']).any()
+    trainer.window()
+    for answer in ('aab', 'gfg'):
+      own = {name: [text('cd', answer)] * 6 for name in test_step.NAMES}
+      trainer.replace_on_policy(own)
+      metrics = trainer.window()
+  assert trainer.compilations == score.compilations == 1
+  assert metrics['ran'].all() and np.isfinite(metrics['loss_sum']).all()
+  assert (metrics['row_B'] == -1).any()
+
+
+def with_other_ids(path):
+  """The built-in student whose tokens have other ids."""
+  shutil.copytree(people.ASSETS / 'student', path)
+  file = path / 'tokenizer.json'
+  raw = json.loads(file.read_text())
+  vocabulary = raw['model']['vocab']
+  # The first three are known by their ids, here and in config.json.
+  old = {i: t for t, i in vocabulary.items()}
+  last = len(old) - 1
+  raw['model']['vocab'] = {
+    t: i if i < 3 else last + 3 - i for i, t in old.items()
+  }
+  file.write_text(json.dumps(raw))
+  return path
+
+
+@pytest.mark.parametrize(
+  'changes,message',
+  [
+    ({}, "Set config.distillation.across_vocabularies='spans'"),
+    ({'across_vocabularies': 'span'}, "wanted one of 'refuse', 'spans'"),
+    (
+      {'across_vocabularies': 'spans', 'top_k': 64},
+      'top_k is 64 and the models have 32 tokens',
+    ),
+  ],
+)
+def test_other_tokens_want_a_choice(tmp_path, changes, message):
+  changes = {f'distillation.{k}': v for k, v in changes.items()}
+  config = test_pipeline.load_config(
+    'quickstart',
+    {
+      'method': 'logit_distillation',
+      'student.model': str(with_other_ids(tmp_path / 'student')),
+      **changes,
+    },
+  )
+  with pytest.raises(ValueError, match=message):
+    config_lib.validate(config)
+    subject_lib.open_subject(config, sharding.make_mesh())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['spans', 'ranked_spans'])
+def test_a_run_with_other_tokens_goes_to_its_end(tmp_path, kind):
+  student = with_other_ids(tmp_path / 'student')
+  config = test_pipeline.load_config(
+    'quickstart',
+    test_pipeline.SMALL
+    | {
+      'method': 'on_policy_distillation',
+      'distillation.across_vocabularies': kind,
+      'distillation.on_policy_every_steps': 10,
+      'student.model': str(student),
+    },
+  )
+  results, _ = test_pipeline.run_config(config, tmp_path / 'run')
+  assert results['compilations'] == 1
+  own = [
+    e
+    for e in test_pipeline.events(tmp_path / 'run')
+    if e['event'] == 'own_texts'
+  ]
+  read = results['tokens']['teacher_scored']
+  assert read > results['lessons'] + sum(e['tokens'] for e in own)

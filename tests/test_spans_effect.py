@@ -127,18 +127,24 @@ def held_out(tokenization, params):
   return float(loss) * rows['weight'].sum() / count
 
 
+@functools.cache
+def strong():
+  """A teacher that has read much."""
+  teacher = tokenization(70)
+  return train(teacher, rows_of(teacher, sentences(1, 3000)), 5, 500)
+
+
 def measure(seed, kinds=('text', 'spans', 'ranked')):
   """Held-out loss of the teacher, and of students of each kind."""
   student, teacher = tokenization(40), tokenization(70)
-  strong = train(teacher, rows_of(teacher, sentences(1, 3000)), 5, 500)
   lessons = rows_of(student, sentences(100 + seed, LESSONS))
-  found = {'teacher': held_out(teacher, strong)}
+  found = {'teacher': held_out(teacher, strong())}
   for kind in kinds:
     rows, objective = lessons, None
     if kind != 'text':
       score = spans.SpanScorer(
         config(len(teacher.pieces)),
-        strong,
+        strong(),
         student,
         teacher,
         k=K,

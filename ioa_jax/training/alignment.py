@@ -181,6 +181,8 @@ class Alignment:
     # The teacher's tokenizer has changed the text, or does not know all of it.
     # A prefix is common where the teacher would have read just that much.
     def reached(end):
+      if theirs.startswith(ours[:end]):
+        return end
       try:
         prefix = ours[:end].decode()
       except UnicodeDecodeError:

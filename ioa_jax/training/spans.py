@@ -6,7 +6,7 @@ Shapes: R rows of the student's, L their length; T the k tokens that are kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -108,43 +108,42 @@ class SpanScorer:
       row = {name: value[text.row] for name, value in found.items()}
       # The completion's first token is predicted here.
       at = text.start + split - 1
-      completion = text.tokens[split:]
-      for span in reading.spans:
-        is_token = self._is_token(span, completion, reading)
-        put = self._put_token if is_token else self._put_text
-        put(row, at, span, reading, scored[reading.tokens])
+      self._put(row, at, text.tokens[split:], reading, scored[reading.tokens])
     return rows | found
 
-  def _put_token(self, row: Rows, at: int, span, reading, scored) -> None:
-    """Writes what the teacher thinks may stand at one token."""
-    place = len(reading.prompt) - 1 + span.teacher_start
-    own = self._own[scored.token[place]]
+  def _put(
+    self,
+    row: Rows,
+    at: int,
+    completion: Sequence[int],
+    reading: alignment.Reading,
+    scored: _Scored,
+  ) -> None:
+    """Writes what the teacher thinks of each span of one text."""
+    first = len(reading.prompt) - 1
+    places, teacher_places = [], []
+    for start, stop, teacher_start, teacher_stop in reading.spans:
+      last = at + stop - 1
+      their = slice(first + teacher_start, first + teacher_stop)
+      single = (stop - start, teacher_stop - teacher_start) == (1, 1)
+      teacher_token = reading.completion[teacher_start]
+      if single and self._same(completion[start], teacher_token):
+        places.append(last)
+        teacher_places.append(their.start)
+      else:
+        row['span'][at + start : last + 1] = last + 1
+        row['span_log_prob'][last] = scored.target_log_prob[their].sum()
+    own = self._own[scored.token[teacher_places]]
     kept = own >= 0
-    kept |= np.cumsum(~kept) <= self._ranks
-    row['teacher_token'][at + span.start] = own
-    row['teacher_log_prob'][at + span.start] = np.where(
-      kept, scored.log_prob[place], distillation.NEVER
+    kept |= np.cumsum(~kept, axis=-1) <= self._ranks
+    row['teacher_token'][places] = own
+    row['teacher_log_prob'][places] = np.where(
+      kept, scored.log_prob[teacher_places], distillation.NEVER
     )
 
-  def _put_text(self, row: Rows, at: int, span, reading, scored) -> None:
-    """Writes what the teacher thinks of a span's whole text."""
-    first = len(reading.prompt) - 1
-    theirs = slice(first + span.teacher_start, first + span.teacher_stop)
-    row['span'][at + span.start : at + span.stop] = at + span.stop
-    row['span_log_prob'][at + span.stop - 1] = scored.target_log_prob[
-      theirs
-    ].sum()
-
-  def _is_token(self, span, completion, reading) -> bool:
-    """Whether a token is compared with its own counterpart, or end with end."""
-    if (span.stop - span.start, span.teacher_stop - span.teacher_start) != (
-      1,
-      1,
-    ):
-      return False
-    student = completion[span.start]
-    teacher = reading.completion[span.teacher_start]
-    return student in self._stop_tokens or self._own[teacher] == student
+  def _same(self, token: int, teacher_token: int) -> bool:
+    """Whether it is the teacher's own token, or both end the answer."""
+    return token in self._stop_tokens or self._own[teacher_token] == token
 
   def _read(self, readings, length: int) -> dict[tuple[int, ...], _Scored]:
     """The teacher's scores of texts by their tokens."""
