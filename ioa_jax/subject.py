@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 import types
+from typing import Any
 
 import jax
 import ml_collections
@@ -67,6 +68,8 @@ class Subject:
     answers: what lessons' answers are made of.
     referee: the teacher as a judge of answers; None where a verifier is.
     judge: of open answers; it is opened with the run.
+    one_vocabulary: False if teacher and student, whose distributions are
+      compared, have different tokens.
   """
 
   name: str
@@ -84,6 +87,7 @@ class Subject:
   answers: Answers
   referee: Referee | None = None
   judge: judging.Judge | None = None
+  one_vocabulary: bool = True
 
   @property
   def teacher_params(self) -> int | None:
@@ -132,8 +136,36 @@ def open_subject(
     )
   settled = config_lib.settle(config)
   if settled.distills:
-    return _with_one_vocabulary(subject, settled.distillation['top_k'])
+    return _comparable(subject, settled.distillation)
   return subject
+
+
+def _comparable(subject: Subject, distillation: Mapping[str, Any]) -> Subject:
+  """Teacher and student whose distributions can be compared."""
+  top_k = distillation['top_k']
+  try:
+    return _with_one_vocabulary(subject, top_k)
+  except vocabulary.DifferentVocabularies as e:
+    if distillation['across_vocabularies'] == 'refuse':
+      raise ValueError(
+        f"{e} Set config.distillation.across_vocabularies='spans' to compare "
+        'spans of equal text, or learn the text alone '
+        "(config.distillation.divergence='none')."
+      ) from None
+  fewest = min(
+    model.config.vocab_size
+    for model in (subject.teacher_model, subject.student)
+  )
+  _check_top_k(top_k, fewest)
+  return dataclasses.replace(subject, one_vocabulary=False)
+
+
+def _check_top_k(top_k: int, count: int) -> None:
+  if top_k >= count:
+    raise ValueError(
+      f'config.distillation.top_k is {top_k} and the models have {count} '
+      'tokens, of which at least one must be left for the rest; lower it.'
+    )
 
 
 def _with_one_vocabulary(subject: Subject, top_k: int) -> Subject:
@@ -146,11 +178,7 @@ def _with_one_vocabulary(subject: Subject, top_k: int) -> Subject:
     count = len(vocabulary.token_texts(student.directory))
   else:
     count = vocabulary.shared_vocabulary(teacher.directory, student.directory)
-  if top_k >= count:
-    raise ValueError(
-      f'config.distillation.top_k is {top_k} and the models have {count} '
-      'tokens, of which at least one must be left for the rest; lower it.'
-    )
+  _check_top_k(top_k, count)
   only = lambda model: dataclasses.replace(
     model, config=dataclasses.replace(model.config, num_tokens=count)
   )

@@ -313,7 +313,7 @@ def test_an_answer_begins_as_in_the_conversation(
   assert end == 2 and codec.decode(answer) == text
 
 
-def test_an_answer_that_merges_with_the_prompt_stays_whole(directory):
+def merging(directory):
   """Byte-level BPE: two newlines are one piece, and the prompt ends between."""
   tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
   tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(False)
@@ -339,9 +339,21 @@ def test_an_answer_that_merges_with_the_prompt_stays_whole(directory):
   test_huggingface.edit_json(
     directory / 'config.json', eos_token_id=0, vocab_size=300
   )
-  codec = vocabulary.ChatCodec(directory)
+  return vocabulary.ChatCodec(directory)
+
+
+def test_an_answer_that_merges_with_the_prompt_stays_whole(directory):
+  codec = merging(directory)
   for text in ('\nb', 'b', ' b\n', '\n\nb'):
     assert codec.decode(codec.answer(text)) == text
+
+
+@pytest.mark.parametrize('text', ['', 'abc', ' a\n\nb ', '\u65e5 \U0001f600'])
+def test_the_question_is_found_again_in_its_prompt(directory, text):
+  codec = merging(directory)
+  assert codec.question(codec.prompt(text)) == text
+  with pytest.raises(vocabulary.ModelError, match='is no question in its chat'):
+    codec.question(codec.prompt(text)[1:])
 
 
 def test_spaces_are_not_tidied(directory):

@@ -346,6 +346,12 @@ def _check_distillation(config) -> None:
       f'config.teacher.kind is {kind!r}, wanted one of {", ".join(scores)}: '
       f'method {config.method!r} learns from its distributions.'
     )
+  across = settled.distillation['across_vocabularies']
+  if across != 'refuse' and not (settled.distills and kind == 'local'):
+    raise ConfigError(
+      f'config.distillation.across_vocabularies is {across!r}, and there is no '
+      'local teacher whose distributions are learned; set it to refuse.'
+    )
   every = settled.distillation['on_policy_every_steps']
   schedule = settled.distillation['schedule']
   if schedule != 'mixed' and not every:

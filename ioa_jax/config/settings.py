@@ -224,8 +224,8 @@ class Train(Group):
 
 class Distillation(Group):
   """Learning the teacher's distribution over the next token. A local teacher
-  gives it, and a server that scores texts (vLLM, SGLang), both with the
-  student's vocabulary."""
+  gives it, and a server that scores texts (vLLM, SGLang) with the student's
+  vocabulary."""
 
   divergence: Literal['none', 'forward_kl', 'reverse_kl', 'jsd'] = 'none'
   """'none' learns the lessons' text."""
@@ -238,6 +238,10 @@ class Distillation(Group):
   """Of both distributions."""
   weight: Share = 1.0
   """Share of the divergence in the loss; the rest is cross-entropy."""
+  across_vocabularies: Literal['refuse', 'spans', 'ranked_spans'] = 'refuse'
+  """Where the teacher has other tokens than the student: an error, or spans of
+  equal text are compared; 'ranked_spans' also compares tokens that only one of
+  them has, by their rank."""
   on_policy_every_steps: CountOrNone = 0
   """How often the student writes texts of its own, which the teacher then
   scores; 0 is never."""

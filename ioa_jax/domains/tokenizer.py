@@ -108,6 +108,10 @@ class DigitCodec:
     del system
     return self._tokenizer.encode(text).ids
 
+  def question(self, tokens: Sequence[int]) -> str:
+    """The question that `prompt` made these tokens of."""
+    return self.decode(tokens)
+
   def answer(self, text: str) -> list[int]:
     """Tokens of a whole answer, its end included."""
     return [*self._tokenizer.encode(text).ids, EOS_ID]

@@ -17,6 +17,8 @@ from ioa_jax.runtime import files
 ModelError = weights.ModelError
 
 _EOS = 'eos_token_id'
+# A question that no template writes by itself.
+_ASKED = 'QUESTION5927'
 
 
 def load_tokenizer(directory: str | pathlib.Path) -> Any:
@@ -144,6 +146,10 @@ class Codec(Protocol):
     """Tokens of a question up to where the model answers."""
     ...
 
+  def question(self, tokens: Sequence[int]) -> str:
+    """The question that `prompt` made these tokens of."""
+    ...
+
   def answer(self, text: str) -> list[int]:
     """Tokens of a whole answer, its end included."""
     ...
@@ -189,11 +195,11 @@ class ChatCodec:
     Llama 3 lists <|end_of_text|> first and ends turns with <|eot_id|>; Llama 2
     writes a space before the answer.
     """
-    ask, mark = 'QUESTION5927', 'ANSWER5927'
-    turns = [{'role': 'user', 'content': ask}]
+    mark = 'ANSWER5927'
+    turns = [{'role': 'user', 'content': _ASKED}]
     write = self._write
     opening = write(turns)
-    if ask not in opening:
+    if _ASKED not in opening:
       raise ModelError(
         f'{self._directory}: its chat template leaves out what the user says. '
         'Use another, in chat_template.jinja.'
@@ -249,6 +255,27 @@ class ChatCodec:
     turns = [{'role': 'system', 'content': system}] if system else []
     turns.append({'role': 'user', 'content': text})
     return self._encode(self._write(turns))
+
+  def question(self, tokens: Sequence[int]) -> str:
+    """The question that `prompt`, without a system message, made these of.
+
+    Raises:
+      ModelError: for tokens of anything else.
+    """
+    before, _, after = self._read(self._opening_tokens).partition(_ASKED)
+    text = self._read(tokens)
+    found = text[len(before) : len(text) - len(after)]
+    if before + found + after != text:
+      raise ModelError(
+        f'{self._directory}: {text[:80]!r} is no question in its chat template.'
+      )
+    return found
+
+  def _read(self, tokens: Sequence[int]) -> str:
+    """Text with its control tokens."""
+    return self._tokenizer.decode(
+      list(tokens), clean_up_tokenization_spaces=False
+    )
 
   def answer(self, text: str) -> list[int]:
     """Tokens of a whole answer as they follow a prompt, its end included."""
@@ -326,6 +353,10 @@ def ordinary_tokens(directory: str | pathlib.Path) -> list[int]:
   return sorted(set(own) - set(added))
 
 
+class DifferentVocabularies(ModelError):
+  """The tokenizers of two models are not the same."""
+
+
 def shared_vocabulary(
   first: str | pathlib.Path, second: str | pathlib.Path
 ) -> int:
@@ -336,8 +367,8 @@ def shared_vocabulary(
   `DecoderConfig.num_tokens`.
 
   Raises:
-    ModelError: with the reason, if the tokenizers differ or a model has fewer
-      rows than tokens.
+    DifferentVocabularies: with the reason, if the tokenizers differ.
+    ModelError: if a model has fewer rows than tokens.
   """
   directories = [pathlib.Path(first), pathlib.Path(second)]
   a, b = (_tokenizer_parts(d) for d in directories)
@@ -348,14 +379,13 @@ def shared_vocabulary(
       for i in sorted(a['tokens'].keys() | b['tokens'].keys())
       if a['tokens'].get(i) != b['tokens'].get(i)
     )
-    raise ModelError(
+    raise DifferentVocabularies(
       f'{names} have different tokenizers: id {i} is {one!r} in the first and '
-      f'{other!r} in the second. Their logits cannot be compared; distil '
-      'through text instead.'
+      f'{other!r} in the second, so their logits cannot be compared.'
     )
   for part in ('merges', 'normalizer', 'pre_tokenizer'):
     if a[part] != b[part]:
-      raise ModelError(
+      raise DifferentVocabularies(
         f'{names} have the same tokens but another {part} in tokenizer.json, '
         'so they cut text differently.'
       )

@@ -61,11 +61,12 @@ class ServedScorer:
       ValueError: as `require`; also BudgetExceeded. What was scored is stored.
     """
     segments = list(packing.segments(rows))
-    scored = self._ask([tokens for _, _, tokens in segments])
+    scored = self._ask([segment.tokens for segment in segments])
     count, length = rows['token'].shape
     empty = packing.empty_rows(count, length, self._k)
     found = {name: empty[name] for name in packing.TEACHER_FIELDS}
-    for (row, at, _), values in zip(segments, scored, strict=True):
+    for (row, start, tokens), values in zip(segments, scored, strict=True):
+      at = slice(start, start + len(tokens) - 1)
       for name, value in zip(packing.TEACHER_FIELDS, values):
         found[name][row, at] = value
     return rows | found

@@ -18,8 +18,15 @@ from ioa_jax.phases import on_policy
 from ioa_jax.phases.served_scorer import ServedScorer
 from ioa_jax.records import Curriculum, Diagnosis, Progress
 from ioa_jax.runtime import sharding
+from ioa_jax.training import (
+  alignment,
+  decoded_probes,
+  distillation,
+  optimizer,
+  probing,
+  spans,
+)
 from ioa_jax.training import curriculum as curriculum_lib
-from ioa_jax.training import decoded_probes, distillation, optimizer, probing
 from ioa_jax.training import gate as gate_lib
 from ioa_jax.training import step as step_lib
 from ioa_jax.training import supply as supply_lib
@@ -182,6 +189,7 @@ def _empty_curriculum(run: Run, *, scored: bool, writes: bool):
     length=c.train.row_length,
     multiple_of=math.lcm(_ROW_SHARDS, sharding.num_row_shards(run.mesh)),
     top_k=d['top_k'] if scored else 0,
+    spans=not run.subject.one_vocabulary,
   )
   if not writes:
     return allocate([rows] * k)
@@ -223,12 +231,37 @@ def _distillation(run: Run):
   d = run.settled.distillation
   if not run.settled.distills:
     return None, None
-  return _scorer(run), distillation.make_objective(
+  objective = distillation.make_objective(
     divergence=d['divergence'],
     beta=d['beta'],
     weight=d['weight'],
     temperature=d['temperature'],
     on_policy_share=d['on_policy_share'],
+  )
+  if run.subject.one_vocabulary:
+    return _scorer(run), objective
+  scorer = _span_scorer(run)
+  if d['across_vocabularies'] == 'ranked_spans':
+    objective = objective.replace(alone_V=scorer.alone_V)
+  return scorer, objective
+
+
+def _span_scorer(run: Run) -> spans.SpanScorer:
+  """A teacher that cuts text into other tokens than the student."""
+  d, subject = run.settled.distillation, run.subject
+  teacher = subject.teacher_model
+  tokenization = lambda model, codec: alignment.Tokenization(
+    model.tokenizer, codec, model.config.vocab_size
+  )
+  return spans.SpanScorer(
+    teacher.config,
+    teacher.params,
+    tokenization(subject.student, subject.codec),
+    tokenization(teacher, subject.teacher_codec),
+    k=d['top_k'],
+    batch_rows=_scored_rows(run),
+    ranked=d['across_vocabularies'] == 'ranked_spans',
+    counted=run.counted,
   )
 
 
@@ -237,19 +270,23 @@ def _scorer(run: Run) -> Score:
   k, teacher = run.settled.distillation['top_k'], run.subject.teacher_model
   if teacher is None:
     return ServedScorer(run, k)
-  shards = sharding.num_row_shards(run.mesh)
   return distillation.Scorer(
-    teacher.config,
-    teacher.params,
-    k=k,
-    batch_rows=-(-run.config.teacher.batch_size // shards) * shards,
+    teacher.config, teacher.params, k=k, batch_rows=_scored_rows(run)
   )
+
+
+def _scored_rows(run: Run) -> int:
+  """That a local teacher reads at once, over all devices."""
+  shards = sharding.num_row_shards(run.mesh)
+  return -(-run.config.teacher.batch_size // shards) * shards
 
 
 def _counting(run: Run, scorer: Score | None) -> Score:
   """Rows with what the teacher thinks of them, if it is learned from."""
   if scorer is None:
     return lambda rows: rows
+  if not run.subject.one_vocabulary:
+    return scorer  # It counts what it reads itself.
 
   def score(rows: Rows) -> Rows:
     run.counted['teacher_scored'] += int((rows['segment'] > 0).sum())

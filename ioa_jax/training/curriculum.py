@@ -28,7 +28,7 @@ class Curriculum:
 
   Attributes:
     rows: `packing.FIELDS`, each (R, L), and where a teacher scores them
-      `packing.TEACHER_FIELDS`.
+      `packing.TEACHER_FIELDS`, and `packing.SPAN_FIELDS` across vocabularies.
     offset_K, capacity_K: where each module's slab begins and how long it is.
     count_K: rows of the slab that hold lessons.
     on_policy: likewise the student's own texts, if it learns from them.
@@ -73,20 +73,27 @@ class Mix:
 
 
 def allocate(
-  capacities: Sequence[int], length: int, multiple_of: int = 1, top_k: int = 0
+  capacities: Sequence[int],
+  length: int,
+  multiple_of: int = 1,
+  top_k: int = 0,
+  spans: bool = False,
 ) -> Curriculum:
   """An empty curriculum with `capacities[k]` rows for module k.
 
   Args:
     multiple_of: rows are added at the end until this divides their number, so
       that they can be split over devices.
-    top_k: see `packing.empty_rows`.
+    top_k, spans: see `packing.empty_rows`.
   """
   capacity_K = np.asarray(capacities, np.int32)
   offset_K = np.concatenate([[0], np.cumsum(capacity_K)[:-1]]).astype(np.int32)
   return Curriculum(
     rows=packing.empty_rows(
-      -(-int(capacity_K.sum()) // multiple_of) * multiple_of, length, top_k
+      -(-int(capacity_K.sum()) // multiple_of) * multiple_of,
+      length,
+      top_k,
+      spans,
     ),
     offset_K=offset_K,
     capacity_K=capacity_K,

@@ -24,6 +24,10 @@ from ioa_jax.training import losses, packing
 
 Divergence = Callable[[jax.Array, jax.Array], jax.Array]
 
+# The log-probability of an event that there is not: finite, so that it adds 0
+# to a divergence if both have it.
+NEVER = -1e30
+
 
 def top_k(logits_BxLxV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
   """The k likeliest tokens, (B, L, T), and their log-probabilities.
@@ -48,11 +52,32 @@ def with_tail(log_prob_BxLxT: jax.Array) -> jax.Array:
 
 
 def student_events(
-  logits_BxLxV: jax.Array, token_BxLxT: jax.Array
+  logits_BxLxV: jax.Array,
+  token_BxLxT: jax.Array,
+  log_prob_BxLxT: jax.Array | None = None,
+  alone_V: jax.Array | None = None,
 ) -> jax.Array:
-  """The student's log-probabilities of the teacher's events, (B, L, T + 1)."""
+  """The student's log-probabilities of the teacher's events, (B, L, T + 1).
+
+  Args:
+    token_BxLxT: the student's tokens; -1 where an event is of none of them.
+    log_prob_BxLxT: the teacher's, from large to small; needed with `alone_V`.
+    alone_V: tokens that the teacher does not have. With it, its r-th likeliest
+      token that the student does not have is the student's r-th likeliest one
+      of these (ULD: Boizard et al., 2024, arXiv:2402.12030).
+  """
   log_probs = jax.nn.log_softmax(logits_BxLxV.astype(jnp.float32), axis=-1)
-  return with_tail(jnp.take_along_axis(log_probs, token_BxLxT, axis=-1))
+  known = token_BxLxT >= 0
+  found = jnp.take_along_axis(log_probs, jnp.maximum(token_BxLxT, 0), axis=-1)
+  other = NEVER
+  if alone_V is not None:
+    ranked, _ = jax.lax.top_k(
+      jnp.where(alone_V, log_probs, NEVER), token_BxLxT.shape[-1]
+    )
+    rank = jnp.maximum(jnp.cumsum(~known, axis=-1) - 1, 0)
+    other = jnp.take_along_axis(ranked, rank, axis=-1)
+    other = jnp.where(log_prob_BxLxT > NEVER / 2, other, NEVER)
+  return with_tail(jnp.where(known, found, other))
 
 
 def soften(log_event: jax.Array, temperature: float) -> jax.Array:
@@ -109,12 +134,27 @@ class Objective:
     on_policy_share: of the steps, with texts of the student's own, of which the
       divergence alone is learned.
     divergence: of (teacher, student) log-probabilities, as `forward_kl`.
+    alone_V: see `student_events`.
   """
 
   weight: jax.Array
   temperature: jax.Array
   on_policy_share: jax.Array
   divergence: Divergence = flax.struct.field(pytree_node=False)
+  alone_V: jax.Array | None = None
+
+  def between(
+    self, teacher_log_event: jax.Array, student_log_event: jax.Array
+  ) -> jax.Array:
+    """The divergence at the temperature, over the last axis.
+
+    The gradient's size does not depend on the temperature: it is times its
+    square (Hinton et al., 2015).
+    """
+    t = self.temperature
+    return t**2 * self.divergence(
+      soften(teacher_log_event, t), soften(student_log_event, t)
+    )
 
 
 def make_objective(
@@ -150,30 +190,66 @@ def token_loss(
   """Weighted sum over tokens in nats, and the weight's sum.
 
   A token's loss is `(1 - w)` times its negative log-likelihood plus `w` times
-  the divergence where it is predicted, w the objective's weight. The gradient's
-  size does not depend on the temperature: the divergence is times its square
-  (Hinton et al., 2015).
+  the divergence where it is predicted, w the objective's weight. With spans,
+  the divergence of a span's text is added at its last token.
 
   Args:
-    rows: `packing.FIELDS`, and the teacher's fields of `Scorer`.
+    rows: `packing.FIELDS`, and the teacher's fields of `Scorer`, or those of
+      `spans.SpanScorer`.
   """
+  spanned, length = 'span' in rows, hidden_BxLxD.shape[1]
 
-  def one(logits, target, weight, token, log_prob):
+  def one(logits, target, weight, token, log_prob, *span):
     nll_sum, count = losses.cross_entropy(logits, target, weight)
-    t = objective.temperature
-    teacher = soften(with_tail(log_prob.astype(jnp.float32)), t)
-    student = soften(student_events(logits, token), t)
-    divergence_BxL = t**2 * objective.divergence(teacher, student)
+    log_prob = log_prob.astype(jnp.float32)
+    divergence_BxL = objective.between(
+      with_tail(log_prob),
+      student_events(logits, token, log_prob, objective.alone_V),
+    )
     w = objective.weight
-    return (1 - w) * nll_sum + w * jnp.sum(divergence_BxL * weight), count
+    loss = (1 - w) * nll_sum + w * jnp.sum(divergence_BxL * weight)
+    if not spanned:
+      return loss, count
+    nll_BxL = losses.negative_log_likelihood(logits, target)
+    return loss, count, _span_sums(-nll_BxL, *span, length)
 
-  return losses.by_piece(
+  loss, count, *student_BxL = losses.by_piece(
     config,
     params,
     hidden_BxLxD,
     one,
-    tuple(rows[name] for name in ('target', 'weight', *packing.TEACHER_FIELDS)),
+    tuple(
+      rows[name]
+      for name in ('target', 'weight', *packing.TEACHER_FIELDS)
+      + (('span',) if spanned else ())
+    ),
   )
+  if spanned:
+    (student_BxL,) = student_BxL
+    loss += objective.weight * _span_loss(student_BxL, rows, objective)
+  return loss, count
+
+
+def _span_sums(
+  log_prob_BxL: jax.Array, span_BxL: jax.Array, length: int
+) -> jax.Array:
+  """Sums over the tokens of each span, at its last one, (B, length)."""
+  # What is of no span falls off the end.
+  last_BxL = jnp.where(span_BxL > 0, span_BxL - 1, length)
+  add = lambda last, x: jnp.zeros(length).at[last].add(x, mode='drop')
+  return jax.vmap(add)(last_BxL, log_prob_BxL)
+
+
+def _span_loss(
+  student_BxL: jax.Array, rows: dict[str, jax.Array], objective: Objective
+) -> jax.Array:
+  """Weighted sum of the divergences of spans: their text, or anything else."""
+  two = lambda log_prob_BxL: with_tail(log_prob_BxL[..., None])
+  divergence_BxL = objective.between(
+    two(rows['span_log_prob']), two(student_BxL)
+  )
+  is_last = rows['span'] == jnp.arange(1, student_BxL.shape[1] + 1)
+  return jnp.sum(jnp.where(is_last, divergence_BxL * rows['weight'], 0.0))
 
 
 class Scorer:

@@ -15,14 +15,19 @@ from ioa_jax.models import decoder
 from ioa_jax.runtime import sharding
 
 
+def negative_log_likelihood(
+  logits_BxLxV: jax.Array, target_BxL: jax.Array
+) -> jax.Array:
+  """Of every target, in nats, (B, L)."""
+  log_probs = jax.nn.log_softmax(logits_BxLxV.astype(jnp.float32), axis=-1)
+  return -jnp.take_along_axis(log_probs, target_BxL[..., None], axis=-1)[..., 0]
+
+
 def cross_entropy(
   logits_BxLxV: jax.Array, target_BxL: jax.Array, weight_BxL: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Weighted sum of negative log-likelihoods in nats, and the weight's sum."""
-  log_probs = jax.nn.log_softmax(logits_BxLxV.astype(jnp.float32), axis=-1)
-  nll_BxL = -jnp.take_along_axis(log_probs, target_BxL[..., None], axis=-1)[
-    ..., 0
-  ]
+  nll_BxL = negative_log_likelihood(logits_BxLxV, target_BxL)
   return jnp.sum(nll_BxL * weight_BxL), jnp.sum(weight_BxL)
 
 
@@ -47,16 +52,16 @@ def by_piece(
   config: decoder.DecoderConfig,
   params: decoder.Params,
   hidden_BxLxD: jax.Array,
-  loss: Callable[..., tuple[jax.Array, jax.Array]],
+  loss: Callable[..., tuple[jax.Array, ...]],
   rows: tuple[jax.Array, ...],
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, ...]:
   """Sums `loss(logits, *rows)` over pieces of each row.
 
   With 150 thousand tokens the logits of a batch are larger than the model. They
   are made for a piece of each row at a time, and again in the backward pass.
 
   Args:
-    loss: returns a sum and a count.
+    loss: returns what is summed, as a loss and a count.
     rows: arrays (B, L, ...) that it takes beside the logits.
   """
   length = hidden_BxLxD.shape[1]
@@ -79,9 +84,12 @@ def by_piece(
       jnp.add, sums, jax.checkpoint(one)(gathered, *piece)
     ), None
 
-  zero = jnp.float32(0.0)
+  pieces = _split((hidden_BxLxD, *rows), piece)
+  first = jax.tree.map(lambda x: x[0], pieces)
   sums, _ = jax.lax.scan(
-    body, (zero, zero), _split((hidden_BxLxD, *rows), piece)
+    body,
+    jax.tree.map(jnp.zeros_like, jax.eval_shape(one, gathered, *first)),
+    pieces,
   )
   return sums
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,16 +30,22 @@ class Example:
 FIELDS = ('token', 'target', 'weight', 'segment', 'position')
 # Of rows that a teacher has scored: its likeliest tokens at each position.
 TEACHER_FIELDS = ('teacher_token', 'teacher_log_prob')
+# And where it cuts text into other tokens: texts that it gives a probability
+# as a whole, see `empty_rows`.
+SPAN_FIELDS = ('span', 'span_log_prob')
 
 
 def empty_rows(
-  num_rows: int, length: int, top_k: int = 0
+  num_rows: int, length: int, top_k: int = 0, spans: bool = False
 ) -> dict[str, np.ndarray]:
   """Rows of padding: weight 0 and segment 0 everywhere.
 
   Args:
     top_k: with it rows have TEACHER_FIELDS too, (R, L, top_k): int32 ids and
       bfloat16 log-probabilities.
+    spans: with it they have SPAN_FIELDS: where a token is a part of a span, 1 +
+      the place in the row of its last token, and else 0, int32; and at the last
+      token the teacher's log-probability of the whole, float32.
   """
   rows = {
     name: np.zeros((num_rows, length), np.int32)
@@ -51,6 +58,9 @@ def empty_rows(
     token, log_prob = TEACHER_FIELDS
     rows[token] = np.zeros(shape, np.int32)
     rows[log_prob] = np.zeros(shape, jnp.bfloat16)
+  if spans:
+    rows['span'] = np.zeros((num_rows, length), np.int32)
+    rows['span_log_prob'] = np.zeros((num_rows, length), np.float32)
   return rows
 
 
@@ -104,23 +114,24 @@ def pack(examples: Sequence[Example], length: int) -> dict[str, np.ndarray]:
   return rows
 
 
-def segments(
-  rows: dict[str, np.ndarray],
-) -> Iterator[tuple[int, slice, tuple[int, ...]]]:
-  """The sequences that rows were packed from, and where each of them lies.
+class Segment(NamedTuple):
+  """A sequence in packed rows: `tokens[i + 1]` is predicted at `start + i`."""
 
-  Yields:
-    Row, place in it, and the tokens of prompt and completion: one more than the
-    place has, since the last one is a target only.
-  """
-  fields = (rows[name] for name in ('token', 'target', 'segment'))
-  for row, (token, target, segment) in enumerate(zip(*fields, strict=True)):
+  row: int
+  start: int
+  tokens: tuple[int, ...]
+
+
+def segments(rows: dict[str, np.ndarray]) -> Iterator[Segment]:
+  """The sequences, prompt and completion, that rows were packed from."""
+  for r, segment in enumerate(rows['segment']):
     for s in range(1, segment.max(initial=0) + 1):
-      here = np.flatnonzero(segment == s)
-      at = slice(int(here[0]), int(here[-1]) + 1)
-      yield row, at, (*token[at].tolist(), int(target[at][-1]))
+      at = np.flatnonzero(segment == s)
+      # A token is there as what is read, but for the last one.
+      last = int(rows['target'][r, at[-1]])
+      yield Segment(r, int(at[0]), (*rows['token'][r, at].tolist(), last))
 
 
 def unpack(rows: dict[str, np.ndarray]) -> list[tuple[int, ...]]:
-  """The sequences, prompt and completion, that rows were packed from."""
-  return [tokens for _, _, tokens in segments(rows)]
+  """The tokens of all `segments`."""
+  return [segment.tokens for segment in segments(rows)]

@@ -307,10 +307,11 @@ class Trainer:
     """
     old = self.inputs.curriculum.on_policy
     # The same shape, or the window would be compiled anew.
-    rows, length, top_k = old.rows[packing.TEACHER_FIELDS[0]].shape
-    empty = curriculum_lib.allocate(
-      np.asarray(old.capacity_K), length, rows, top_k
+    empty = old.replace(
+      rows={k: np.zeros(x.shape, x.dtype) for k, x in old.rows.items()},
+      count_K=np.zeros_like(old.count_K),
     )
+    length = old.rows['token'].shape[1]
     filled = curriculum_lib.add_rows(empty, self._rows(texts, length))
     self._put(self.inputs.curriculum.replace(on_policy=filled))
 
