@@ -455,6 +455,10 @@ def with_other_ids(path):
     ({}, "Set config.distillation.across_vocabularies='spans'"),
     ({'across_vocabularies': 'span'}, "wanted one of 'refuse', 'spans'"),
     (
+      {'across_vocabularies': 'spans', 'divergence': 'none'},
+      'there is no local teacher whose distributions are learned',
+    ),
+    (
       {'across_vocabularies': 'spans', 'top_k': 64},
       'top_k is 64 and the models have 32 tokens',
     ),
@@ -465,7 +469,7 @@ def test_other_tokens_want_a_choice(tmp_path, changes, message):
   config = test_pipeline.load_config(
     'quickstart',
     {
-      'method': 'logit_distillation',
+      'distillation.divergence': 'forward_kl',
       'student.model': str(with_other_ids(tmp_path / 'student')),
       **changes,
     },
