@@ -203,15 +203,3 @@ def test_a_text_that_the_teacher_does_not_know_is_compared_up_to_there():
   student = named('bytes')
   _, _, spans = bodies(student, teacher, 'abxab')
   assert [tuple(s) for s in spans] == [(0, 1, 0, 1), (1, 2, 1, 2)]
-
-
-def test_a_question_that_is_lost_in_the_prompt_is_named():
-  class Deaf(tokenizer_pairs.Codec):
-    def prompt(self, text, system=''):
-      return super().prompt('hello')
-
-  student = named('small')
-  deaf = tokenizer_pairs.tokenization(student.codec.tokenizer)
-  deaf.codec = Deaf(student.codec.tokenizer, student.end)
-  with pytest.raises(ValueError, match="becomes 'hello' in the tokens"):
-    alignment.Alignment(deaf, student)

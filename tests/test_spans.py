@@ -57,12 +57,12 @@ def params(rows, seed):
 
 
 @functools.cache
-def objective(divergence='forward_kl', temperature=1.0):
+def objective(divergence='forward_kl'):
   return distillation.make_objective(
     divergence=divergence,
     beta=0.3,
     weight=1.0,
-    temperature=temperature,
+    temperature=1.0,
     on_policy_share=0.5,
   )
 
@@ -77,14 +77,18 @@ def packed(student):
   )
 
 
-def scorer(student, teacher, seed=1, **changes):
-  rows = len(teacher.pieces)
+@functools.cache
+def scorer(student, teacher, ranked=False):
+  student, teacher = named(student), named(teacher)
+  size = len(teacher.pieces)
   return spans.SpanScorer(
-    config(rows),
-    params(rows, seed),
+    config(size),
+    params(size, 1),
     student,
     teacher,
-    **dict(k=K, batch_rows=2) | changes,
+    k=K,
+    batch_rows=2,
+    ranked=ranked,
   )
 
 
@@ -120,25 +124,27 @@ def _log_probs(size, params, rows):
   return jax.nn.log_softmax(logits.astype(jnp.float32))
 
 
-@pytest.mark.parametrize('name', ['small', 'sentencepiece'])
-@pytest.mark.parametrize('ranked', [False, True])
+@pytest.mark.parametrize(
+  'name,ranked', [('small', False), ('small', True), ('sentencepiece', False)]
+)
 def test_with_the_same_tokenizer_it_is_the_plain_path(name, ranked):
   same = named(name)
   size = len(same.pieces)
   rows = packed(same)
-  plain = distillation.Scorer(config(size), params(size, 1), k=K, batch_rows=2)(
-    rows
-  )
-  score = scorer(same, same, ranked=ranked)
+  plain = distillation.Scorer(config(size), params(size, 1), k=K, batch_rows=2)
+  plain = plain(rows)
+  score = scorer(name, name, ranked)
   found = score(rows)
   learned = rows['weight'] > 0
   for field in packing.TEACHER_FIELDS:
     np.testing.assert_array_equal(found[field][learned], plain[field][learned])
   assert not found['span'].any()
+  if name != 'small':
+    return
   what = objective()
+  want = loss_and_gradient(plain, what, size)
   if ranked:
     what = what.replace(alone_V=score.alone_V)
-  want = loss_and_gradient(plain, objective(), size)
   got = loss_and_gradient(found, what, size)
   np.testing.assert_allclose(got[0], want[0], rtol=1e-6)
   assert want[0] > 0.1
@@ -161,8 +167,7 @@ def permuted(name, seed=5):
   return tokenizer_pairs.tokenization(tokenizer), np.argsort(new)
 
 
-@pytest.mark.parametrize('divergence', DIVERGENCES)
-def test_a_teacher_that_is_the_student_by_other_ids(divergence):
+def test_a_teacher_that_is_the_student_by_other_ids():
   student = named('small')
   size = len(student.pieces)
   teacher, old = permuted('small')
@@ -178,17 +183,16 @@ def test_a_teacher_that_is_the_student_by_other_ids(divergence):
   )
   found = score(rows)
   plain = distillation.Scorer(config(size), weights, k=K, batch_rows=2)(rows)
-  what = objective(divergence)
-  got = loss_and_gradient(found, what, size)
-  want = loss_and_gradient(plain, what, size)
+  got = loss_and_gradient(found, objective(), size)
+  want = loss_and_gradient(plain, objective(), size)
   # What is left is the rounding of the stored log-probabilities.
   assert 0 <= got[0] < 1e-4
   np.testing.assert_allclose(got[0], want[0], atol=1e-6)
-  other = loss_and_gradient(found, what, size, seed=3)
+  other = loss_and_gradient(found, objective(), size, seed=3)
   assert other[0] > 0.01
 
 
-def oracle(rows, student, teacher, seed=1):
+def oracle(rows, student, teacher):
   """Per text: NumPy's divergences (forward KL) of tokens and of spans."""
   mine = log_probs(rows, len(student.pieces), 2)
   own = {p: i for i, p in enumerate(student.pieces) if p is not None}
@@ -208,7 +212,7 @@ def oracle(rows, student, teacher, seed=1):
     theirs = [*teacher.codec.prompt(question), *teacher.codec.answer(answer)]
     their_prompt = len(teacher.codec.prompt(question))
     read = packing.pack([packing.Example(theirs[:1], theirs[1:])], 2 * L)
-    their = log_probs(read, len(teacher.pieces), seed)[0]
+    their = log_probs(read, len(teacher.pieces), 1)[0]
     pieces = lambda t, ids: [t.pieces[i] or b'' for i in ids]
     ours = pieces(student, tokens[prompt:])
     others = pieces(teacher, theirs[their_prompt:])
@@ -248,7 +252,7 @@ def oracle(rows, student, teacher, seed=1):
 def test_the_loss_of_spans_against_numpy(monkeypatch, whole):
   student, teacher = named('small'), named('large')
   rows = packed(student)
-  found = scorer(student, teacher)(rows)
+  found = scorer('small', 'large')(rows)
   size = len(student.pieces)
   if not whole:
     monkeypatch.setattr(losses, '_MAX_ROW_LOGITS', 16 * size)
@@ -261,7 +265,7 @@ def test_the_loss_of_spans_against_numpy(monkeypatch, whole):
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
   back, kinds = oracle(packed(teacher), teacher, student)
   assert (1, 2) in kinds
-  found = scorer(teacher, student)(packed(teacher))
+  found = scorer('large', 'small')(packed(teacher))
   got, _ = loss_and_gradient(found, objective(), len(teacher.pieces))
   np.testing.assert_allclose(got, back, rtol=3e-3)
 
@@ -290,36 +294,23 @@ def as_the_student_thinks(rows, size, alone_V=None):
 @pytest.mark.parametrize('divergence', DIVERGENCES)
 @pytest.mark.parametrize('ranked', [False, True])
 def test_equals_have_nothing_to_learn(divergence, ranked):
-  student, teacher = named('small'), named('large')
+  student = named('small')
   size = len(student.pieces)
-  score = scorer(student, teacher, ranked=ranked)
+  score = scorer('small', 'large', ranked)
   rows = score(packed(student))
   assert rows['span'].any() and (rows['teacher_token'] >= 0).any()
-  what = objective(divergence, temperature=2.0)
+  what = objective(divergence).replace(temperature=np.float32(2.0))
   if ranked:
     what = what.replace(alone_V=score.alone_V)
-  away, _ = loss_and_gradient(rows, what, size)
   equal = as_the_student_thinks(rows, size, score.alone_V if ranked else None)
   got, gradient = loss_and_gradient(equal, what, size)
   np.testing.assert_allclose(got, 0.0, atol=1e-6)
   for x in jax.tree.leaves(gradient):
     np.testing.assert_allclose(x, 0.0, atol=1e-5)
-  assert away > 0.01
-
-
-@pytest.mark.parametrize('divergence', DIVERGENCES)
-@pytest.mark.parametrize('pair', ['bytes large', 'large bytes', 'nfc small'])
-@pytest.mark.parametrize('ranked', [False, True])
-def test_it_is_never_negative(divergence, pair, ranked):
-  student, teacher = map(named, pair.split())
-  for seed in range(3):
-    score = scorer(student, teacher, seed, ranked=ranked)
-    rows = score(packed(student))
-    what = objective(divergence)
-    if ranked:
-      what = what.replace(alone_V=score.alone_V)
-    got, gradient = loss_and_gradient(rows, what, len(student.pieces))
-    assert 1e-3 < got < 50
+  # Others have, and it is finite.
+  for seed in range(3, 8):
+    got, gradient = loss_and_gradient(rows, what, size, seed)
+    assert 0.01 < got < 50
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
 
 
@@ -345,7 +336,7 @@ def test_ranks_against_numpy():
 def test_the_teachers_rows_grow_with_its_tokens_and_are_counted():
   """Bytes are many more tokens than words; one program for each length."""
   student, teacher = named('large'), named('bytes')
-  score = scorer(student, teacher)
+  score = scorer('large', 'bytes')
   for _ in range(2):
     score(packed(student))
   assert score.compilations == 1
@@ -364,8 +355,8 @@ def test_the_teachers_rows_grow_with_its_tokens_and_are_counted():
 
 
 def test_a_text_that_is_too_long_for_the_teacher_is_named():
-  student, teacher = named('large'), named('bytes')
-  score = scorer(student, teacher)
+  student = named('large')
+  score = scorer.__wrapped__('large', 'bytes')
   score._max_positions = 32
   with pytest.raises(
     ValueError, match='of the teacher, which reads 32 at most'

@@ -133,25 +133,19 @@ class Alignment:
 
   The teacher reads the question in its own chat template. What follows a
   control token inside an answer, or bytes that are no UTF-8, is not compared.
-
-  Raises:
-    ValueError: where a question cannot be found again in the student's prompt.
   """
 
   def __init__(self, student: Tokenization, teacher: Tokenization):
     self._student, self._teacher = student, teacher
-    asked = 'QUESTION 5927?'
-    found = student.codec.question(student.codec.prompt(asked))
-    if found != asked:
-      raise ValueError(
-        f'the question {asked!r} becomes {found!r} in the tokens of the '
-        'student, so a teacher with another tokenizer cannot be asked it.'
-      )
 
   def __call__(
     self, prompt: Sequence[int], completion: Sequence[int]
   ) -> Reading:
-    """Args are the student's tokens."""
+    """Args are the student's tokens.
+
+    Raises:
+      ValueError: where the question is not found again in the prompt.
+    """
     student, teacher = self._student.codec, self._teacher.codec
     ended = len(completion) > 0 and completion[-1] in student.stop_tokens
     body = completion[:-1] if ended else completion
