@@ -72,10 +72,12 @@ def ledger(tmp_path):
 
 
 def make_client(url, ledger, *, budget=None, price=None, **fields):
+  """As a run has it, whose first process asks for all."""
   direct = openai_http.OpenAITeacher('teacher', settings(url, **fields))
-  # As a run has it, and with a wish for batches, which have no scores.
   teacher = batch_teacher.BatchTeacher(direct, 'never')
-  return Client(teacher, ledger, budget or Budget(), price=price)
+  return Client(
+    teacher, ledger, budget or Budget(), price=price, broadcast=True
+  )
 
 
 def scorer(client, student, k=K, said=None):

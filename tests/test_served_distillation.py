@@ -35,6 +35,7 @@ LEARNS = {
   'distillation.on_policy_every_steps': 3,
   'adapter.seeds_per_module': 6,
   'train.total_steps': 12,
+  'gate.max_rounds': 0,
 }
 
 
@@ -54,7 +55,7 @@ def serve(files, teacher, **settings):  # noqa: F811
 
 
 def losses(workdir):
-  return [e['loss'] for e in events(workdir) if e['event'] == 'train']
+  return [e['train/loss'] for e in events(workdir) if e['event'] == 'train']
 
 
 @pytest.mark.slow
@@ -73,7 +74,6 @@ def test_the_student_is_that_of_the_same_teacher_here(
     assert len(server.scored) == len(set(server.scored)) > 20
     first = load_ledger(served)[0]
     assert first['score'] == K and len(first['prompt'].split()) == 64
-    bound = pipeline.dry_run(taught)
     scored = len(server.scored)
     # The same lessons, scored here.
     scorer = distillation.Scorer(CONFIG, teacher, k=K, batch_rows=4)
@@ -84,7 +84,7 @@ def test_the_student_is_that_of_the_same_teacher_here(
   assert results['compilations'] == plain['compilations'] == 1
   assert [e['event'] for e in events(served)].count('own_texts') > 2
   got, want = losses(served), losses(local)
-  assert len(got) > 4
+  assert len(got) > 2
   np.testing.assert_allclose(got, want, atol=1e-5)
   for name, value in weights(served).items():
     # They are exported in bfloat16.
@@ -95,11 +95,6 @@ def test_the_student_is_that_of_the_same_teacher_here(
   assert results['tokens'] == plain['tokens'] | {
     'teacher_generated': plain['tokens']['teacher_generated'] + scored - 1
   }
-  # As many were announced, and no fewer.
-  ((low, high),) = re.findall(r'scoring lessons.*?([\d,]+) to ([\d,]+)', bound)
-  assert int(low) == 1 and int(high.replace(',', '')) > 20
-  ((_, high),) = re.findall(r'total: ([\d,]+) to ([\d,]+) requests', bound)
-  assert len(load_ledger(served)) < int(high.replace(',', ''))
   # The server is stopped.
   replayed = config(
     files,
@@ -157,7 +152,17 @@ def test_the_student_keeps_to_the_tokens_that_there_are(files):  # noqa: F811
 
 
 def test_a_dry_run_counts_the_texts_that_are_scored(files):  # noqa: F811
-  plain = pipeline.dry_run(config(files))
-  text = pipeline.dry_run(config(files, **LEARNS))
-  assert 'scoring' not in plain
-  assert 'scoring lessons' in text and "scoring the student's texts" in text
+  """All lessons at most, and as many own texts as rows are drawn."""
+  assert 'scoring' not in pipeline.dry_run(config(files))
+  learns = config(files, **LEARNS)
+  lines = re.findall(
+    r'^(.*?): ([\d,]+) to ([\d,]+) requests', pipeline.dry_run(learns), re.M
+  )
+  ends = {
+    name: [int(n.replace(',', '')) for n in both] for name, *both in lines
+  }
+  lessons = ends['stage lessons'][1]
+  assert lessons and ends['scoring lessons'] == [1, 1 + lessons]
+  # Two modules, four times, half of three steps of so many rows.
+  each = -(-3 * learns.train.batch_rows // (2 * 2))
+  assert ends["scoring the student's texts"] == [0, 4 * 2 * each]
