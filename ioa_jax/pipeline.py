@@ -21,7 +21,7 @@ from ioa_jax.assemble import Run
 from ioa_jax.baselines import methods
 from ioa_jax.people import NOTHING_GIVEN, Given
 from ioa_jax.phases import diagnosis as diagnosis_lib
-from ioa_jax.phases import projection, reporting, synthesis
+from ioa_jax.phases import projection, reporting, step_budget, synthesis
 from ioa_jax.phases import results as results_lib
 from ioa_jax.records import Curriculum, Diagnosis, Lesson, Results
 from ioa_jax.report import page
@@ -124,6 +124,8 @@ def _opened(config, workdir, display, given) -> Iterator[Run]:
     lambda: subject_lib.open_subject(config, mesh, given)
   )
   with rundir.claim(workdir, config) as directory, jax.set_mesh(mesh):
+    begun = directory.read_record(rundir.CURRICULUM, Curriculum)
+    config = step_budget.begin(config, subject, begun, display.say)
     run = assemble.open_run(config, subject, directory, mesh, display)
     directory.append_lines(rundir.STARTS, [provenance.start().to_json()])
     with contextlib.closing(run.trackers):

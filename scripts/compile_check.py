@@ -121,7 +121,9 @@ def _train(config, model, mesh):
 
   spec = people.lora_spec(config)
   t = config.train
-  tx, _ = optimizer.make(optimizer.Recipe(**config.optimizer), t.total_steps)
+  # No seeds are here to count 'auto' from; it is a constant of the schedule.
+  steps = 1000 if t.total_steps == 'auto' else t.total_steps
+  tx, _ = optimizer.make(optimizer.Recipe(**config.optimizer), steps)
   base = decoder.abstract_params(model)
   k, s = _MODULES, _STAGES
   shape = jax.ShapeDtypeStruct

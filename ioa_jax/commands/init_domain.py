@@ -255,7 +255,7 @@ def _write(output, changes, found, seeds) -> None:
   from ioa_jax.domains import taxonomy
   from ioa_jax.phases import first_config
 
-  layout = first_config.layout(seeds, config_lib.get(changes))
+  layout = first_config.layout(seeds)
   path, modules = _taxonomy(
     output, changes.get('domain.taxonomy', ''), layout.seeds
   )

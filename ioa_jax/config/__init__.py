@@ -21,6 +21,7 @@ from ioa_jax.config.checks import (
   flatten,
   nearest,
   parse,
+  pass_rate,
   validate,
 )
 from ioa_jax.config.describe import fields
@@ -42,6 +43,7 @@ __all__ = [
   'load',
   'nearest',
   'parse',
+  'pass_rate',
   'resolve',
   'settle',
   'sha256',

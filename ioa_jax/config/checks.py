@@ -244,6 +244,8 @@ def _check_steps(config) -> None:
     )
   panel = config.identifier.panel
   steps = {'config.train.total_steps': config.train.total_steps}
+  if config.train.total_steps == 'auto':  # Checked once it is a number.
+    steps = {}
   if panel.learners:
     steps['config.identifier.panel.snapshots * steps_per_snapshot'] = (
       panel.snapshots * panel.steps_per_snapshot

@@ -90,6 +90,10 @@ def _type(annotation) -> tuple[type, tuple[str, ...]]:
     return str, args
   if origin is tuple:
     return tuple, _type(args[0])[1]
+  if origin is typing.Union:  # A number, or a name in the place of one.
+    return _type(args[0])
+  if origin is typing.Annotated:
+    return _type(args[0])
   return annotation, ()
 
 

@@ -92,7 +92,8 @@ def _change(values, changes: Changes, where: str = '') -> None:
     node = values
     for part in filter(None, group.split('.')):
       node = node[part]
-    node[name] = value
+    with node.ignore_type():  # The check above knows more.
+      node[name] = value
 
 
 def resolve(spec: str, folder: str = '') -> pathlib.Path:

@@ -24,6 +24,9 @@ AboveZero = Annotated[float, Interval(gt=0, le=1)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Count = Annotated[int, Ge(1)]
+CountOrAuto = Annotated[
+  Count | Literal['auto'], Says("a whole number >= 1, or 'auto'")
+]
 CountOrNone = Annotated[int, Ge(0)]
 Dtype = Literal['float32', 'bfloat16']
 Format = Literal['steps', 'direct']

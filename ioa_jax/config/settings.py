@@ -18,6 +18,7 @@ from ioa_jax.config.kinds import (
   BelowOne,
   Changeable,
   Count,
+  CountOrAuto,
   CountOrNone,
   Dtype,
   Format,
@@ -191,8 +192,13 @@ class Gate(Group):
 class Train(Group):
   """Steps and batches."""
 
-  total_steps: Count = 600
-  """Of the whole run, stages and consolidation together."""
+  total_steps: CountOrAuto = 600
+  """Of the whole run, stages and consolidation together. 'auto' counts lessons
+  and probes before anything is paid: enough for train.epochs, and for every
+  stage with its remedial rounds."""
+  epochs: Positive = 10.0
+  """Of total_steps 'auto': how often each lesson of the stages is read, if all
+  modules are taught. If fewer are, theirs are read more often."""
   batch_rows: Count = 4
   """Rows of a step."""
   microbatches: Count = 1

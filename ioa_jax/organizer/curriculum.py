@@ -167,7 +167,7 @@ def overrun(
   if len(stages) <= fits:
     return ''
   late = ', '.join(name for stage in stages[fits:] for name in stage)
-  enough = math.ceil(len(stages) * least / (1 - consolidation_share))
+  enough = least_steps(len(stages), least, consolidation_share)
   return (
     f'{len(stages)} stages with {rounds} remedial rounds each take at least '
     f'{len(stages) * least} steps (gate.probe_every_steps is {every}), and '
@@ -176,6 +176,13 @@ def overrun(
     f'config.train.total_steps to {enough} (it is {budget.total_steps}), or '
     'lower config.gate.probe_every_steps or config.gate.max_rounds.'
   )
+
+
+def least_steps(
+  num_stages: int, interval: int, consolidation_share: float
+) -> int:
+  """Of a run whose stages have one interval each, remedial rounds included."""
+  return math.ceil(num_stages * interval / (1 - consolidation_share))
 
 
 def _room(consolidation_share: float, budget: Budget) -> int:

@@ -17,15 +17,13 @@ from ioa_jax.domains import Domain, text
 from ioa_jax.evaluation import final_answers
 from ioa_jax.models import hub, vocabulary
 from ioa_jax.models.vocabulary import Codec
-from ioa_jax.phases import projection
+from ioa_jax.phases import projection, step_budget
 from ioa_jax.records import Seed
 from ioa_jax.runtime import terminal
 from ioa_jax.teachers.requests import Budget, Price
 
 CHARACTERS_PER_TOKEN = 3.5  # Of English and sums; only projections use it.
 _TEMPLATE_TOKENS = 24  # Of a chat template around a question.
-_PASSES = 10  # Over all lessons; the template's run takes about as many.
-_STEPS = 80  # Tokens of a worked answer, where seeds have none.
 _SURE_PROBES = 8
 _LONGEST_ROW = 2048  # What small students read at least.
 _STUDENT = 'HuggingFaceTB/SmolLM2-135M-Instruct'
@@ -70,14 +68,12 @@ class Layout:
   Attributes:
     seeds: of each module, equal problems once.
     fewest: probes of the smallest module, in each split.
-    lessons: of all stages, if every module is taught.
     lesson_tokens: of one, roughly.
     longest_answer: tokens that 95 % of the answers keep to, roughly.
   """
 
   seeds: Mapping[str, int]
   fewest: int
-  lessons: int
   lesson_tokens: int
   longest_answer: int
 
@@ -86,27 +82,18 @@ def rough_tokens(text: str) -> int:
   return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
 
 
-def layout(seeds: Sequence[Seed], config: ml_collections.ConfigDict) -> Layout:
-  """Counts of seeds that a domain can use.
-
-  Args:
-    config: of which `adapter` decides how many lessons are asked for.
-  """
+def layout(seeds: Sequence[Seed]) -> Layout:
+  """Counts of seeds that a domain can use."""
   distinct = text.distinct(seeds)
   counts = Counter(s.module for s in distinct)
-  training = {k: n - 2 * text.num_probes(n) for k, n in counts.items()}
-  lessons = config.adapter.items_per_seed * sum(
-    min(n, config.adapter.seeds_per_module) for n in training.values()
-  )
   answers = sorted(
-    rough_tokens(s.solution) or max(_STEPS, rough_tokens(s.answer))
+    rough_tokens(s.solution) or max(step_budget.WORKED, rough_tokens(s.answer))
     for s in distinct
   )
   tokens = sum(rough_tokens(s.problem) for s in distinct) + sum(answers)
   return Layout(
     dict(counts),
     min(text.num_probes(n) for n in counts.values()),
-    lessons,
     _TEMPLATE_TOKENS + tokens // len(distinct),
     answers[min(len(answers) - 1, round(0.95 * len(answers)))],
   )
@@ -132,17 +119,10 @@ def budgets(found: Layout, config: ml_collections.ConfigDict) -> Reasoned:
     ),
     'train.row_length': (row, 'a problem and its answer fit'),
   }
-  gate, share = config.gate, config.organizer.consolidation_share
-  epoch = found.lessons * found.lesson_tokens / row / config.train.batch_rows
-  passes = _PASSES * epoch
-  probing = 2 * gate.probe_every_steps * len(found.seeds) / (1 - share)
-  steps = _rounded(max(passes, probing), config.train.steps_per_window)
   settings['train.total_steps'] = (
-    steps,
-    f'{_PASSES} passes over at most {found.lessons} lessons of some '
-    f'{found.lesson_tokens} tokens'
-    if passes >= probing
-    else f'two probings of each of {len(found.seeds)} modules, and the end',
+    step_budget.AUTO,
+    f'train.epochs ({config.train.epochs:g}) passes over all lessons, and time '
+    'for every stage; --dry_run says how many that is',
   )
   return settings
 
@@ -179,6 +159,7 @@ def describe(config: ml_collections.ConfigDict) -> str:
     Price(**teacher.price),
   )
   asked = projection.describe(config, untaught, config.gate.max_rounds)
+  config = step_budget.begin(config, untaught, None, lambda line: None)
   lines = [
     f'{config.train.total_steps} steps of {config.train.batch_rows} rows of '
     f'{config.train.row_length} tokens. The teacher is asked, at least and at '

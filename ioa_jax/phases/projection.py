@@ -15,7 +15,7 @@ from ioa_jax.baselines import methods
 from ioa_jax.domains import Domain
 from ioa_jax.evaluation import judging
 from ioa_jax.models.vocabulary import Codec
-from ioa_jax.phases import diagnosis, on_policy
+from ioa_jax.phases import diagnosis, on_policy, step_budget
 from ioa_jax.teachers.cost import Planned, render
 from ioa_jax.teachers.requests import Budget, Price, Request
 from ioa_jax.training.supply import make_terms
@@ -40,10 +40,13 @@ def describe(
   Low is the probes alone; high teaches every module with all remedial rounds,
   and every answer is the longest allowed. Prompts are counted with the
   student's tokenizer, so tokens are the teacher's only roughly. Stages that the
-  steps do not suffice for are named.
+  steps do not suffice for are named, and so is what nothing can come of.
   """
+  counted: list[str] = []
+  config = step_budget.begin(config, subject, None, counted.append)
   planned = _planned(config, subject, remedial_rounds)
   lines = render(planned, subject.price, subject.budget)
+  lines = '\n'.join([lines, *counted])
   misfit = diagnosis.fit(config, methods.of(config), subject.domain.MODULES)
   if misfit:
     lines += f'\nIf everything is to be taught: {misfit}'
