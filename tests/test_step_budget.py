@@ -9,17 +9,20 @@ import hypothesis.strategies as st
 import pytest
 
 from ioa_jax import config as config_lib
-from ioa_jax import pipeline
+from ioa_jax import people, pipeline
 from ioa_jax import subject as subject_lib
 from ioa_jax.baselines import methods
 from ioa_jax.evaluation import final_answers
 from ioa_jax.models import vocabulary
 from ioa_jax.phases import diagnosis, first_config, step_budget
 from ioa_jax.records import Curriculum, Zone
+from ioa_jax.runtime import display as display_lib
+from ioa_jax.runtime import rundir
 from tests import word_problem_teacher
 from tests.test_text_pipeline import write_student
 
 AUTO = {'train.total_steps': 'auto'}
+BEGUN = Curriculum((), Zone('readiness', 0.15, 'exact', ()), (), 123)
 
 
 @pytest.fixture(scope='module')
@@ -142,13 +145,29 @@ def test_answers_without_solutions_are_taken_for_worked_ones(files, subject):
 
 
 def test_a_run_that_continues_keeps_its_number(files):
-  begun = Curriculum((), Zone('readiness', 0.15, 'exact', ()), (), 123)
   said = []
   # Nothing is counted again, so there need be no subject.
-  config = step_budget.begin(load(files), None, begun, said.append)
+  config = step_budget.begin(load(files), None, BEGUN, said.append)
   assert config.train.total_steps == 123 and not said
   fixed = load(files, **{'train.total_steps': 60})
-  assert step_budget.begin(fixed, None, begun, said.append) is fixed
+  assert step_budget.begin(fixed, None, BEGUN, said.append) is fixed
+
+
+def test_a_run_has_the_number_and_its_directory_what_was_asked(tmp_path):
+  settings = config_lib.load('quickstart', AUTO)
+  workdir = tmp_path / 'run'
+  with display_lib.Display(quiet=True) as display:
+    opened = lambda: pipeline._opened(
+      settings, workdir, display, people.NOTHING_GIVEN
+    )
+    with opened() as run:
+      assert run.config.train.total_steps == 2000
+      run.directory.write_record(rundir.CURRICULUM, BEGUN)
+    kept = json.loads((workdir / 'config.json').read_text())
+    assert kept['train']['total_steps'] == 'auto'
+    # The same command goes on with what it began with.
+    with opened() as run:
+      assert run.config.train.total_steps == 123
 
 
 SAID = r"'auto' is|never read|Fewer lessons"

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import tokenizers
 
-from ioa_jax import config as config_lib
 from ioa_jax import pipeline, teaching
 from ioa_jax.adapter import WRONG_KEPT
 from ioa_jax.evaluation import final_answers
@@ -401,25 +400,6 @@ def test_a_stopped_run_continues_to_the_same_end(
     assert results is None and f'at step {at}' in text
   run_config(replayed[2], tmp_path / 'run')
   assert_same_run(replayed[0], tmp_path / 'run')
-
-
-def test_steps_that_were_counted_are_those_of_the_run(replayed, tmp_path):
-  """'auto' is a number before anything is asked, and stays it."""
-  settings = config_lib.load(
-    replayed[2], {'train.total_steps': 'auto', 'train.epochs': 0.01}
-  )
-  workdir = tmp_path / 'run'
-  results, text = run_config(settings, workdir)
-  assert "'auto' is 24" in text and results['steps']['planned'] == 24
-  assert_same_run(replayed[0], workdir)
-  recorded = json.loads((workdir / 'curriculum.json').read_text())
-  assert recorded['total_steps'] == 24
-  kept = json.loads((workdir / 'config.json').read_text())
-  assert kept['train']['total_steps'] == 'auto'
-  # The same command finds it finished; a number in its place is another run.
-  assert run_config(settings, workdir)[0] == results
-  with pytest.raises(ValueError, match='another configuration'):
-    run_config(replayed[2], workdir)
 
 
 @pytest.mark.parametrize(
