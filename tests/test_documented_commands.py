@@ -25,7 +25,7 @@ PAGE = ROOT / 'docs' / 'tpu_gpu.md'
 # Programs of others, which are not here to be asked.
 FOREIGN = ('git', 'gcloud', 'cd', 'sudo', 'uv', 'scontrol', '.', 'fi', 'if')
 FOREIGN += ('python3.12', 'then', '[', 'docker', 'lm_eval', 'tensorboard')
-FOREIGN += ('pre-commit', 'mkdocs')
+FOREIGN += ('pre-commit', 'mkdocs', 'vllm')
 OURS = ('python', 'pip', 'ioa', 'pytest')
 # A block is a script if a line of it begins so.
 _SCRIPT = re.compile(

@@ -284,7 +284,7 @@ def test_an_unreachable_server_is_said_at_once(ledger):
   started = time.monotonic()
   with pytest.raises(TeacherError, match=r'cannot be reached.*base_url'):
     ask(url, ledger, [plain()])
-  assert time.monotonic() - started < 2
+  assert time.monotonic() - started < 10
   assert ledger.totals()['unsettled']['calls'] == 0
 
 

@@ -95,6 +95,7 @@ def test_lessons_have_one_shape_on_all_devices(num_modules, on_policy):
       names=['m'] * num_modules,
       method=methods.METHODS['ioa'],
       mesh=sharding.make_mesh(devices=jax.devices()[:devices]),
+      subject=types.SimpleNamespace(one_vocabulary=True),
     )
     slabs = training._empty_curriculum(run, scored=True, writes=on_policy)
     shapes.add(str(jax.tree.map(np.shape, slabs)))
