@@ -163,7 +163,7 @@ def test_the_whole_command_on_cpu(tmp_path):
       sys.executable,
       'scripts/benchmark.py',
       'accelerator',
-      '--minutes=2',
+      '--minutes=4',
       f'--output_dir={tmp_path}',
     ],
     cwd=ROOT,
@@ -177,7 +177,7 @@ def test_the_whole_command_on_cpu(tmp_path):
     capture_output=True,
     text=True,
   )
-  assert time.monotonic() - start < 150
+  assert time.monotonic() - start < 270
   text = (tmp_path / 'summary.md').read_text()
   assert text in done.stdout, done.stderr
   assert re.match(r'# \w+ CPU, \d+ cores\n', text)
@@ -190,5 +190,8 @@ def test_the_whole_command_on_cpu(tmp_path):
       assert job['reason'].startswith('not done after'), (part, job)
   assert done.returncode == ('Nothing.' not in text)
   assert all(row['right'] for row in found['correctness']['found'])
-  for part in ('device', 'correctness', 'training'):
+  # On a busy machine a part may have had no time; it then says so.
+  for part, both in found.items():
+    assert both['found'] or both['ended_early'], (part, done.stdout)
+  for part in ('device', 'correctness'):
     assert found[part]['found'], (part, done.stdout)

@@ -35,10 +35,10 @@ def asked(directory):
 @pytest.mark.slow
 def test_a_round_begins_with_the_student_of_the_one_before(tmp_path):
   first, second = go(tmp_path)
-  before, after = (s['student'] for s in (first, second))
-  assert after['score_before'] == before['score_after']
-  assert after['score_before'] != before['score_before']
-  assert second['seed'] == first['seed'] + 1
+  before, after = first.student, second.student
+  assert after.score_before == before.score_after
+  assert after.score_before != before.score_before
+  assert second.seed == first.seed + 1
   # All that was paid for is there.
   one, two = (asked(tmp_path / f'round-{i}') for i in (1, 2))
   assert one < two
