@@ -29,11 +29,13 @@ from tests import broken_jobs  # noqa: E402
 )
 def test_what_a_job_found_is_kept_however_it_ends(work, found, reason, capfd):
   rows = []
+  # Only one of them has to run into its limit, on a busy machine as well.
+  limit = 8 if work is broken_jobs.hangs else 120
   start = time.monotonic()
-  said = jobs.run(jobs.Job('part', 'name', work, (), 1.0), 8, rows.append)
+  said = jobs.run(jobs.Job('part', 'name', work, (), 1.0), limit, rows.append)
   assert said == reason
   assert [r['n'] for r in rows] == found
-  assert time.monotonic() - start < 8 + 5 + 5
+  assert time.monotonic() - start < limit + 60
 
 
 FACTS = {

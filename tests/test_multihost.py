@@ -45,7 +45,7 @@ def work(num_processes, *what):
     for process in range(num_processes)
   ]
   try:
-    ended = [worker.communicate(timeout=300) for worker in workers]
+    ended = [worker.communicate(timeout=1200) for worker in workers]
   finally:
     for worker in workers:
       worker.kill()
@@ -160,7 +160,7 @@ def test_an_error_of_the_first_process_is_one_of_all():
     for i in range(2)
   ]
   try:
-    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+    assert [worker.wait(timeout=600) for worker in workers] == [0, 0]
   finally:
     for worker in workers:
       worker.kill()

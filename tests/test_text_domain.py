@@ -195,7 +195,7 @@ def test_a_taxonomy_of_aliases_cannot_hang(tmp_path):
   start = time.monotonic()
   with pytest.raises(text.DomainError, match='an alias'):
     taxonomy.read(path)
-  assert time.monotonic() - start < 2
+  assert time.monotonic() - start < 20  # Not the hours that they would take.
 
 
 def test_values_of_a_taxonomy_are_text(tmp_path):
