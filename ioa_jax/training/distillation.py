@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import functools
+from typing import Any
 
 import flax.struct
 import jax
@@ -252,6 +253,27 @@ def _span_loss(
   return jnp.sum(jnp.where(is_last, divergence_BxL * rows['weight'], 0.0))
 
 
+def in_batches(
+  score: Callable[[dict[str, np.ndarray]], Any],
+  rows: dict[str, np.ndarray],
+  batch_rows: int,
+) -> Any:
+  """`score` of packed rows, so many at once; its arrays, (R, ...), joined.
+
+  The last batch is filled with padding, so there is one shape.
+  """
+  count, length = rows['token'].shape
+  scored = []
+  for start in range(0, count, batch_rows):
+    part = packing.empty_rows(batch_rows, length)
+    here = min(batch_rows, count - start)
+    for name, value in part.items():
+      value[:here] = rows[name][start : start + here]
+    found = sharding.fetch(score(part))
+    scored.append(jax.tree.map(lambda x, n=here: np.asarray(x)[:n], found))
+  return jax.tree.map(lambda *x: np.concatenate(x), *scored)
+
+
 class Scorer:
   """A teacher that reads packed rows as the student does: one program.
 
@@ -293,13 +315,6 @@ class Scorer:
 
   def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """`rows` of `packing.pack` with the teacher's fields, each (R, L, T)."""
-    count, length = rows['token'].shape
-    scored = []
-    for start in range(0, count, self._batch_rows):
-      part = packing.empty_rows(self._batch_rows, length)
-      here = min(self._batch_rows, count - start)
-      for name, value in part.items():
-        value[:here] = rows[name][start : start + here]
-      found = sharding.fetch(self._score(self._params, part))
-      scored.append({name: value[:here] for name, value in found.items()})
-    return rows | jax.tree.map(lambda *x: np.concatenate(x), *scored)
+    return rows | in_batches(
+      lambda part: self._score(self._params, part), rows, self._batch_rows
+    )

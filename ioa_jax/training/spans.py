@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from ioa_jax.models import decoder
-from ioa_jax.runtime import sharding
 from ioa_jax.training import alignment, distillation, losses, packing
 
 Rows = dict[str, np.ndarray]
@@ -149,21 +148,17 @@ class SpanScorer:
     """The teacher's scores of texts by their tokens."""
     # In the order of the rows: texts that are cut alike are packed alike.
     texts = {r.tokens: r for r in readings}
-    length = self._length(max(map(len, texts), default=0) - 1, length)
+    if not texts:
+      return {}
+    length = self._length(max(map(len, texts)) - 1, length)
     packed = packing.pack(
       [packing.Example(r.prompt, r.completion) for r in texts.values()],
       length,
     )
     self._counted['teacher_scored'] += int((packed['segment'] > 0).sum())
-    parts = []
-    for start in range(0, len(packed['token']), self._batch_rows):
-      part = packing.empty_rows(self._batch_rows, length)
-      here = min(self._batch_rows, len(packed['token']) - start)
-      for name, value in part.items():
-        value[:here] = packed[name][start : start + here]
-      found = sharding.fetch(self._score(self._params, part))
-      parts.append([np.asarray(x)[:here] for x in found])
-    scored = [np.concatenate(x) for x in zip(*parts)]
+    scored = distillation.in_batches(
+      lambda part: self._score(self._params, part), packed, self._batch_rows
+    )
     return {
       s.tokens: _Scored(
         *(x[s.row, s.start : s.start + len(s.tokens) - 1] for x in scored)
